@@ -1,0 +1,221 @@
+"""STS: minting a session, and reading AWS's clock."""
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import NoCredentialsError
+
+from requests_app.aws.errors import AwsError, own_identity, translate
+from requests_app.domain.secret import Secret
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
+    from mypy_boto3_sts import STSClient
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class MintOrder:
+    """One session to be minted. No session tags: they would need `sts:TagSession` in every trust policy."""
+
+    role_arn: str
+    region: str
+    session_name: str
+    duration_seconds: int
+    policy: str
+    policy_arns: tuple[str, ...] = ()
+    source_identity: str | None = None
+    external_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MintedSession:
+    """What STS issued. Only the two Secrets are secret; the rest may be recorded."""
+
+    access_key_id: str
+    secret_access_key: Secret
+    session_token: Secret
+    expires_at: datetime
+    assumed_role_id: str
+    assumed_role_arn: str
+    packed_policy_size: int | None
+    asked_duration: int
+    aws_date: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """AWS's clock minus ours lies between `low` and `high` seconds; and who AWS says we are."""
+
+    low: float
+    high: float
+    identity_arn: str
+    chained: bool
+
+
+def assume_role(order: MintOrder) -> MintedSession:
+    """Mint one session, by one call that is never repeated.
+
+    Raises Refused or Unavailable; `outcome_unknown` on those means that a session may exist of which
+    nobody has the keys.
+    """
+    client = _ready(order.region).client
+    return _attempt(lambda: _minted(order, client.assume_role(**_parameters(order))))
+
+
+def read_clock(region: str, now: Callable[[], datetime]) -> ClockReading:
+    """Ask AWS for the time and for our own identity. Raises Refused or Unavailable.
+
+    `now` is the clock to compare with, such as the database's.
+    """
+    caller = _ready(region)
+    before, started = now(), time.monotonic()
+    identity = _attempt(lambda: _identity(caller.client.get_caller_identity()))
+    round_trip, after = timedelta(seconds=time.monotonic() - started), now()
+    # If our clock was set in between, the reading covers it as it was before and after.
+    low, high = _offset(identity.date, min(before, after - round_trip), max(after, before + round_trip))
+    return ClockReading(low, high, identity.arn, is_chained(identity.arn, temporary=caller.is_temporary()))
+
+
+def offset_from_mint(
+    expires_at: datetime, duration: int, before: datetime, after: datetime
+) -> tuple[float, float]:
+    """AWS's clock minus ours, as (low, high) seconds, from a session minted between `before` and `after`."""
+    return _offset(expires_at - timedelta(seconds=duration), before, after)
+
+
+def is_chained(identity_arn: str, *, temporary: bool = False) -> bool:
+    """Whether AWS counts what this identity assumes as role chaining, which it ends after an hour.
+
+    It does for every role session except those that EC2 hands to its instances, and for the
+    `temporary` keys of a user too.
+    """
+    session = re.fullmatch(r"arn:[\w-]+:sts::\d{12}:assumed-role/[^/]+/(.+)", identity_arn, re.ASCII)
+    if session:
+        return re.fullmatch(r"i-[0-9a-f]{8,17}", session[1]) is None
+    return temporary
+
+
+def forget_clients() -> None:
+    """Make the next call read AWS's settings anew. A forked child starts like that."""
+    global _lock
+    _lock = threading.Lock()  # the parent's may have been held by a thread that this process does not have
+    _callers.clear()
+
+
+class _Caller(NamedTuple):
+    client: "STSClient"
+    credentials: "Credentials"
+
+    def is_temporary(self) -> bool:
+        return self.credentials.get_frozen_credentials().token is not None
+
+
+class _Identity(NamedTuple):
+    arn: str
+    date: datetime
+
+
+_lock = threading.Lock()
+_callers: dict[str, _Caller] = {}
+os.register_at_fork(after_in_child=forget_clients)
+
+_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=10,
+    max_pool_connections=32,  # one for each thread of a worker, or TLS is set up anew for each mint
+    user_agent_appid="daypass",  # type: ignore[call-arg]  # unknown to the stubs
+    retries={"mode": "standard", "total_max_attempts": 1},
+)
+
+
+def _ready(region: str) -> _Caller:
+    """A client whose own credentials are good, so that what fails afterwards is about the call itself."""
+
+    def sign_in() -> _Caller:
+        with _lock:
+            caller = _callers.get(region) or _callers.setdefault(region, _make_caller(region))
+        caller.credentials.get_frozen_credentials()  # renews them when due: perhaps an AssumeRole of its own
+        return caller
+
+    return _attempt(sign_in, own_identity)
+
+
+def _make_caller(region: str) -> _Caller:
+    # botocore writes whole answers and signed headers into its debug log.
+    logging.getLogger("botocore").setLevel(logging.INFO)
+    session = botocore.session.Session()
+    session.set_default_client_config(_CONFIG)  # holds for the clients that fetch our own credentials too
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise NoCredentialsError
+    client = boto3.session.Session(botocore_session=session, region_name=region).client("sts")
+    return _Caller(client, credentials)
+
+
+def _attempt(call: Callable[[], T], kind: Callable[[BaseException], AwsError] = translate) -> T:
+    """`call`, or an AwsError with no trace of what caused it: that may hold the keys AWS answered with."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001
+        failure = kind(error)
+    raise failure
+
+
+def _parameters(order: MintOrder) -> dict[str, Any]:
+    parameters: dict[str, Any] = {
+        "RoleArn": order.role_arn,
+        "RoleSessionName": order.session_name,
+        "DurationSeconds": order.duration_seconds,
+        "Policy": order.policy,
+        "PolicyArns": [{"arn": arn} for arn in order.policy_arns],
+        "SourceIdentity": order.source_identity,
+        "ExternalId": order.external_id,
+    }
+    return {name: value for name, value in parameters.items() if value}
+
+
+def _minted(order: MintOrder, answer: Mapping[str, Any]) -> MintedSession:
+    credentials, user = answer["Credentials"], answer["AssumedRoleUser"]
+    return MintedSession(
+        access_key_id=credentials["AccessKeyId"],
+        secret_access_key=Secret(credentials["SecretAccessKey"]),
+        session_token=Secret(credentials["SessionToken"]),
+        expires_at=credentials["Expiration"].astimezone(UTC),
+        assumed_role_id=user["AssumedRoleId"],
+        assumed_role_arn=user["Arn"],
+        packed_policy_size=answer.get("PackedPolicySize"),
+        asked_duration=order.duration_seconds,
+        aws_date=_date(answer),
+    )
+
+
+def _identity(answer: Mapping[str, Any]) -> _Identity:
+    date = _date(answer)
+    if date is None:
+        raise ValueError("no Date")
+    return _Identity(answer["Arn"], date)
+
+
+def _date(answer: Mapping[str, Any]) -> datetime | None:
+    try:
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return None
+
+
+def _offset(aws_second: datetime, before: datetime, after: datetime) -> tuple[float, float]:
+    """AWS's time was within `aws_second` at some moment between `before` and `after`."""
+    return (aws_second - after).total_seconds(), (aws_second - before).total_seconds() + 1
