@@ -1,0 +1,256 @@
+"""MiniStack with the rules of STS that it lacks. Run by `sandbox.aws` as a process of its own.
+
+MiniStack with AUTH=true checks signatures, trust policies, session policies with dates, conditional
+denies and expiry. This module adds, to AssumeRole and to every later evaluation:
+
+- the session name's pattern, and DurationSeconds between 900 and 43,200
+- the role's MaxSessionDuration, and the hour at most for role chaining
+- source identity: `sts:SetSourceIdentity` as an action of its own for the caller's policies and the
+  trust policy, `sts:SourceIdentity` and `aws:SourceIdentity` as condition keys; sticky along a chain
+- 2,048 characters for a session policy and its managed policy ARNs together, ten ARNs at most
+- IAM calls about a role or a user are judged by its whole ARN, path included
+- live sessions outlast an orderly restart, as they outlast an outage of AWS
+
+It patches private names, so the release is pinned and tests/sandbox/ has a test for each rule.
+"""
+
+import asyncio
+import contextvars
+import dataclasses
+import os
+import re
+import sys
+from typing import Any
+from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
+
+import hypercorn.asyncio
+import hypercorn.config
+import ministack.app
+import ministack.core.iam_actions as actions
+import ministack.core.iam_evaluator as evaluator
+import ministack.services.iam as iam
+import ministack.services.sts as sts
+
+Answer = tuple[int, dict[str, str], bytes]
+
+# AWS's own minimum. Tests lower it to watch a session expire.
+SHORTEST = int(os.environ.get("STRICT_MIN_DURATION", "900"))
+LONGEST = 43_200
+CHAINED_LONGEST = 3_600
+POLICY_CHARACTERS = 2_048
+NAME = re.compile(r"[\w+=,.@-]*", re.ASCII)
+
+# The source identity that the AssumeRole being handled asks for or inherits.
+_asked: contextvars.ContextVar[str | None] = contextvars.ContextVar("source_identity", default=None)
+
+_resolve_condition_key = evaluator._resolve_condition_key
+_principal_keys = evaluator._principal_keys
+_evaluate_trust_policy = evaluator.evaluate_trust_policy
+_extract_resource_arn = actions.extract_resource_arn
+_handle_request = sts.handle_request
+
+
+class Refused(Exception):
+    """An answer of STS that ends the request."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        self.answer: Answer = iam._error(status, code, escape(message), ns="sts")
+
+
+def install() -> None:
+    """Put the rules into MiniStack's modules."""
+    evaluator._resolve_condition_key = _resolve_with_source_identity
+    evaluator._principal_keys = sts._principal_keys = _keys_with_source_identity
+    evaluator.evaluate_trust_policy = _trust_with_source_identity
+    actions.extract_resource_arn = _resource_arn_with_path
+    sts.handle_request = handle_request
+    sts.get_state = lambda: {"sessions": sts._sessions}
+    sts.load_persisted_state = lambda state: sts._sessions.update(state.get("sessions", {}))
+
+
+async def handle_request(method: str, path: str, headers: Any, body: bytes, query: Any) -> Answer:
+    """STS, with AssumeRole's rules in front of it."""
+    parameters = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
+    caller = sts._sessions.get(sts.extract_access_key_id(headers, query) or "") or {}
+    if parameters.get("Action") != "AssumeRole":
+        status, headers_out, text = await _handle_request(method, path, headers, body, query)
+        return status, headers_out | _chained_header(caller), text
+    try:
+        _check_name("roleSessionName", parameters.get("RoleSessionName", ""))
+        _check_duration(parameters, caller)
+        _check_policy_size(parameters)
+        source_identity = _source_identity(parameters, caller)
+        if source_identity and "SourceIdentity" in parameters:
+            _check_caller_may_set_it(parameters["RoleArn"], headers, query)
+    except Refused as refused:
+        return refused.answer
+    token = _asked.set(source_identity)
+    try:
+        status, headers_out, text = await _handle_request(method, path, headers, body, query)
+    except Refused as refused:
+        return refused.answer
+    finally:
+        _asked.reset(token)
+    return status, headers_out, _completed(text, parameters, source_identity) if status == 200 else text
+
+
+def _chained_header(caller: dict[str, Any]) -> dict[str, str]:
+    """For sandbox.federation: the real sign-in service knows which sessions a role made."""
+    return {"x-sandbox-chained": "true"} if ":assumed-role/" in caller.get("SourcePrincipalArn", "") else {}
+
+
+def _check_name(field: str, name: str) -> None:
+    if len(name) < 2:
+        raise _constraint(field, name, "Member must have length greater than or equal to 2")
+    if len(name) > 64:
+        raise _constraint(field, name, "Member must have length less than or equal to 64")
+    if not NAME.fullmatch(name):
+        raise _constraint(field, name, "Member must satisfy regular expression pattern: [\\w+=,.@-]*")
+
+
+def _check_duration(parameters: dict[str, str], caller: dict[str, Any]) -> None:
+    text = parameters.get("DurationSeconds", "3600")
+    seconds = int(text) if text.isascii() and text.isdigit() else -1
+    if seconds < SHORTEST:
+        raise _constraint("durationSeconds", text, f"Member must have value greater than or equal to {SHORTEST}")
+    if seconds > LONGEST:
+        raise _constraint("durationSeconds", text, f"Member must have value less than or equal to {LONGEST}")
+    if caller.get("PrincipalType") == "AssumedRole" and seconds > CHAINED_LONGEST:
+        raise Refused(
+            "ValidationError",
+            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.",
+        )
+    role = _role(parameters.get("RoleArn", ""))
+    if role and seconds > int(role.get("MaxSessionDuration", 3600)):
+        raise Refused(
+            "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
+        )
+
+
+def _check_policy_size(parameters: dict[str, str]) -> None:
+    arns = _policy_arns(parameters)
+    if len(arns) > 10:
+        raise _constraint("policyArns", "", "Member must have length less than or equal to 10")
+    if _characters(parameters) > POLICY_CHARACTERS:
+        percent = _packed_percent(parameters)
+        raise Refused("PackedPolicyTooLarge", f"Packed size of session policies consumes {percent}% of allotted space.")
+
+
+def _source_identity(parameters: dict[str, str], caller: dict[str, Any]) -> str | None:
+    inherited: str | None = caller.get("SourceIdentity")
+    asked = parameters.get("SourceIdentity")
+    if asked is None:
+        return inherited
+    _check_name("sourceIdentity", asked)
+    if asked.lower().startswith("aws:"):
+        raise _constraint("sourceIdentity", asked, "Member must not begin with aws:")
+    if inherited and asked != inherited:
+        # What exactly AWS answers here is not documented; that it cannot be changed, is.
+        raise _not_authorized(caller.get("Arn", ""), parameters.get("RoleArn", ""))
+    return asked
+
+
+def _check_caller_may_set_it(role_arn: str, headers: Any, query: Any) -> None:
+    """Across accounts SetSourceIdentity must be allowed on both sides; this is the caller's."""
+    region = ministack.app.extract_region(headers, query)
+    key = sts.extract_access_key_id(headers, query)
+    denied = evaluator.enforce(key, "sts:SetSourceIdentity", "sts", region, resource_arn=role_arn)
+    if isinstance(denied, evaluator.EvalResult):
+        raise _not_authorized(denied.principal_arn, role_arn)
+
+
+def _resolve_with_source_identity(key: str, context: Any) -> Any:
+    if key.lower() == "sts:sourceidentity":
+        return _asked.get()
+    return _resolve_condition_key(key, context)
+
+
+def _keys_with_source_identity(credential: Any) -> dict[str, Any]:
+    keys = dict(_principal_keys(credential))
+    session = sts._sessions.get(credential.access_key_id) or {}
+    if session.get("SourceIdentity"):
+        keys["aws:sourceidentity"] = session["SourceIdentity"]
+    return keys
+
+
+def _trust_with_source_identity(document: Any, caller_arn: str, context: Any = None) -> bool:
+    allowed: bool = _evaluate_trust_policy(document, caller_arn, context)
+    if not (allowed and _asked.get() and context and context.action == "sts:AssumeRole"):
+        return allowed
+    second = dataclasses.replace(
+        context,
+        action="sts:SetSourceIdentity",
+        # ExternalId and session name are keys of AssumeRole; as keys of this action AWS lists neither.
+        service_context={},
+    )
+    if _evaluate_trust_policy(document, caller_arn, second):
+        return True
+    raise _not_authorized(caller_arn, context.resource_arn)
+
+
+def _resource_arn_with_path(service: str, *rest: Any) -> str:
+    arn: str = _extract_resource_arn(service, *rest)
+    for kind, entities in ((":role/", iam._roles), (":user/", iam._users)):
+        if service == "iam" and kind in arn:
+            entity = entities.get_scoped(arn.split(":")[4], None, arn.rsplit("/", 1)[-1])
+            return str(entity["Arn"]) if entity else arn
+    return arn
+
+
+def _completed(text: Any, parameters: dict[str, str], source_identity: str | None) -> bytes:
+    """The answer with the source identity and the packed size that MiniStack leaves out."""
+    answer: str = text if isinstance(text, str) else text.decode()
+    answer = answer.replace("<PackedPolicySize>0<", f"<PackedPolicySize>{_packed_percent(parameters)}<", 1)
+    if source_identity:
+        found = re.search(r"<AccessKeyId>(\w+)<", answer)
+        assert found
+        sts._sessions[found[1]]["SourceIdentity"] = source_identity
+        added = f"</Credentials><SourceIdentity>{escape(source_identity)}</SourceIdentity>"
+        answer = answer.replace("</Credentials>", added, 1)
+    return answer.encode()
+
+
+def _policy_arns(parameters: dict[str, str]) -> list[str]:
+    return [value for name, value in parameters.items() if re.fullmatch(r"PolicyArns\.member\.\d+\.arn", name)]
+
+
+def _characters(parameters: dict[str, str]) -> int:
+    return len(parameters.get("Policy", "")) + sum(len(arn) for arn in _policy_arns(parameters))
+
+
+def _packed_percent(parameters: dict[str, str]) -> int:
+    # AWS packs into a format it does not publish; the share of the plain limit at least grows alike.
+    return -(-_characters(parameters) * 100 // POLICY_CHARACTERS)
+
+
+def _role(arn: str) -> dict[str, Any] | None:
+    parts = arn.split(":")
+    if len(parts) < 6:
+        return None
+    role: dict[str, Any] | None = iam._roles.get_scoped(parts[4], None, arn.rsplit("/", 1)[-1])
+    return role
+
+
+def _constraint(field: str, value: str, rule: str) -> Refused:
+    found = f"Value '{value}' at '{field}' failed to satisfy constraint: {rule}"
+    return Refused("ValidationError", f"1 validation error detected: {found}")
+
+
+def _not_authorized(caller_arn: str, role_arn: str) -> Refused:
+    message = f"User: {caller_arn} is not authorized to perform: sts:SetSourceIdentity on resource: {role_arn}"
+    return Refused("AccessDenied", message, status=403)
+
+
+def serve(socket_number: int) -> None:
+    """Serve on a socket that listens already, so that no other process can take the port first."""
+    config = hypercorn.config.Config()
+    config.bind = [f"fd://{socket_number}"]
+    config.keep_alive_timeout = 75
+    config.loglevel = "WARNING"
+    asyncio.run(hypercorn.asyncio.serve(ministack.app.app, config))
+
+
+if __name__ == "__main__":
+    install()
+    serve(int(sys.argv[1]))
