@@ -1,0 +1,28 @@
+"""The Celery application: queues, routes, and the whole beat schedule."""
+
+import os
+
+from celery import Celery
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+
+app = Celery("daypass")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["requests_app.background"], related_name="tasks")
+
+# A task's name starts with its queue: mint.…, aws.…, revoke.…, default.…
+app.conf.task_queues = [Queue(name) for name in ("mint", "aws", "revoke", "default")]
+app.conf.task_routes = {f"{name}.*": {"queue": name} for name in ("mint", "aws", "revoke", "default")}
+
+# Each entry only wakes a sweep; what is due stands in the database. A wake that nobody took in time
+# is worth nothing, hence `expires`.
+app.conf.beat_schedule = {
+    name: {"task": name, "schedule": seconds, "options": {"expires": seconds * 2}}
+    for name, seconds in {
+        "default.sweep_requests": 5.0,
+        "default.sweep_outbox": 5.0,
+        "default.sweep_deliveries": 5.0,
+        "aws.read_clock": 20.0,
+    }.items()
+}

@@ -1,0 +1,51 @@
+"""One log format for every process: structlog over the standard library's logging."""
+
+from typing import Any
+
+import structlog
+
+
+def config(*, level: str, as_json: bool) -> dict[str, Any]:
+    """A `logging` dictionary; JSON lines, or for people when `as_json` is false."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    # Never render local variables: a frame of the mint holds what nobody may read.
+    traceback = structlog.processors.ExceptionRenderer(
+        structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    )
+    renderer: list[Any] = (
+        [traceback, structlog.processors.JSONRenderer()]
+        if as_json
+        else [structlog.processors.format_exc_info, structlog.dev.ConsoleRenderer(colors=False)]
+    )
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "structlog": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": shared,
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structlog"}},
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {
+            # Whatever these may put into a debug line (headers, bodies) stays unsaid.
+            **{
+                name: {"level": "WARNING"}
+                for name in ("boto3", "botocore", "urllib3", "httpx", "httpcore", "kombu", "amqp")
+            },
+            "django": {"handlers": [], "propagate": True},
+            "django.server": {"handlers": [], "propagate": True},
+        },
+    }

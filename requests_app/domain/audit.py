@@ -1,0 +1,126 @@
+"""The record of what happened: written in the same transaction as the thing itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from requests_app.domain import clock
+from requests_app.domain.models import AccessRequest, AuditEvent, User
+
+
+class Action(StrEnum):
+    """Every dotted name there is. A refused one is recorded as `….refused`."""
+
+    REQUEST_SUBMITTED = "request.submitted"
+    REQUEST_APPROVED = "request.approved"  # one approver's decision
+    REQUEST_GRANTED = "request.granted"  # the last stage is satisfied, or nobody had to be asked
+    REQUEST_DENIED = "request.denied"
+    REQUEST_WITHDRAWN = "request.withdrawn"
+    REQUEST_REMINDED = "request.reminded"
+    REQUEST_STARTED = "request.started"
+    REQUEST_LAPSED = "request.lapsed"
+    REQUEST_EXPIRED = "request.expired"
+    REQUEST_RETURNED = "request.returned"
+    REQUEST_REVOKED = "request.revoked"
+    DELIVERY_ASKED = "delivery.asked"
+    DELIVERY_FAILED = "delivery.failed"
+    DELIVERY_HANDED_OVER = "delivery.handed_over"
+    SESSION_ISSUED = "session.issued"
+    SESSION_DISCARDED = "session.discarded"
+    SESSION_UNACCOUNTED = "session.unaccounted"  # AWS was asked and we do not know what it did
+    PERSON_MADE = "person.made"
+    PERSON_CHANGED = "person.changed"
+    PERSON_DEACTIVATED = "person.deactivated"
+    OPERATOR_MADE = "operator.made"
+    CATALOG_CHANGED = "catalog.changed"
+    ENTITLEMENT_CHANGED = "entitlement.changed"
+    GROUP_CHANGED = "group.changed"
+    SIGNED_IN = "sign_in.succeeded"
+    SIGN_IN_FAILED = "sign_in.failed"
+    SIGNED_OUT = "sign_in.ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an act came from."""
+
+    channel: str = "system"
+    ip: str | None = None
+    user_agent: str = ""
+
+
+_origin: ContextVar[Origin] = ContextVar("audit_origin", default=Origin())
+SYSTEM = "Daypass"
+
+
+@contextmanager
+def context(*, channel: str, ip: str | None = None, user_agent: str = "") -> Iterator[None]:
+    """Say where whatever is recorded inside came from."""
+    token = _origin.set(Origin(channel, ip, _printable(user_agent)[:300]))
+    try:
+        yield
+    finally:
+        _origin.reset(token)
+
+
+def record(
+    action: Action | str,
+    access_request: AccessRequest | None = None,
+    *,
+    by: User | None,
+    at: datetime | None = None,
+    beneficiary: User | None = None,
+    subject: str = "",
+    **detail: Any,
+) -> AuditEvent:
+    """Write one event. `by` is None where the clock or a worker acted."""
+    return AuditEvent.objects.create(
+        **_values(
+            action, access_request, by=by, at=at, beneficiary=beneficiary, subject=subject, detail=detail
+        )
+    )
+
+
+def record_many(action: Action, access_requests: list[AccessRequest], *, at: datetime) -> None:
+    """Write one event for each request that a sweep moved, in one statement."""
+    AuditEvent.objects.bulk_create(
+        AuditEvent(**_values(action, one, by=None, at=at, beneficiary=None, subject="", detail={}))
+        for one in access_requests
+    )
+
+
+def _values(
+    action: Action | str,
+    access_request: AccessRequest | None,
+    *,
+    by: User | None,
+    at: datetime | None,
+    beneficiary: User | None,
+    subject: str,
+    detail: dict[str, Any],
+) -> dict[str, Any]:
+    origin = _origin.get()
+    beneficiary = beneficiary or (access_request.beneficiary if access_request else None)
+    return {
+        "at": at or clock.now(),
+        "action": str(action),
+        "actor": by,
+        "actor_name": str(by)[:150] if by else SYSTEM,
+        "beneficiary": beneficiary,
+        "beneficiary_name": str(beneficiary)[:150] if beneficiary else "",
+        "access_request": access_request,
+        "subject": (subject or (access_request.code if access_request else ""))[:200],
+        "channel": origin.channel,
+        "ip": origin.ip,
+        "user_agent": origin.user_agent,
+        "detail": detail,
+    }
+
+
+def _printable(text: str) -> str:
+    # PostgreSQL takes no NUL, and a log line no line break.
+    return "".join(character for character in text if character.isprintable())

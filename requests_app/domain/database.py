@@ -1,0 +1,56 @@
+"""What the application's own database role may do, and what keeps the last line in step with the code.
+
+Runs after every `manage.py migrate --database owner`, as the owner.
+"""
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.db import connections
+
+from requests_app.domain.transitions import TRANSITIONS
+
+# Everything not named here may be read and written, so that Django's own tables work as usual.
+# (Guard triggers say which of those writes are legal.)
+READ_ONLY = ("requests_app_transition", "django_migrations")
+APPEND_ONLY = ("requests_app_auditevent", "requests_app_decision", "requests_app_issuedsession")
+NEVER_DELETED = (
+    "requests_app_user",
+    "requests_app_accessrequest",
+    "requests_app_delivery",
+    "requests_app_notice",
+)
+
+
+def after_migrate(using: str, plan: list[Any] | None = None, **_: object) -> None:
+    # Django's `migrate` also sends this when it is run with the application's role; only the owner may act.
+    if using == "owner" or "owner" not in connections.databases:
+        _copy_transitions(using)
+    if using == "owner":
+        _grant(using, settings.DATABASE_APP_ROLE)
+
+
+def _copy_transitions(using: str) -> None:
+    with connections[using].cursor() as cursor:
+        cursor.execute("DELETE FROM requests_app_transition")
+        cursor.executemany(
+            "INSERT INTO requests_app_transition (machine, before, after) VALUES (%s, %s, %s)",
+            sorted(TRANSITIONS),
+        )
+
+
+def _grant(using: str, role: str) -> None:
+    connection = connections[using]
+    quoted = connection.ops.quote_name(role)
+    statements = [
+        f"GRANT USAGE ON SCHEMA public TO {quoted}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {quoted}",
+        f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
+        *(f"REVOKE INSERT, UPDATE, DELETE ON {table} FROM {quoted}" for table in READ_ONLY),
+        *(f"REVOKE UPDATE, DELETE ON {table} FROM {quoted}" for table in APPEND_ONLY),
+        *(f"REVOKE DELETE ON {table} FROM {quoted}" for table in NEVER_DELETED),
+    ]
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)

@@ -1,0 +1,95 @@
+"""Gathers from the rows the small facts that `policy` decides on. Reads; decides nothing."""
+
+from collections.abc import Iterable
+
+from requests_app.domain import policy
+from requests_app.domain.models import AccessRequest, AwsClock, Entitlement, Role, User
+from requests_app.domain.terms import StageTerms, Terms
+
+
+def person(user: User) -> policy.Person:
+    # Never what an older copy of the row says: someone may have been deactivated since.
+    active = User.objects.filter(pk=user.pk, deactivated_at=None).exists()
+    groups = frozenset(user.memberships.values_list("group_id", flat=True))
+    return policy.Person(id=user.pk, active=active, groups=groups)
+
+
+def reach(
+    entitlement: Entitlement, *, outside: Iterable[int] = (), terms: Terms | None = None
+) -> policy.Reach:
+    """`outside` are the people who could not decide: requester and beneficiary. Without `terms` nobody is counted."""
+    return policy.Reach(
+        active=entitlement.is_active,
+        groups=frozenset(entitlement.groups.values_list("pk", flat=True)),
+        users=frozenset(entitlement.users.values_list("pk", flat=True)),
+        roles=frozenset(entitlement.roles.values_list("pk", flat=True)),
+        approval=entitlement.approval,
+        stages_with_enough_people=tuple(enough_people(terms, outside=outside)) if terms else (),
+    )
+
+
+def reach_of_role(entitlement: Entitlement, role: Role) -> policy.Reach:
+    """The same for one role only: an entitlement may name thousands."""
+    return policy.Reach(
+        active=entitlement.is_active,
+        groups=frozenset(entitlement.groups.values_list("pk", flat=True)),
+        users=frozenset(entitlement.users.values_list("pk", flat=True)),
+        roles=frozenset(entitlement.roles.filter(pk=role.pk).values_list("pk", flat=True)),
+        approval=entitlement.approval,
+        stages_with_enough_people=(),
+    )
+
+
+def catalog(role: Role) -> policy.Catalog:
+    usable = Role.objects.filter(pk=role.pk, is_active=True, account__is_active=True).exists()
+    return policy.Catalog(role=role.pk, usable=usable)
+
+
+def of(access_request: AccessRequest) -> policy.Pass:
+    return policy.Pass(
+        state=access_request.state,  # type: ignore[arg-type]
+        requester=access_request.requester_id,
+        beneficiary=access_request.beneficiary_id,
+        stage=access_request.stage,
+        expires_at=access_request.expires_at,
+    )
+
+
+def clock(region: str) -> policy.Clock | None:
+    row = AwsClock.objects.filter(region=region).first()
+    return policy.Clock(row.low_seconds, row.high_seconds, row.measured_at) if row else None
+
+
+def approvers(stage: StageTerms, *, outside: Iterable[int]) -> "list[User]":
+    """Who could decide this stage now: active, asked, and not on the asking side. By name, at most 200."""
+    asked = User.objects.filter(memberships__group__in=stage.groups) | User.objects.filter(pk__in=stage.users)
+    return list(
+        asked.filter(deactivated_at=None)
+        .exclude(pk__in=list(outside))
+        .distinct()
+        .order_by("name", "pk")[:200]
+    )
+
+
+def enough_people(terms: Terms, *, outside: Iterable[int]) -> list[bool]:
+    """For each stage whether its quorum can be reached by people who satisfy no other stage."""
+    able = [{user.pk for user in approvers(stage, outside=outside)} for stage in terms.stages]
+    seats = [
+        (number, people) for number, people in enumerate(able) for _ in range(terms.stages[number].quorum)
+    ]
+    taken: dict[int, int] = {}  # person -> seat
+
+    def seated(seat: int, tried: set[int]) -> bool:
+        # Kuhn's matching: someone takes the seat, or moves to another one to free it.
+        for one in seats[seat][1] - tried:
+            tried.add(one)
+            if one not in taken or seated(taken[one], tried):
+                taken[one] = seat
+                return True
+        return False
+
+    enough = [True] * len(able)
+    for seat, (number, _) in enumerate(seats):
+        if not seated(seat, set()):
+            enough[number] = False
+    return enough

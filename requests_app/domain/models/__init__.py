@@ -1,0 +1,38 @@
+from requests_app.domain.models.audit import AuditEvent
+from requests_app.domain.models.catalog import Account, Role
+from requests_app.domain.models.deliveries import AwsClock, Delivery, IssuedSession
+from requests_app.domain.models.entitlements import (
+    Entitlement,
+    EntitlementGroup,
+    EntitlementRole,
+    EntitlementUser,
+    Stage,
+    StageGroup,
+    StageUser,
+)
+from requests_app.domain.models.notices import Notice
+from requests_app.domain.models.people import Group, Membership, User
+from requests_app.domain.models.requests import AccessRequest, Decision, Transition
+
+__all__ = [
+    "AccessRequest",
+    "Account",
+    "AuditEvent",
+    "AwsClock",
+    "Decision",
+    "Delivery",
+    "Entitlement",
+    "EntitlementGroup",
+    "EntitlementRole",
+    "EntitlementUser",
+    "Group",
+    "IssuedSession",
+    "Membership",
+    "Notice",
+    "Role",
+    "Stage",
+    "StageGroup",
+    "StageUser",
+    "Transition",
+    "User",
+]

@@ -1,0 +1,38 @@
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from requests_app.domain.models.people import User
+from requests_app.domain.models.requests import AccessRequest
+
+
+class Notice(models.Model):
+    """The outbox: one mail that is due to one person about one request."""
+
+    class Kind(models.TextChoices):
+        ASKED = "asked"
+        REMINDED = "reminded"
+        DECIDED = "decided"
+        ISSUED = "issued"
+        ENDING_SOON = "ending_soon"
+        ENDED = "ended"
+
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    recipient = models.ForeignKey(User, models.PROTECT, related_name="notices")
+    access_request = models.ForeignKey(AccessRequest, models.PROTECT, related_name="notices")
+    # Says which occasion this is, so that running a sweep twice announces it once.
+    key = models.CharField(max_length=120, unique=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    due_at = models.DateTimeField()
+    attempts = models.PositiveSmallIntegerField(default=0)
+    last_error = models.CharField(max_length=300, blank=True)
+    sent_at = models.DateTimeField(null=True)
+    gave_up_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["due_at"], condition=Q(sent_at=None, gave_up_at=None), name="notice_due"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} to {self.recipient_id}"

@@ -1,0 +1,106 @@
+import uuid
+
+from django.contrib.auth.models import AbstractBaseUser, PermissionsMixin, UserManager
+from django.contrib.auth.validators import UnicodeUsernameValidator
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower, Now
+
+from requests_app.domain import codes
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person. Deactivated, never deleted: what they did stays theirs."""
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    username = models.CharField(max_length=150, validators=[UnicodeUsernameValidator()])
+    email = models.EmailField()
+    name = models.CharField(max_length=150, blank=True)
+    time_zone = models.CharField(max_length=64, default="UTC")
+    # Names this person in CloudTrail for ever; a renamed person keeps it, nobody else gets it.
+    source_identity = models.CharField(
+        max_length=64, unique=True, editable=False, default=codes.new_source_identity
+    )
+    is_staff = models.BooleanField("may open the admin", default=False)
+    date_joined = models.DateTimeField(db_default=Now(), editable=False)
+    deactivated_at = models.DateTimeField(null=True, blank=True)
+    # What Django, allauth and the admin ask for; one truth, so that the two cannot disagree.
+    is_active = models.GeneratedField(
+        expression=models.Case(models.When(deactivated_at__isnull=True, then=True), default=False),
+        output_field=models.BooleanField(),
+        db_persist=True,
+    )
+
+    USERNAME_FIELD = "username"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS = ["email"]
+    objects = UserManager()
+
+    class Meta:
+        verbose_name = "person"
+        verbose_name_plural = "people"
+        constraints = [
+            models.UniqueConstraint(
+                Lower("username"),
+                name="user_username_unique",
+                violation_error_message="Someone has this user name.",
+            ),
+            models.UniqueConstraint(
+                Lower("email"), name="user_email_unique", violation_error_message="Someone has this address."
+            ),
+            models.CheckConstraint(
+                condition=Q(source_identity__regex=r"^[A-Za-z0-9_+=,.@-]{2,64}$"),
+                name="user_source_identity_alphabet",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.username
+
+    def get_full_name(self) -> str:
+        return str(self)
+
+    def get_short_name(self) -> str:
+        return (self.name or self.username).split(" ")[0]
+
+
+class Group(models.Model):
+    """People who are treated alike by entitlements. (Django's own groups only give admin permissions.)"""
+
+    name = models.CharField(max_length=150)
+    description = models.CharField(max_length=300, blank=True)
+    members = models.ManyToManyField(
+        User, through="Membership", through_fields=("group", "user"), related_name="+"
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                Lower("name"), name="group_name_unique", violation_error_message="A group has this name."
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    class Source(models.TextChoices):
+        HAND = "hand"
+        CLAIM = "claim"
+        SCIM = "scim"
+
+    group = models.ForeignKey(Group, models.PROTECT, related_name="memberships")
+    user = models.ForeignKey(User, models.PROTECT, related_name="memberships")
+    source = models.CharField(max_length=8, choices=Source.choices, default=Source.HAND)
+    added_at = models.DateTimeField(db_default=Now(), editable=False)
+    added_by = models.ForeignKey(
+        User, models.PROTECT, null=True, blank=True, editable=False, related_name="+"
+    )
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["group", "user", "source"], name="membership_unique")]
+        indexes = [models.Index(fields=["user", "group"], name="membership_of_user")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.group}"

@@ -1,0 +1,206 @@
+from datetime import datetime, timedelta
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from requests_app.domain import codes
+from requests_app.domain.models.catalog import Role
+from requests_app.domain.models.entitlements import Entitlement
+from requests_app.domain.models.people import User
+from requests_app.domain.terms import Terms
+from requests_app.domain.transitions import ENDED, OPEN, State
+
+
+class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
+    def with_names(self) -> "AccessRequestQuerySet":
+        return self.select_related("requester", "beneficiary", "role__account", "ended_by")
+
+    def of(self, person: User) -> "AccessRequestQuerySet":
+        return self.filter(Q(beneficiary=person) | Q(requester=person))
+
+    def open(self) -> "AccessRequestQuerySet":
+        return self.filter(state__in=OPEN)
+
+    def waiting_for(self, person: User, now: datetime) -> "AccessRequestQuerySet":
+        """Candidates: what `policy.may_decide` allows this person."""
+        mine = list(person.memberships.values_list("group_id", flat=True))
+        return (
+            self.filter(state=State.PENDING, decide_by__gt=now)
+            .filter(Q(deciding_groups__overlap=mine) | Q(deciding_users__contains=[person.pk]))
+            .exclude(Q(requester=person) | Q(beneficiary=person))
+            .exclude(decisions__approver=person)
+        )
+
+    def decided_by(self, person: User) -> "AccessRequestQuerySet":
+        return self.filter(decisions__approver=person)
+
+
+class AccessRequest(models.Model):
+    """One person asking for one role for a duration with a justification: the whole life cycle."""
+
+    class Start(models.TextChoices):
+        ON_DEMAND = "on_demand", "when I press Start"
+        AT_ONCE = "at_once", "at once"
+
+    code = models.CharField(max_length=11, unique=True, editable=False, default=codes.new_code)
+    requester = models.ForeignKey(User, models.PROTECT, related_name="requests_made")
+    beneficiary = models.ForeignKey(User, models.PROTECT, related_name="requests")
+    role = models.ForeignKey(Role, models.PROTECT, related_name="requests")
+    entitlement = models.ForeignKey(Entitlement, models.PROTECT, related_name="requests")
+    terms_document = models.JSONField(editable=False)
+    justification = models.TextField(max_length=2000)
+    ticket = models.CharField(max_length=100, blank=True)
+    duration_seconds = models.PositiveIntegerField()
+    start = models.CharField(max_length=10, choices=Start.choices, default=Start.ON_DEMAND)
+
+    state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
+    asked_at = models.DateTimeField()
+    decide_by = models.DateTimeField()
+    # The stage that is being decided, from 1; 0 where nobody is asked.
+    stage = models.PositiveSmallIntegerField(default=0)
+    # Who that stage asks: only to find candidates quickly, the stored terms decide.
+    deciding_groups = ArrayField(models.BigIntegerField(), default=list, editable=False)
+    deciding_users = ArrayField(models.BigIntegerField(), default=list, editable=False)
+    approved_at = models.DateTimeField(null=True, editable=False)
+    approved_seconds = models.PositiveIntegerField(null=True, editable=False)
+    start_by = models.DateTimeField(null=True, editable=False)
+    activated_at = models.DateTimeField(null=True, editable=False)
+    expires_at = models.DateTimeField(null=True, editable=False)
+    ended_at = models.DateTimeField(null=True, editable=False)
+    ended_by = models.ForeignKey(User, models.PROTECT, null=True, editable=False, related_name="+")
+    end_reason = models.CharField(max_length=500, blank=True, editable=False)
+    reminded_at = models.DateTimeField(null=True, editable=False)
+
+    objects = AccessRequestQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(code__regex=codes.CODE_IN_SQL), name="request_code_form"),
+            models.CheckConstraint(condition=Q(duration_seconds__gte=60), name="request_lasts_a_minute"),
+            models.CheckConstraint(condition=Q(state__in=list(State)), name="request_state_known"),
+            models.CheckConstraint(
+                condition=Q(state__in=["pending", "denied"], approved_at=None)
+                | Q(state__in=["withdrawn", "lapsed"])
+                | Q(
+                    state__in=["approved", "active", "expired", "returned", "revoked"],
+                    approved_at__isnull=False,
+                ),
+                name="request_approved_at_fits_state",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["active", "expired", "returned"], activated_at__isnull=False)
+                | Q(state__in=["pending", "approved", "denied", "withdrawn", "lapsed"], activated_at=None)
+                | Q(state="revoked"),
+                name="request_activated_at_fits_state",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=list(OPEN), ended_at=None)
+                | Q(state__in=list(ENDED), ended_at__isnull=False),
+                name="request_ended_at_fits_state",
+            ),
+            models.CheckConstraint(
+                condition=Q(approved_at=None, approved_seconds=None, start_by=None, activated_at=None)
+                | Q(approved_at__isnull=False, approved_seconds__isnull=False, start_by__isnull=False),
+                name="request_approval_is_whole",
+            ),
+            models.CheckConstraint(
+                condition=Q(activated_at=None, expires_at=None)
+                | Q(activated_at__isnull=False, expires_at__gt=models.F("activated_at")),
+                name="request_has_an_end",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="expired") | Q(ended_at=models.F("expires_at")),
+                name="request_expired_at_its_end",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["beneficiary", "-asked_at"], name="request_of_beneficiary"),
+            models.Index(fields=["requester", "-asked_at"], name="request_of_requester"),
+            models.Index(fields=["role", "-asked_at"], name="request_of_role"),
+            models.Index(fields=["-asked_at"], name="request_newest"),
+            # The sweeps' own: tiny, because few requests are open.
+            models.Index(fields=["decide_by"], condition=Q(state="pending"), name="request_pending_due"),
+            models.Index(fields=["start_by"], condition=Q(state="approved"), name="request_approved_due"),
+            models.Index(fields=["expires_at"], condition=Q(state="active"), name="request_active_due"),
+            GinIndex(fields=["deciding_groups"], condition=Q(state="pending"), name="request_asks_groups"),
+            GinIndex(fields=["deciding_users"], condition=Q(state="pending"), name="request_asks_users"),
+        ]
+
+    def __str__(self) -> str:
+        return self.code
+
+    @property
+    def terms(self) -> Terms:
+        return Terms.from_document(self.terms_document)
+
+    @property
+    def duration(self) -> timedelta:
+        return timedelta(seconds=self.approved_seconds or self.duration_seconds)
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN
+
+    def due(self, now: datetime) -> State | None:
+        """The state this request should be in by the clock, if that is another one."""
+        if self.state == State.PENDING and self.decide_by <= now:
+            return State.LAPSED
+        if self.state == State.APPROVED and self.start_by is not None and self.start_by <= now:
+            return State.LAPSED
+        if self.state == State.ACTIVE and self.expires_at is not None and self.expires_at <= now:
+            return State.EXPIRED
+        return None
+
+    def state_at(self, now: datetime) -> State:
+        """What is true by the clock, which the sweep may not have recorded yet."""
+        return self.due(now) or State(self.state)
+
+
+class Decision(models.Model):
+    """One approver's verdict on one stage of one request. Append-only."""
+
+    class Verdict(models.TextChoices):
+        APPROVE = "approve"
+        DENY = "deny"
+
+    access_request = models.ForeignKey(AccessRequest, models.PROTECT, related_name="decisions")
+    stage = models.PositiveSmallIntegerField()
+    approver = models.ForeignKey(User, models.PROTECT, related_name="decisions")
+    approver_name = models.CharField(max_length=150)
+    verdict = models.CharField(max_length=8, choices=Verdict.choices)
+    comment = models.CharField(max_length=1000, blank=True)
+    decided_at = models.DateTimeField()
+    recorded_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["decided_at", "pk"]
+        constraints = [
+            # One person has one say, so the same person cannot satisfy two stages either.
+            models.UniqueConstraint(fields=["access_request", "approver"], name="decision_once_per_person"),
+            models.CheckConstraint(
+                condition=Q(verdict__in=["approve", "deny"]), name="decision_verdict_known"
+            ),
+        ]
+        indexes = [models.Index(fields=["approver", "-decided_at"], name="decision_of_approver")]
+
+    def __str__(self) -> str:
+        return f"{self.verdict} by {self.approver_name}"
+
+
+class Transition(models.Model):
+    """The copy of `transitions.TRANSITIONS` that the triggers read. Written by `after_migrate` only."""
+
+    machine = models.CharField(max_length=16)
+    before = models.CharField(max_length=16)
+    after = models.CharField(max_length=16)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["machine", "before", "after"], name="transition_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.machine}: {self.before} to {self.after}"

@@ -1,0 +1,45 @@
+"""Mail that is due: rows in the outbox, in the same transaction as what they tell of."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from requests_app.domain import jobs
+from requests_app.domain.models import AccessRequest, Notice, User
+
+Kind = Notice.Kind
+# Then a notice is given up, and says so in its row.
+MOST_ATTEMPTS = 8
+
+
+def announce(
+    kind: Notice.Kind,
+    access_requests: Iterable[AccessRequest],
+    *,
+    at: datetime,
+    to: Iterable[User] | None = None,
+    occasion: str = "",
+) -> None:
+    """Queue one mail for each request and recipient; `to` is the beneficiary where nobody else is named.
+
+    The same occasion is queued once, however often it is announced.
+    """
+    people = list(to) if to is not None else None
+    rows = [
+        Notice(
+            kind=kind,
+            recipient=recipient,
+            access_request=one,
+            key=":".join((kind, str(one.pk), str(recipient.pk), occasion)),
+            due_at=at,
+        )
+        for one in access_requests
+        for recipient in (people if people is not None else [one.beneficiary])
+    ]
+    if rows:
+        Notice.objects.bulk_create(rows, ignore_conflicts=True)
+        jobs.nudge("default.sweep_outbox")
+
+
+def next_attempt(notice: Notice, now: datetime) -> datetime:
+    """1, 2, 4 … minutes later: a mail server that is down is not asked in a loop."""
+    return now + timedelta(minutes=2 ** min(notice.attempts, 6))

@@ -1,0 +1,186 @@
+"""Who may, and why not: pure functions over small facts. Every door and the worker ask these, at every moment."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from requests_app.domain.errors import NotAllowed
+from requests_app.domain.terms import Terms
+from requests_app.domain.transitions import State
+
+SHORTEST_SECONDS = 60
+# Beyond these the minute of expiry could not be kept, so nothing is minted.
+LARGEST_OFFSET_SECONDS = 30.0
+OLDEST_CLOCK = timedelta(seconds=120)
+# What is proved by identity alone cannot be denied, so its sessions must not outlive the pass.
+IDENTITY_NEEDS_SECONDS = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided and by which rule; the message is for the person."""
+
+    allowed: bool
+    rule: str
+    message: str = ""
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+    def require(self) -> "Verdict":
+        if not self.allowed:
+            raise NotAllowed(self.message, rule=self.rule)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    id: int
+    active: bool
+    groups: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Whom and what an entitlement reaches."""
+
+    active: bool
+    groups: frozenset[int]
+    users: frozenset[int]
+    roles: frozenset[int]
+    approval: str
+    stages_with_enough_people: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    role: int
+    usable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What is known of one access request."""
+
+    state: State
+    requester: int
+    beneficiary: int
+    stage: int
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """AWS's clock minus ours, in seconds, and when that was measured."""
+
+    low: float
+    high: float
+    measured_at: datetime
+
+
+def may_request(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
+    if not person.active:
+        return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
+    if not catalog.usable:
+        return Verdict(False, "role.inactive", "This role cannot be requested any more. Choose another one.")
+    reached = person.id in reach.users or bool(person.groups & reach.groups)
+    if not (reach.active and reached and catalog.role in reach.roles):
+        return Verdict(
+            False,
+            "entitlement.does_not_reach",
+            "You may not ask for this role on these terms. Choose another one.",
+        )
+    if reach.approval == "staged":
+        if not reach.stages_with_enough_people:
+            return Verdict(
+                False, "stage.none", "Nobody was named to decide on this. The operators can mend that."
+            )
+        for position, enough in enumerate(reach.stages_with_enough_people, start=1):
+            if not enough:
+                return Verdict(
+                    False,
+                    "stage.nobody_can",
+                    f"Too few people could decide stage {position} of this. Choose other terms, "
+                    "or tell an operator: they can name more approvers.",
+                )
+    return Verdict(True, "entitlement.reaches")
+
+
+def may_decide(person: Person, of: Pass, terms: Terms, *, decided: Collection[int] = ()) -> Verdict:
+    if not person.active:
+        return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
+    if person.id in (of.requester, of.beneficiary):
+        return Verdict(
+            False, "decision.own_request", "Nobody decides on a request they made or benefit from."
+        )
+    if of.state != State.PENDING:
+        return Verdict(False, "decision.not_pending", f"This request is no longer pending: it is {of.state}.")
+    if person.id in decided:
+        return Verdict(False, "decision.once", "You have already decided on this request.")
+    stage = terms.stage(of.stage)
+    if not (person.id in stage.users or person.groups & set(stage.groups)):
+        return Verdict(False, "decision.not_asked", f"This is for {stage.asks} to decide.")
+    return Verdict(True, f"stage.{of.stage}")
+
+
+def may_mint(
+    person: Person,
+    of: Pass,
+    reach: Reach,
+    catalog: Catalog,
+    clock: Clock | None,
+    *,
+    now: datetime,
+    identity_is_access: bool,
+) -> Verdict:
+    """Asked when credentials are asked for, before AWS is called, before they are recorded and before they are sealed."""
+    if person.id != of.beneficiary:
+        return Verdict(False, "mint.not_beneficiary", "Only the person a pass is for can use it.")
+    if of.state != State.ACTIVE or of.expires_at is None or of.expires_at <= now:
+        return Verdict(
+            False, "mint.not_active", "This pass is not active. Ask again if you still need access."
+        )
+    may_hold = may_hold_on(person, reach, catalog)
+    if not may_hold:
+        return may_hold
+    left = (of.expires_at - now).total_seconds()
+    if identity_is_access and left < IDENTITY_NEEDS_SECONDS:
+        return Verdict(
+            False,
+            "mint.identity_is_access",
+            "Less than 15 minutes are left, and sessions of this role would outlive the pass. Extend or ask again.",
+        )
+    return clock_is_known(clock, now=now)
+
+
+def may_hold_on(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
+    """Whether someone whose request was approved may still use it: losing the group ends minting at once."""
+    if not person.active:
+        return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
+    if not catalog.usable:
+        return Verdict(False, "role.inactive", "This role was taken out of use. Ask an operator.")
+    reached = person.id in reach.users or bool(person.groups & reach.groups)
+    if not (reach.active and reached and catalog.role in reach.roles):
+        return Verdict(
+            False,
+            "entitlement.does_not_reach",
+            "What allowed you this role no longer does, so there are no new credentials. Ask an operator, or ask again.",
+        )
+    return Verdict(True, "entitlement.reaches")
+
+
+def clock_is_known(clock: Clock | None, *, now: datetime) -> Verdict:
+    if clock is None or abs(now - clock.measured_at) > OLDEST_CLOCK:
+        return Verdict(
+            False,
+            "clock.unknown",
+            "Daypass does not know AWS's clock at the moment and will not guess when your pass would end. "
+            "Try again in a minute; if it stays, an operator should look at the aws worker.",
+        )
+    if max(abs(clock.low), abs(clock.high)) > LARGEST_OFFSET_SECONDS:
+        return Verdict(
+            False,
+            "clock.apart",
+            "Daypass's clock and AWS's are more than 30 s apart, so nothing is issued. An operator must set the time.",
+        )
+    return Verdict(True, "clock.known")

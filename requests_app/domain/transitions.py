@@ -1,0 +1,64 @@
+"""What may follow what. This is the one table: `after_migrate` copies it to where the triggers look."""
+
+from django.db.models import TextChoices
+
+
+class State(TextChoices):
+    PENDING = "pending"
+    APPROVED = "approved"
+    ACTIVE = "active"
+    DENIED = "denied"
+    WITHDRAWN = "withdrawn"
+    LAPSED = "lapsed"
+    EXPIRED = "expired"
+    RETURNED = "returned"
+    REVOKED = "revoked"
+
+
+class DeliveryState(TextChoices):
+    ASKED = "asked"
+    CLAIMED = "claimed"  # a worker has it
+    SEALED = "sealed"  # the envelope waits in Redis
+    DELIVERED = "delivered"
+    REFUSED = "refused"  # a rule or AWS said no
+    UNAVAILABLE = "unavailable"  # AWS did not answer, or asked to slow down
+    DISCARDED = "discarded"  # minted, but the pass had ended meanwhile
+    STALE = "stale"  # no worker took it in time
+    UNKNOWN = "unknown"  # a worker took it and was not heard of again
+    LOST = "lost"  # sealed, but the envelope was gone
+
+
+OPEN = (State.PENDING, State.APPROVED, State.ACTIVE)
+ENDED = tuple(state for state in State if state not in OPEN)
+
+REQUEST = "request"
+DELIVERY = "delivery"
+
+_requests = {
+    State.PENDING: (State.APPROVED, State.DENIED, State.WITHDRAWN, State.LAPSED),
+    State.APPROVED: (State.ACTIVE, State.WITHDRAWN, State.REVOKED, State.LAPSED),
+    State.ACTIVE: (State.EXPIRED, State.RETURNED, State.REVOKED),
+}
+_deliveries = {
+    DeliveryState.ASKED: (DeliveryState.CLAIMED, DeliveryState.REFUSED, DeliveryState.STALE),
+    DeliveryState.CLAIMED: (
+        DeliveryState.SEALED,
+        DeliveryState.REFUSED,
+        DeliveryState.UNAVAILABLE,
+        DeliveryState.DISCARDED,
+        DeliveryState.UNKNOWN,
+        DeliveryState.LOST,
+    ),
+    DeliveryState.SEALED: (DeliveryState.DELIVERED, DeliveryState.DISCARDED, DeliveryState.LOST),
+}
+
+TRANSITIONS: frozenset[tuple[str, str, str]] = frozenset(
+    (machine, str(before), str(after))
+    for machine, table in ((REQUEST, _requests), (DELIVERY, _deliveries))
+    for before, afters in table.items()
+    for after in afters
+)
+
+
+def may_follow(machine: str, before: str, after: str) -> bool:
+    return (machine, before, after) in TRANSITIONS

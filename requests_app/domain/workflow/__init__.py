@@ -1,0 +1,35 @@
+"""The only writer of request state. Every door calls these and nothing else."""
+
+from requests_app.domain.workflow import deliveries, people, sweeps
+from requests_app.domain.workflow.requests import (
+    approve,
+    deny,
+    give_back,
+    in_words,
+    may_revoke,
+    remind,
+    revoke,
+    start,
+    submit,
+    verdict_on_deciding,
+    who_can_decide,
+    withdraw,
+)
+
+__all__ = [
+    "approve",
+    "deliveries",
+    "deny",
+    "give_back",
+    "in_words",
+    "may_revoke",
+    "people",
+    "remind",
+    "revoke",
+    "start",
+    "submit",
+    "sweeps",
+    "verdict_on_deciding",
+    "who_can_decide",
+    "withdraw",
+]

@@ -1,0 +1,36 @@
+"""Who is who: making people and operators, and ending their part."""
+
+from django.db import transaction
+
+from requests_app.domain import audit, clock
+from requests_app.domain.audit import Action
+from requests_app.domain.errors import NotAllowed
+from requests_app.domain.models import User
+
+
+def make_operator(email: str, *, by: User | None = None) -> User:
+    """Let the person with this address run Daypass: the admin and every operator's act.
+
+    Raises NotAllowed when nobody active has the address.
+    """
+    with transaction.atomic(durable=True):
+        person = User.objects.select_for_update().filter(email__iexact=email, deactivated_at=None).first()
+        if person is None:
+            raise NotAllowed(
+                f"Nobody active has the address {email}. Make the person first.", rule="operator.unknown"
+            )
+        person.is_staff = person.is_superuser = True
+        person.save(update_fields=["is_staff", "is_superuser"])
+        audit.record(Action.OPERATOR_MADE, by=by, beneficiary=person, subject=person.email)
+    return person
+
+
+def deactivate(person: User, *, by: User | None) -> User:
+    """End someone's part. They are kept: what they did stays theirs."""
+    with transaction.atomic(durable=True):
+        person = User.objects.select_for_update().get(pk=person.pk)
+        if person.deactivated_at is None:
+            person.deactivated_at = clock.now()
+            person.save(update_fields=["deactivated_at"])
+            audit.record(Action.PERSON_DEACTIVATED, by=by, beneficiary=person, subject=person.email)
+    return person
