@@ -66,6 +66,8 @@ class Minted:
     assumed_role_id: str
     sts_expires_at: datetime
     packed_policy_size: int | None
+    # AWS's clock minus ours, at most, as this very mint shows it.
+    aws_ahead_at_most: float
 
 
 @verb(Action.DELIVERY_ASKED)
@@ -139,7 +141,7 @@ def record(order: Order, minted: Minted, *, worker: str) -> bool:
         assert delivery is not None  # noqa: S101 - deliveries are never deleted
         now = clock.now()
         verdict = _verdict(delivery.access_request, delivery.beneficiary, now)
-        keep = bool(verdict) and delivery.state == DeliveryState.CLAIMED
+        keep = bool(verdict) and delivery.state == DeliveryState.CLAIMED and _ends_in_time(order, minted)
         session = IssuedSession.objects.create(
             delivery=delivery,
             access_request=delivery.access_request,
@@ -299,7 +301,7 @@ UNKNOWN = (
     "and it ends with your pass. Try again."
 )
 LOST = "The sealed credentials were gone before this page took them. Nobody else could read them. Try again."
-DISCARDED = "Your pass ended while AWS was answering, so the credentials were thrown away."
+DISCARDED = "Your pass ended, or a clock was set, while AWS was answering: the credentials were thrown away."
 
 
 def fail_locked(
@@ -407,6 +409,11 @@ def _order(delivery: Delivery, now: datetime) -> Order:
         chained=reading.chained,
         region=at,
     )
+
+
+def _ends_in_time(order: Order, minted: Minted) -> bool:
+    """False if a clock was set since the offset was measured, so that the session would outlive the pass."""
+    return order.cut_off <= order.expires_at + timedelta(seconds=minted.aws_ahead_at_most)
 
 
 def cut_off(expires_at: datetime, aws_is_ahead_by_at_least: float) -> datetime:

@@ -1,0 +1,164 @@
+"""Sending what stands in the outbox: claim, send, record. At least once; a lost process sends again later."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
+from django.db import transaction
+from django.db.models import F
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+
+from requests_app.domain import clock, notices
+from requests_app.domain.models import AccessRequest, Decision, Notice
+from requests_app.domain.notices import Kind
+from requests_app.domain.transitions import State
+from requests_app.domain.workflow import in_words
+
+log = structlog.get_logger(__name__)
+BATCH = 50
+
+
+def send_due(limit: int = BATCH) -> int:
+    """Send what is due; returns how many were tried."""
+    claimed = _claim(limit)
+    for notice in claimed:
+        _send(notice)
+    return len(claimed)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What differs from mail to mail."""
+
+    subject: str
+    sentence: str
+    button: str
+    why: str
+    facts: tuple[tuple[str, str], ...]
+
+
+def words(notice: Notice) -> Words:
+    """The mail as a person reads it, in their own time zone. Plain text: escaping is the template's."""
+    access_request = notice.access_request
+    what = f"{access_request.role.name} in {access_request.role.account.name}"
+    long = in_words(access_request.duration)
+    who = str(access_request.beneficiary)
+    sentence, button, why = {
+        Kind.ASKED: (
+            f"{who} asks for {what} for {long}.",
+            "Decide",
+            "You are one of the people who can decide on this.",
+        ),
+        Kind.REMINDED: (
+            f"{who} still waits for {what} for {long}.",
+            "Decide",
+            "You are one of the people who can decide on this.",
+        ),
+        Kind.DECIDED: (_decided(access_request, what, long), "Open the request", "You asked for this."),
+        Kind.ISSUED: (
+            f"Keys for {what} were issued to a browser signed in as you.",
+            "Look at it",
+            "You are told of every issue of keys. If this was not you, end the pass and tell the operators.",
+        ),
+        Kind.ENDING_SOON: (
+            f"Your pass for {what} ends {_at(notice, access_request.expires_at)}.",
+            "Open the pass",
+            "This pass is yours.",
+        ),
+        Kind.ENDED: (_ended(notice, what), "Open the request", "This was yours."),
+    }[Kind(notice.kind)]
+    return Words(
+        # A header takes no line break, whatever someone typed.
+        subject=" ".join(f"{sentence.rstrip('.')} ({access_request.code})".split())[:200],
+        sentence=sentence,
+        button=button,
+        why=why,
+        facts=(
+            ("Who", who),
+            ("What", access_request.role.name),
+            ("Where", f"{access_request.role.account.name} {access_request.role.account.grouped_number}"),
+            ("How long", long),
+            ("Why", access_request.justification),
+        ),
+    )
+
+
+def _decided(access_request: AccessRequest, what: str, long: str) -> str:
+    last = access_request.decisions.order_by("-pk").first()
+    by = f" by {last.approver_name}" if last else ""
+    if last is not None and last.verdict == Decision.Verdict.DENY:
+        return f"Your request for {what} was denied{by}."
+    return f"Your request for {what} for {long} was approved{by}."
+
+
+def _ended(notice: Notice, what: str) -> str:
+    access_request = notice.access_request
+    return {
+        State.EXPIRED: f"Your pass for {what} has ended: its time was up.",
+        State.RETURNED: f"You gave back your pass for {what}.",
+        State.REVOKED: f"Your pass for {what} was revoked by {access_request.ended_by}.",
+        State.LAPSED: f"Your request for {what} lapsed: its time ran out before it was decided or started.",
+    }.get(State(access_request.state), f"Your request for {what} has ended.")
+
+
+def _at(notice: Notice, when: object) -> str:
+    with timezone.override(notice.recipient.time_zone):
+        return f"at {timezone.localtime(when):%H:%M}" if when else "soon"  # type: ignore[arg-type]
+
+
+def _claim(limit: int) -> list[Notice]:
+    """Take due notices by moving their next attempt on: whoever dies now, they are due again then."""
+    with transaction.atomic(durable=True):
+        now = clock.now()
+        due = (
+            Notice.objects.filter(due_at__lte=now, sent_at=None, gave_up_at=None)
+            .select_for_update(skip_locked=True, of=("self",))
+            .order_by("due_at")[:limit]
+        )
+        ids = [notice.pk for notice in due]
+        # Longer than sending this batch can take; a failure sets its own later.
+        Notice.objects.filter(pk__in=ids).update(attempts=F("attempts") + 1, due_at=now + timedelta(minutes=10))
+    return list(
+        Notice.objects.filter(pk__in=ids).select_related(
+            "recipient", "access_request__beneficiary", "access_request__role__account", "access_request__ended_by"
+        )
+    )
+
+
+def _send(notice: Notice) -> None:
+    if notice.recipient.deactivated_at is not None:
+        Notice.objects.filter(pk=notice.pk).update(gave_up_at=clock.now(), last_error="deactivated")
+        return
+    if notice.kind in (Kind.ASKED, Kind.REMINDED) and notice.access_request.state != State.PENDING:
+        Notice.objects.filter(pk=notice.pk).update(gave_up_at=clock.now(), last_error="decided meanwhile")
+        return
+    try:
+        _message(notice).send()
+    except Exception as error:  # noqa: BLE001 - whatever the mail server does, the row says so and stays due
+        _failed(notice, error)
+    else:
+        Notice.objects.filter(pk=notice.pk).update(sent_at=clock.now(), last_error="")
+
+
+def _message(notice: Notice) -> EmailMultiAlternatives:
+    said = words(notice)
+    link = settings.BASE_URL + reverse("access_request", args=[notice.access_request.code])
+    context = {"words": said, "link": link, "base_url": settings.BASE_URL, "access_request": notice.access_request}
+    message = EmailMultiAlternatives(said.subject, render_to_string("mail/notice.txt", context))
+    message.to = [notice.recipient.email]
+    message.extra_headers = {"Auto-Submitted": "auto-generated", "X-Daypass-Request": notice.access_request.code}
+    message.attach_alternative(render_to_string("mail/notice.html", context), "text/html")
+    return message
+
+
+def _failed(notice: Notice, error: Exception) -> None:
+    now = clock.now()
+    log.warning("mail.failed", notice=notice.pk, error=type(error).__name__)
+    given_up = now if notice.attempts >= notices.MOST_ATTEMPTS else None
+    Notice.objects.filter(pk=notice.pk).update(
+        due_at=notices.next_attempt(notice, now), gave_up_at=given_up, last_error=f"{type(error).__name__}: {error}"[:300]
+    )

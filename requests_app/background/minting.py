@@ -1,0 +1,137 @@
+"""One delivery from wish to sealed envelope: claim, call, record, seal. Each step is safe to lose."""
+
+import os
+import socket
+
+import structlog
+from django.conf import settings
+
+from requests_app.aws import console, names, session_policy, sts
+from requests_app.aws.errors import AwsError, Refused
+from requests_app.domain import clock, envelopes, partitions, sealing
+from requests_app.domain.transitions import DeliveryState
+from requests_app.domain.workflow import deliveries
+from requests_app.domain.workflow.deliveries import Minted, Order
+
+log = structlog.get_logger(__name__)
+
+
+def mint(delivery_id: int) -> None:
+    """Mint for this delivery if it is young, unclaimed and still allowed; otherwise do nothing.
+
+    The id is all a message carries: whom it is for, and whether they may, is read from the database.
+    """
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    order = deliveries.claim(delivery_id, worker=worker)
+    if order is None:
+        return
+    try:
+        session = _assume_role(order, worker)
+        if session is not None:
+            _deliver(order, session)
+    except AwsError as error:
+        _tell(order, error)
+    except ValueError as error:
+        # The entitlement's narrowing cannot be made into a policy: a sentence for whoever edits it.
+        deliveries.fail(order, DeliveryState.REFUSED, message=str(error), advice="Tell the operators.")
+
+
+def _assume_role(order: Order, worker: str) -> sts.MintedSession | None:
+    """The session, recorded; None if the pass ended while AWS was answering."""
+    wish = _wish(order)
+    before = clock.now()
+    session = sts.assume_role(wish)
+    _, aws_ahead_at_most = sts.offset_from_mint(session.expires_at, session.asked_duration, before, clock.now())
+    minted = Minted(
+        session_name=wish.session_name,
+        source_identity=wish.source_identity or "",
+        access_key_id=session.access_key_id,
+        assumed_role_id=session.assumed_role_id,
+        sts_expires_at=session.expires_at,
+        packed_policy_size=session.packed_policy_size,
+        aws_ahead_at_most=aws_ahead_at_most,
+    )
+    return session if deliveries.record(order, minted, worker=worker) else None
+
+
+def _wish(order: Order) -> sts.MintOrder:
+    terms = order.terms
+    return sts.MintOrder(
+        role_arn=order.role_arn,
+        region=order.region,
+        session_name=names.session_name(order.code, order.beneficiary_name),
+        duration_seconds=session_policy.session_seconds(
+            order.seconds_left,
+            ceiling=terms.session_ceiling_seconds,
+            role_max=order.role_max_seconds,
+            chained=order.chained,
+        ),
+        policy=session_policy.session_policy(
+            cut_off=order.cut_off,
+            role_arn=order.role_arn,
+            statements=terms.narrowing_statements,
+            policy_arns=terms.narrowing_policy_arns,
+            lifted=terms.lifted,
+        ),
+        policy_arns=terms.narrowing_policy_arns,
+        source_identity=order.source_identity or None,
+        external_id=order.external_id or None,
+    )
+
+
+def _deliver(order: Order, session: sts.MintedSession) -> None:
+    envelope = sealing.seal(_payload(order, session), order.recipient_key)
+    try:
+        envelopes.put(order.public_id, envelope)
+        if not deliveries.seal_down(order, envelope):
+            envelopes.take(order.public_id)
+    except envelopes.EnvelopeStoreDown as error:
+        log.warning("envelope.store_down", delivery=order.public_id, error=str(error))
+        deliveries.fail(
+            order,
+            DeliveryState.LOST,
+            message="The sealed credentials could not be put down for this page to take. Nobody has them. Try again.",
+        )
+
+
+def _payload(order: Order, session: sts.MintedSession) -> dict[str, object]:
+    if order.kind == "console":
+        link = console.sign_in(
+            session,
+            federation_url=partitions.federation_url(order.partition, settings.FEDERATION_URL),
+            destination=order.destination,
+            issuer=settings.BASE_URL,
+        )
+        return {
+            "kind": "console",
+            "url": link.url,
+            "fields": dict(link.fields),
+            "link_expires_at": (clock.now() + link.good_for).isoformat(),
+            "expires_at": order.expires_at.isoformat(),
+        }
+    return {
+        "kind": "credentials",
+        "access_key_id": session.access_key_id,
+        "secret_access_key": session.secret_access_key,
+        "session_token": session.session_token,
+        "expires_at": order.expires_at.isoformat(),
+        "sts_expires_at": session.expires_at.isoformat(),
+        "account_id": order.account_number,
+        "role_name": order.role_name,
+        "code": order.code,
+        "region": order.region,
+        "profile": f"{order.account_number}-{order.role_name}",
+    }
+
+
+def _tell(order: Order, error: AwsError) -> None:
+    if error.outcome_unknown:
+        state, message = DeliveryState.UNKNOWN, deliveries.UNKNOWN
+    elif isinstance(error, Refused):
+        state, message = DeliveryState.REFUSED, "AWS refused."
+    else:
+        state, message = DeliveryState.UNAVAILABLE, "AWS could not be asked."
+    log.warning("mint.failed", delivery=order.public_id, state=str(state), aws_code=error.code)
+    deliveries.fail(
+        order, state, message=message, advice=error.advice, aws_code=error.code, aws_message=error.message
+    )

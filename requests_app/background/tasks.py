@@ -1,0 +1,49 @@
+"""Celery's door. A message is only a nudge: each task looks in the database for what is due.
+
+A task's name starts with its queue. Nothing here trusts an argument: it may come from whoever can write to Redis.
+"""
+
+from collections.abc import Callable
+
+from celery import shared_task
+
+from requests_app.background import clocks, mail, minting
+from requests_app.domain.workflow import deliveries, sweeps
+
+# A sweep stops after so many batches; what is left is due for the next.
+MOST_BATCHES = 20
+
+
+@shared_task(name="mint.mint")
+def mint(delivery_id: object) -> None:
+    if isinstance(delivery_id, int) and 0 < delivery_id < 2**63:
+        minting.mint(delivery_id)
+
+
+@shared_task(name="aws.read_clock")
+def read_clock() -> None:
+    clocks.read()
+
+
+@shared_task(name="default.sweep_requests")
+def sweep_requests() -> None:
+    for due in (sweeps.expire_due, sweeps.lapse_due, sweeps.activate_due, sweeps.announce_endings):
+        _until_done(due)
+
+
+@shared_task(name="default.sweep_deliveries")
+def sweep_deliveries() -> None:
+    deliveries.sweep()
+
+
+@shared_task(name="default.sweep_outbox")
+def sweep_outbox() -> None:
+    for _ in range(MOST_BATCHES):
+        if mail.send_due() < mail.BATCH:
+            return
+
+
+def _until_done(due: Callable[[], int]) -> None:
+    for _ in range(MOST_BATCHES):
+        if due() < sweeps.BATCH:
+            return
