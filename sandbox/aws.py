@@ -158,8 +158,10 @@ class AwsStandIn:
 
     def as_profile(self, name: str) -> Caller:
         """A session of the hub role that `minter` or `revoker` runs as."""
-        answer = landscape.bootstrap(self).client("sts").assume_role(
-            RoleArn=landscape.hub_role_arn(name), RoleSessionName="worker"
+        answer = (
+            landscape.bootstrap(self)
+            .client("sts")
+            .assume_role(RoleArn=landscape.hub_role_arn(name), RoleSessionName="worker")
         )
         return self.as_session(answer["Credentials"])
 

@@ -65,7 +65,7 @@ class Postgres:
         self._home = _reachable_home(folder, self._account) if folder else _scratch_folder(self._account)
         self._data = self._home / "data"
         self._passwords_file = self._home / "passwords.json"
-        self._bin = _reachable_binaries(bin_dir or _default_binaries(), self._account)
+        self.binaries = _reachable_binaries(bin_dir or _default_binaries(), self._account)
         self._log = log or self._home / "postgres.log"
         self._server: Child | None = None
         self.port = 0
@@ -163,8 +163,7 @@ class Postgres:
         made_by = int((self._data / "PG_VERSION").read_text())
         if made_by != self._major():
             raise UnusableData(
-                f"{self._data} was made by PostgreSQL {made_by}, this is {self._major()}. "
-                "`make reset` clears it."
+                f"{self._data} was made by PostgreSQL {made_by}, this is {self._major()}. `make reset` clears it."
             )
 
     def _try_start(self, *, last: bool) -> bool:
@@ -216,7 +215,7 @@ class Postgres:
                 make_database(connection, DATABASE)
 
     def _binary(self, name: str) -> str:
-        return str(self._bin / name)
+        return str(self.binaries / name)
 
     def _run(self, command: list[str]) -> str:
         done = subprocess.run(

@@ -1,0 +1,31 @@
+"""The processes Daypass consists of: one list for `make run`, the tests and (checked by a test) docker-compose."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_WORKER = ("celery", "-A", "portal", "worker", "--pool=threads", "--without-gossip", "--without-mingle")
+
+
+@dataclass(frozen=True)
+class Process:
+    name: str
+    command: tuple[str, ...]
+    # The AWS identity it runs as; most have none.
+    aws_profile: str | None = None
+
+
+PROCESSES = (
+    Process("web", ("gunicorn", "portal.wsgi", "--worker-class=gthread", "--workers=2", "--threads=16")),
+    Process("mint", (*_WORKER, "--queues=mint,aws", "--concurrency=16", "--hostname=mint@%h"), aws_profile="minter"),
+    Process("revoke", (*_WORKER, "--queues=revoke", "--concurrency=4", "--hostname=revoke@%h"), aws_profile="revoker"),
+    Process("default", (*_WORKER, "--queues=default", "--concurrency=8", "--hostname=default@%h")),
+    Process("beat", ("celery", "-A", "portal", "beat")),
+)
+
+
+def command_line(process: Process, *, port: int) -> list[str]:
+    """What to execute here: this virtual environment's program, and for the web a port on the loopback."""
+    program, *arguments = process.command
+    bind = [f"--bind=127.0.0.1:{port}"] if process.name == "web" else []
+    return [str(Path(sys.executable).parent / program), *arguments, *bind]
