@@ -1,0 +1,244 @@
+"""Daypass's worker as AWS sees it: signed in as the minter, facing the stand-in or a server that misbehaves."""
+
+import contextlib
+import dataclasses
+import os
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from requests_app.aws import sts
+from requests_app.aws.session_policy import session_policy
+from requests_app.aws.sts import MintedSession, MintOrder
+from sandbox.landscape import ACCOUNTS
+
+PAYMENTS = ACCOUNTS[0]
+
+
+@pytest.fixture
+def as_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, str]], None]]:
+    """Give this process the AWS settings of a worker, and nothing else of AWS."""
+
+    def become(environment: dict[str, str]) -> None:
+        for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_CA_BUNDLE"]:
+            monkeypatch.delenv(name)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        sts.forget_clients()
+
+    yield become
+    sts.forget_clients()
+
+
+@pytest.fixture
+def minter(as_worker: Any, aws_stand_in: Any) -> Any:
+    """The stand-in, with this process signed in as its minter."""
+    as_worker(aws_stand_in.profile("minter"))
+    return aws_stand_in
+
+
+@pytest.fixture
+def order() -> MintOrder:
+    """What a good mint of payments-prod's Administrator looks like."""
+    role_arn = PAYMENTS.role_arn("Administrator")
+    return MintOrder(
+        role_arn=role_arn,
+        region="us-east-1",
+        session_name="DP-7K2M9QX4-alice",
+        duration_seconds=900,
+        policy=session_policy(cut_off=datetime.now(UTC) + timedelta(minutes=15), role_arn=role_arn),
+        source_identity="person-0a1b2c3d4e",
+        external_id=PAYMENTS.external_id,
+    )
+
+
+@pytest.fixture
+def mint(minter: Any, order: MintOrder) -> Callable[..., Any]:
+    """Mint with a session policy made from the given narrowing; answers somebody with the new keys."""
+
+    def mint(*, cut_off: datetime | None = None, role: str = "Administrator", **narrowing: Any) -> Any:
+        role_arn = PAYMENTS.role_arn(role)
+        cut_off = cut_off or datetime.now(UTC) + timedelta(minutes=15)
+        policy = session_policy(cut_off=cut_off, role_arn=role_arn, **narrowing)
+        arns = tuple(narrowing.get("policy_arns", ()))
+        session = sts.assume_role(dataclasses.replace(order, role_arn=role_arn, policy=policy, policy_arns=arns))
+        return minter.as_session(keys_of(session))
+
+    return mint
+
+
+def keys_of(session: MintedSession) -> dict[str, str]:
+    return {
+        "AccessKeyId": session.access_key_id,
+        "SecretAccessKey": session.secret_access_key.reveal(),
+        "SessionToken": session.session_token.reveal(),
+    }
+
+
+class ScriptedServer:
+    """An HTTP server on the loopback that keeps every request and answers by a script."""
+
+    def __init__(self, script: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None) -> None:
+        self.requests: list[bytes] = []
+        self._script = script
+        self._closing = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._tls = tls
+        port = self._listener.getsockname()[1]
+        self.url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def count(self, text: bytes) -> int:
+        return sum(text in request for request in self.requests)
+
+    def close(self) -> None:
+        self._closing.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # or the waiting accept keeps it open
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(30)
+        with connection:
+            try:
+                if self._tls:
+                    connection = self._tls.wrap_socket(connection, server_side=True)
+                while request := _read_request(connection):
+                    self.requests.append(request)
+                    self._script(connection)
+            except OSError:
+                pass
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[..., ScriptedServer]]:
+    """Start a ScriptedServer; each is closed at the test's end."""
+    servers: list[ScriptedServer] = []
+
+    def start(script: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None) -> ScriptedServer:
+        servers.append(ScriptedServer(script, tls))
+        return servers[-1]
+
+    yield start
+    for started in servers:
+        started.close()
+
+
+class Script:
+    """Ways to answer, good and bad."""
+
+    @staticmethod
+    def answer(body: str | bytes, status: int = 200, *headers: str, kind: str = "text/xml") -> Any:
+        content = body.encode() if isinstance(body, str) else body
+        lines = [
+            f"HTTP/1.1 {status} Whatever",
+            f"Content-Type: {kind}",
+            f"Content-Length: {len(content)}",
+            *headers,
+        ]
+        return lambda connection: connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
+
+    @staticmethod
+    def silence(connection: socket.socket) -> None:
+        time.sleep(20)
+
+    @staticmethod
+    def reset(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        raise OSError
+
+    @staticmethod
+    def half_an_answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: 5000\r\n\r\n<Assume")
+        raise OSError
+
+    @staticmethod
+    def drip(beginning: bytes) -> Any:
+        def script(connection: socket.socket) -> None:
+            connection.sendall(beginning)
+            for _ in range(200):
+                time.sleep(0.1)
+                connection.sendall(b"x")
+
+        return script
+
+
+@pytest.fixture
+def script() -> type[Script]:
+    return Script
+
+
+def _read_request(connection: socket.socket) -> bytes:
+    request = b""
+    while b"\r\n\r\n" not in request:
+        piece = connection.recv(65536)
+        if not piece:
+            return b""
+        request += piece
+    head, _, body = request.partition(b"\r\n\r\n")
+    length = next(
+        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")),
+        0,
+    )
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def everything_in(error: BaseException | None) -> str:
+    """Whatever a log or an error report could show of an exception: it, its causes and contexts, their parts."""
+    seen: list[str] = []
+    while_here: list[BaseException | None] = [error]
+    known: set[int] = set()
+    while while_here:
+        current = while_here.pop()
+        if current is None or id(current) in known:
+            continue
+        known.add(id(current))
+        seen += [str(current), repr(current), repr(current.args), repr(vars(current))]
+        while_here += [current.__cause__, current.__context__]
+        while_here += [part for part in current.args if isinstance(part, BaseException)]
+    return "\n".join(seen)
+
+
+@pytest.fixture
+def tls_server(server: Callable[..., ScriptedServer], tmp_path: Path) -> ScriptedServer:
+    """A ScriptedServer behind TLS, with a certificate of its own making."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "self-signed.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return server(Script.answer('{"SigninToken": "t"}'), tls=context)
