@@ -3,10 +3,10 @@
 Runs after every `manage.py migrate --database owner`, as the owner.
 """
 
-from typing import Any
-
 from django.apps import AppConfig
 from django.conf import settings
+from django.contrib.auth.management import create_permissions
+from django.contrib.auth.models import Group, Permission
 from django.db import connections
 
 from requests_app.domain.transitions import TRANSITIONS
@@ -23,10 +23,14 @@ NEVER_DELETED = (
 )
 
 
-def after_migrate(using: str, plan: list[Any] | None = None, **_: object) -> None:
+AUDITORS = "Auditors"
+
+
+def after_migrate(app_config: AppConfig, using: str, **_: object) -> None:
     # Django's `migrate` also sends this when it is run with the application's role; only the owner may act.
     if using == "owner" or "owner" not in connections.databases:
         _copy_transitions(using)
+        _make_auditors(app_config, using)
     if using == "owner":
         _grant(using, settings.DATABASE_APP_ROLE)
 
@@ -38,6 +42,15 @@ def _copy_transitions(using: str) -> None:
             "INSERT INTO requests_app_transition (machine, before, after) VALUES (%s, %s, %s)",
             sorted(TRANSITIONS),
         )
+
+
+def _make_auditors(app_config: AppConfig, using: str) -> None:
+    """The Django group whose members see everything in the admin and change nothing."""
+    create_permissions(app_config, using=using, verbosity=0)  # ours run before Django's own
+    auditors, _ = Group.objects.using(using).get_or_create(name=AUDITORS)
+    auditors.permissions.set(
+        Permission.objects.using(using).filter(content_type__app_label=app_config.label, codename__startswith="view_")
+    )
 
 
 def _grant(using: str, role: str) -> None:

@@ -1,8 +1,11 @@
 """Asking a worker to look. The row is the work; this only saves waiting for the sweep."""
 
+import structlog
 from celery import current_app
 from django.db import transaction
+from kombu.exceptions import OperationalError
 
+log = structlog.get_logger(__name__)
 # A nudge that nobody took in time is worth nothing: the sweep has long looked itself.
 EXPIRES_SECONDS = 20
 
@@ -14,6 +17,9 @@ def nudge(job: str, *args: int | str) -> None:
     """
 
     def send() -> None:
-        current_app.send_task(job, args, expires=EXPIRES_SECONDS)
+        try:
+            current_app.send_task(job, args, expires=EXPIRES_SECONDS)
+        except OperationalError as error:
+            log.warning("nudge.lost", job=job, error=str(error))
 
     transaction.on_commit(send, robust=True)

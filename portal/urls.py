@@ -1,0 +1,57 @@
+"""Every address. The metrics of django-prometheus are served by no address here: they are not public."""
+
+from allauth.account.decorators import secure_admin_login
+from allauth.account.urls import urlpatterns as account_urls
+from django.contrib import admin
+from django.urls import include, path
+
+from requests_app.delivery.web.views import (
+    access_request,
+    approvals,
+    credentials,
+    decide,
+    deliveries,
+    endings,
+    health,
+    home,
+    request_access,
+)
+
+# Operators keep people's addresses, so the pages on which people would change them are left out.
+_NOT_OURS = {"account_email", "account_email_verification_sent", "account_confirm_email"}
+
+# Whoever opens the admin signs in where everybody does.
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+
+_one_request = [
+    path("", access_request.access_request, name="access_request"),
+    path("/approve", decide.approve, name="approve"),
+    path("/deny", decide.deny, name="deny"),
+    path("/withdraw", endings.withdraw, name="withdraw"),
+    path("/start", endings.start, name="start"),
+    path("/give-back", endings.give_back, name="give_back"),
+    path("/revoke", endings.revoke, name="revoke"),
+    path("/remind", endings.remind, name="remind"),
+    path("/credentials", credentials.credentials, name="credentials"),
+    path("/console", credentials.console, name="console"),
+]
+
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("request/", request_access.request_access, name="request_access"),
+    path("request/roles", request_access.role_search, name="role_search"),
+    path("request/terms", request_access.role_terms, name="role_terms"),
+    path("requests/<slug:code>", include(_one_request)),
+    path("approvals/", approvals.approvals, name="approvals"),
+    path("approvals/updates", approvals.updates, name="approvals_updates"),
+    path("approvals/decide", approvals.decide_several, name="decide_several"),
+    path("deliveries/", deliveries.ask, name="deliveries"),
+    path("deliveries/<uuid:public_id>", deliveries.delivery, name="delivery"),
+    path("deliveries/<uuid:public_id>/envelope", deliveries.envelope, name="envelope"),
+    path("accounts/", include([one for one in account_urls if getattr(one, "name", "") not in _NOT_OURS])),
+    path("accounts/2fa/", include("allauth.mfa.urls")),
+    path("accounts/sessions/", include("allauth.usersessions.urls")),
+    path("admin/", admin.site.urls),
+    path("livez", health.livez, name="livez"),
+    path("readyz", health.readyz, name="readyz"),
+]
