@@ -1,12 +1,8 @@
 """The suite stands on what production stands on: two database roles, and no way out to the internet."""
 
-import socket
 
-import psycopg
 import pytest
 from django.db import ProgrammingError, connection
-
-from tests import servers
 
 
 @pytest.mark.django_db

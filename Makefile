@@ -1,0 +1,60 @@
+# The two commands that matter: `make run` and `make test`. `make help` lists the rest.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+POSTGRES_15 := /usr/lib/postgresql/15/bin
+
+# Settings for tools that read portal.settings but talk to nothing: production's, as far as that goes.
+TOOLS := SECRET_KEY=$(shell printf 'tools-only-%.0s' 1 2 3 4 5 6) BASE_URL=https://daypass.example.com \
+	DATABASE_URL=postgres://app:none@127.0.0.1:9/none REDIS_URL=redis://127.0.0.1:9/0 DEBUG=0 PYTHONWARNINGS=ignore
+
+.DEFAULT_GOAL := help
+.PHONY: help run reset test test-pg15 lint browser lock install
+
+help:  ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(BIN)/installed  ## start Daypass with everything it needs, on http://localhost:8000
+	@exec $(BIN)/python -m sandbox.run
+
+reset: $(BIN)/installed  ## forget what `make run` keeps in .run
+	@$(BIN)/python -m sandbox.run reset
+
+test: $(BIN)/installed browser lint  ## everything that must hold: lint, types, migrations, the whole suite
+	$(BIN)/pytest -n auto --dist loadgroup
+	@if test -x $(POSTGRES_15)/postgres; then $(MAKE) --no-print-directory test-pg15; \
+	else echo "Left out: PostgreSQL 15 is not installed in $(POSTGRES_15)."; fi
+
+test-pg15: $(BIN)/installed  ## the tests that lean on the database, on Debian's PostgreSQL 15
+	POSTGRES_BIN=$(POSTGRES_15) $(BIN)/pytest -m "not browser and not stack" tests/domain
+
+lint: $(BIN)/installed  ## style, types, forgotten migrations, production settings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(TOOLS) $(BIN)/mypy
+	$(TOOLS) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(TOOLS) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+browser:
+	@if command -v chromium >/dev/null; then :; \
+	elif test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+		echo "Installing Debian's chromium for the browser tests."; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends chromium; } \
+			>/dev/null 2>&1 || echo "chromium could not be installed."; \
+	fi
+	@command -v chromium >/dev/null || echo "Left out: the browser tests, for there is no chromium."
+
+lock: $(BIN)/installed  ## compile the requirements files from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --group sandbox --group test --generate-hashes --python-version 3.11 \
+		-o requirements-dev.txt
+	$(BIN)/uv pip compile pyproject.toml -c requirements-dev.txt --generate-hashes --python-version 3.11 \
+		-o requirements.txt
+	echo uv | $(BIN)/uv pip compile - --generate-hashes --python-version 3.11 -o requirements-uv.txt
+
+install: $(BIN)/installed  ## the virtual environment with exactly what requirements-dev.txt says
+
+$(BIN)/installed: requirements-dev.txt requirements-uv.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt
+	@touch $@
