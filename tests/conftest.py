@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests import servers
+from tests.cast import *  # noqa: F403
 
 
 @pytest.fixture(scope="session")

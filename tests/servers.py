@@ -28,6 +28,7 @@ _HANDOVER = "DAYPASS_TEST_SERVERS"
 TEMPLATE = "template_daypass"
 # What migrations put there and tests may rely on.
 KEPT = ("django_migrations", "django_content_type", "auth_permission", "requests_app_transition")
+KEPT += ("auth_group", "auth_group_permissions")
 
 _started = contextlib.ExitStack()
 

@@ -1,0 +1,102 @@
+"""Rows for tests, made as the product makes them: requests only by the verbs."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+from joserfc.jwk import ECKey
+
+from requests_app.domain import clock, workflow
+from requests_app.domain.models import (
+    AccessRequest,
+    Account,
+    AwsClock,
+    Delivery,
+    Entitlement,
+    Group,
+    Membership,
+    Role,
+    Stage,
+    User,
+)
+from requests_app.domain.workflow import deliveries
+
+_number = count(1)
+
+
+def person(name: str, *groups: Group, **values: Any) -> User:
+    user = User.objects.create_user(name, f"{name}@example.com", name=name.capitalize(), **values)
+    for group in groups:
+        Membership.objects.create(group=group, user=user)
+    return user
+
+
+def group(name: str, *members: User) -> Group:
+    made = Group.objects.create(name=name)
+    for member in members:
+        Membership.objects.create(group=made, user=member)
+    return made
+
+
+def account(name: str = "", **values: Any) -> Account:
+    number = next(_number)
+    values.setdefault("number", f"{900000000000 + number}")
+    return Account.objects.create(name=name or f"account-{number}", **values)
+
+
+def role(name: str = "", in_account: Account | None = None, **values: Any) -> Role:
+    return Role.objects.create(
+        name=name or f"Role{next(_number)}", account=in_account or account(), path="/elevated/", **values
+    )
+
+
+def entitlement(
+    *roles: Role,
+    groups: Sequence[Group] = (),
+    users: Sequence[User] = (),
+    stages: Sequence[tuple[Group | User | Sequence[Group | User], int]] = (),
+    **values: Any,
+) -> Entitlement:
+    """Staged when `stages` (who is asked, how many must agree) are given, else automatic."""
+    values.setdefault("approval", "staged" if stages else "automatic")
+    made = Entitlement.objects.create(name=values.pop("name", f"entitlement {next(_number)}"), **values)
+    made.roles.add(*roles)
+    made.groups.add(*groups)
+    made.users.add(*users)
+    for position, (asked, quorum) in enumerate(stages, start=1):
+        stage = Stage.objects.create(entitlement=made, position=position, quorum=quorum)
+        for one in [asked] if isinstance(asked, Group | User) else asked:
+            (stage.groups if isinstance(one, Group) else stage.users).add(one)  # type: ignore[arg-type]
+    return made
+
+
+def wish(by: User, of: Role, under: Entitlement, **values: Any) -> AccessRequest:
+    """Ask by the verb; 30 minutes unless `duration` says otherwise."""
+    values.setdefault("duration", timedelta(minutes=30))
+    values.setdefault("justification", "replay the failed settlement batch")
+    return workflow.submit(of, by=by, entitlement=under, **values)
+
+
+def clock_reading(low: float = 0.0, high: float = 0.0, **values: Any) -> AwsClock:
+    values.setdefault("measured_at", clock.now())
+    row, _ = AwsClock.objects.update_or_create(
+        region=values.pop("region", "us-east-1"),
+        defaults={
+            "low_seconds": low,
+            "high_seconds": high,
+            "identity_arn": "arn:aws:sts::111111111111:assumed-role/daypass-minter/worker",
+            "chained": True,
+            **values,
+        },
+    )
+    return row
+
+
+def recipient_key() -> dict[str, Any]:
+    return dict(ECKey.generate_key("P-256").as_dict(private=False))
+
+
+def delivery(of: AccessRequest, **values: Any) -> Delivery:
+    values = {"kind": "credentials", "recipient_key": recipient_key(), "sign_in": "a sign-in", **values}
+    return deliveries.ask(of, by=of.beneficiary, **values)
