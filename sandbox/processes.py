@@ -4,7 +4,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_WORKER = ("celery", "-A", "portal", "worker", "--pool=threads", "--without-gossip", "--without-mingle")
+_CELERY = ("celery", "-A", "portal", "--quiet")
+# Gossip and mingle are how workers greet each other; ours meet in the database.
+_WORKER = (*_CELERY, "worker", "--loglevel=INFO", "--pool=threads", "--without-gossip", "--without-mingle")
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ PROCESSES = (
     Process("mint", (*_WORKER, "--queues=mint,aws", "--concurrency=16", "--hostname=mint@%h"), aws_profile="minter"),
     Process("revoke", (*_WORKER, "--queues=revoke", "--concurrency=4", "--hostname=revoke@%h"), aws_profile="revoker"),
     Process("default", (*_WORKER, "--queues=default", "--concurrency=8", "--hostname=default@%h")),
-    Process("beat", ("celery", "-A", "portal", "beat")),
+    Process("beat", (*_CELERY, "beat", "--loglevel=INFO")),
 )
 
 

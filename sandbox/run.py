@@ -6,7 +6,6 @@ started in their place.
 
 import contextlib
 import fcntl
-import importlib
 import os
 import secrets
 import shutil
@@ -24,7 +23,7 @@ from typing import NoReturn
 import honcho.manager
 import honcho.printer
 
-from sandbox import postgres
+from sandbox import postgres, story
 from sandbox.aws import AwsStandIn
 from sandbox.child import DidNotStart, listen
 from sandbox.federation import Federation
@@ -61,6 +60,8 @@ class Setting:
             # and static files go the way they go there: collected, hashed, served by whitenoise.
             "DEBUG": os.environ.get("DEBUG", "0"),
             "STATIC_ROOT": str(RUN / "static"),
+            # Root in a container is common for a first try; Celery's page of warning would bury the rest.
+            "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
             "LOG_JSON": os.environ.get("LOG_JSON", "0"),
             "EMAIL_URL": os.environ.get("EMAIL_URL", f"filemail:///{RUN / 'mail'}"),
         }
@@ -135,7 +136,6 @@ class Setting:
 
     def _demo(self) -> None:
         # Never into somebody's own database.
-        self.has_demo = self.has_demo and importlib.util.find_spec("sandbox.demo") is not None
         if self.has_demo:
             _finish(self._python("-m", "sandbox.demo"))
 
@@ -151,6 +151,8 @@ class Announcing(honcho.printer.Printer):  # type: ignore[misc]
     """Prints what honcho prints; when every process has said that it is ready, calls `ready` once."""
 
     SIGNS = {"web": b"Booting worker", "beat": b"beat: Starting"}
+    # Every few seconds, and of interest only when they fail.
+    ROUTINE = (b"default.sweep_", b"aws.read_clock")
 
     def __init__(self, ready: Callable[[], None]) -> None:
         super().__init__(sys.stdout)
@@ -158,8 +160,9 @@ class Announcing(honcho.printer.Printer):  # type: ignore[misc]
         self._ready = ready
 
     def write(self, message: honcho.printer.Message) -> None:
-        super().write(message)
         data = message.data if isinstance(message.data, bytes) else message.data.encode()
+        if not (b"[info " in data and any(name in data for name in self.ROUTINE)):
+            super().write(message)
         if message.name in self._awaited and self.SIGNS.get(message.name, b" ready.") in data:
             self._awaited.discard(message.name)
             if not self._awaited:
@@ -227,19 +230,11 @@ def _screen(setting: Setting, seconds: float) -> str:
     line = "─" * 72
     parts = [line, f"Daypass is at  {setting.shared['BASE_URL']}     (ready in {seconds:.0f} s)", ""]
     if setting.has_demo:
-        demo = importlib.import_module("sandbox.demo")
-        parts += ["Sign in as", *_indented(getattr(demo, "PEOPLE", ())), ""]
-        parts += ["Try", *_indented(getattr(demo, "THINGS_TO_TRY", ())), ""]
+        parts += [f"Sign in with the password {story.PASSWORD!r} as"]
+        parts += [*(f"  {username:<8}{role}" for username, _, role in story.PEOPLE), ""]
+        parts += ["Try", *(f"  {number}. {thing}" for number, thing in enumerate(story.THINGS_TO_TRY, start=1)), ""]
     parts += [*setting.notes, "Mail        in .run/mail", "Ctrl-C stops it; `make reset` forgets everything.", line]
     return "\n".join(parts)
-
-
-def _indented(entries: object) -> list[str]:
-    rows = entries.items() if isinstance(entries, Mapping) else entries
-    lines = []
-    for row in rows:  # type: ignore[attr-defined]
-        lines.append("  " + (row if isinstance(row, str) else "  ".join(str(part) for part in row)))
-    return lines
 
 
 def _finish(child: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,256 @@
+"""What `make run` shows: people, a catalog, entitlements, and months of history made by the product's own verbs.
+
+`python -m sandbox.demo` fills an empty database and leaves any other as it is.
+"""
+
+import os
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+django.setup()
+
+from django.conf import settings  # noqa: E402
+from django.contrib.auth.hashers import make_password  # noqa: E402
+from django.contrib.auth.models import Group as AdminGroup  # noqa: E402
+from django.db import transaction  # noqa: E402
+from django.db.models import F  # noqa: E402
+
+from requests_app.domain import audit, clock, workflow  # noqa: E402
+from requests_app.domain.database import AUDITORS  # noqa: E402
+from requests_app.domain.errors import DomainError  # noqa: E402
+from requests_app.domain.models import (  # noqa: E402
+    AccessRequest,
+    Account,
+    Entitlement,
+    Group,
+    Membership,
+    Notice,
+    Role,
+    Stage,
+    User,
+)
+from requests_app.domain.workflow import people, sweeps  # noqa: E402
+from sandbox import landscape  # noqa: E402
+from sandbox.story import PASSWORD, PEOPLE  # noqa: E402
+
+GROUPS = {
+    "Engineers": ("alice", "erin", "bob"),
+    "Payments engineers": ("alice", "bob"),
+    "Data engineers": ("erin",),
+    "Payments leads": ("bob", "carol"),
+    "Security": ("carol", "frank"),
+}
+TIME_ZONES = {
+    "alice": "Europe/Berlin",
+    "bob": "Europe/Berlin",
+    "erin": "Europe/Stockholm",
+    "carol": "America/Sao_Paulo",
+}
+
+REASONS = (
+    "replay the failed settlement batch",
+    "look why payouts are slow since the morning",
+    "compare the ledger with the bank's file for finance",
+    "rotate the card vault's key, as planned",
+    "find the stuck payment a customer wrote about",
+    "check the nightly refinement after the schema change",
+    "roll back build 811, the checkout is broken",
+    "count events for the quarterly report",
+)
+
+
+def fill() -> None:
+    """Fill an empty database; otherwise do nothing."""
+    if urlsplit(settings.BASE_URL).hostname not in ("localhost", "127.0.0.1"):
+        raise SystemExit("The demo has a public password, so it is only for an address on this machine.")
+    if User.objects.exists():
+        return
+    with transaction.atomic():
+        cast = _people()
+        _entitlements(_groups(cast), _catalog())
+    with audit.context(channel="demo"):
+        cast["olivia"] = people.make_operator("olivia@example.com")
+        _history(cast)
+    # Nobody wants mail about last month.
+    Notice.objects.filter(sent_at=None).update(sent_at=F("due_at"))
+
+
+def _people() -> dict[str, User]:
+    password = make_password(PASSWORD)  # once: it is slow on purpose
+    cast = {
+        username: User.objects.create(
+            username=username,
+            email=f"{username}@example.com",
+            name=name,
+            password=password,
+            time_zone=TIME_ZONES.get(username, "UTC"),
+        )
+        for username, name, _ in PEOPLE
+    }
+    User.objects.filter(username="dave").update(is_staff=True)
+    cast["dave"].groups.add(AdminGroup.objects.get(name=AUDITORS))
+    return cast
+
+
+def _groups(cast: dict[str, User]) -> dict[str, Group]:
+    groups = {name: Group.objects.create(name=name) for name in GROUPS}
+    Membership.objects.bulk_create(
+        Membership(group=groups[name], user=cast[member]) for name, members in GROUPS.items() for member in members
+    )
+    return groups
+
+
+def _catalog() -> dict[str, Role]:
+    """Roles by `account/role`."""
+    roles = {}
+    for place in landscape.ACCOUNTS:
+        account = Account.objects.create(
+            number=place.id,
+            name=place.name,
+            external_id=place.external_id,
+            allows_source_identity=place.source_identity,
+        )
+        for role in place.roles:
+            roles[f"{place.name}/{role.name}"] = Role.objects.create(
+                account=account,
+                name=role.name,
+                path=landscape.ROLE_PATH,
+                description=role.description,
+                longest_session_seconds=role.longest_session,
+                power=_power(role),
+            )
+    return roles
+
+
+def _power(role: landscape.Role) -> str:
+    if role.powerful:
+        return Role.Power.POWERFUL
+    return Role.Power.READ if role.name == "ReadOnly" else Role.Power.CHANGE
+
+
+def _entitlements(groups: dict[str, Group], roles: dict[str, Role]) -> None:
+    hour = 3600
+    payments = landscape.ACCOUNTS[0]
+
+    def make(name: str, who: str, what: list[str], *stages: tuple[str, int], **terms: object) -> None:
+        made = Entitlement.objects.create(name=name, approval="staged" if stages else "automatic", **terms)
+        made.groups.add(groups[who])
+        made.roles.add(*(roles[one] for one in what))
+        for position, (asked, quorum) in enumerate(stages, start=1):
+            Stage.objects.create(entitlement=made, position=position, quorum=quorum).groups.add(groups[asked])
+
+    make(
+        "Reading, automatic",
+        "Engineers",
+        ["payments-prod/ReadOnly", "data-lake-prod/ReadOnly", "web-staging/DeployRole"],
+        longest_seconds=8 * hour,
+    )
+    make(
+        "Payments administrator, one lead",
+        "Payments engineers",
+        ["payments-prod/Administrator", "payments-prod/DatabaseOperator"],
+        ("Payments leads", 1),
+        longest_seconds=hour,
+        ticket=Entitlement.Ticket.OPTIONAL,
+    )
+    make(
+        "Payments administrator, reading only",
+        "Payments engineers",
+        ["payments-prod/Administrator"],
+        longest_seconds=4 * hour,
+        narrowing_policy_arns=[payments.read_only_policy_arn],
+    )
+    make(
+        "Data lake, lead and security",
+        "Data engineers",
+        ["data-lake-prod/DataEngineer"],
+        ("Payments leads", 1),
+        ("Security", 1),
+        longest_seconds=4 * hour,
+        ticket=Entitlement.Ticket.REQUIRED,
+    )
+    make("Staging administrator", "Engineers", ["web-staging/Administrator"], ("Security", 1), longest_seconds=2 * hour)
+
+
+def _history(cast: dict[str, User]) -> None:
+    """Three months of requests, each acted out at its own time."""
+    chance = random.Random(4711)  # noqa: S311 - a story that is the same on every machine
+    stories: list[Callable[[AccessRequest, dict[str, User], random.Random], None]] = [
+        _used_up, _used_up, _returned, _returned, _returned, _denied, _withdrawn, _forgotten, _revoked,
+    ]  # fmt: skip
+    wishes = [
+        (cast[username], entitlement, role)
+        for username in ("alice", "erin", "bob")
+        for entitlement in Entitlement.objects.reaching(cast[username]).order_by("pk")
+        for role in entitlement.roles.order_by("pk")
+    ]
+    for days_ago in range(90, 0, -1):
+        if chance.random() < 0.2:
+            continue
+        person, entitlement, role = chance.choice(wishes)
+        ago = timedelta(days=days_ago, minutes=chance.randrange(600))
+        with clock.moved(-ago):
+            access_request = workflow.submit(
+                role,
+                by=person,
+                entitlement=entitlement,
+                duration=timedelta(minutes=chance.choice([15, 30, 60])),
+                justification=chance.choice(REASONS),
+                ticket=f"INC-{chance.randrange(1800, 2400)}",
+            )
+        with clock.moved(-ago + timedelta(minutes=chance.randrange(1, 12))):
+            access_request.refresh_from_db()
+            try:
+                chance.choice(stories)(access_request, cast, chance)
+            except DomainError:
+                pass  # an automatic one cannot be denied, say: then it lapses
+        with clock.moved(-ago + timedelta(days=1, minutes=30)):
+            sweeps.lapse_due()
+            sweeps.expire_due()
+
+
+def _approve_all(access_request: AccessRequest) -> None:
+    while approvers := workflow.who_can_decide(access_request):
+        workflow.approve(access_request, by=approvers[0], comment="")
+        access_request.refresh_from_db()
+
+
+def _used_up(access_request: AccessRequest, cast: dict[str, User], chance: random.Random) -> None:
+    _approve_all(access_request)
+    workflow.start(access_request, by=access_request.beneficiary)
+
+
+def _returned(access_request: AccessRequest, cast: dict[str, User], chance: random.Random) -> None:
+    _used_up(access_request, cast, chance)
+    with clock.moved(timedelta(minutes=chance.randrange(3, 14))):
+        access_request.refresh_from_db()
+        workflow.give_back(access_request, by=access_request.beneficiary)
+
+
+def _revoked(access_request: AccessRequest, cast: dict[str, User], chance: random.Random) -> None:
+    _used_up(access_request, cast, chance)
+    with clock.moved(timedelta(minutes=5)):
+        access_request.refresh_from_db()
+        workflow.revoke(access_request, by=cast["olivia"], reason="The incident is closed; please ask again if needed.")
+
+
+def _denied(access_request: AccessRequest, cast: dict[str, User], chance: random.Random) -> None:
+    for approver in workflow.who_can_decide(access_request)[:1]:
+        workflow.deny(access_request, by=approver, comment="Reading is enough for this.")
+
+
+def _withdrawn(access_request: AccessRequest, cast: dict[str, User], chance: random.Random) -> None:
+    workflow.withdraw(access_request, by=access_request.requester)
+
+
+def _forgotten(access_request: AccessRequest, cast: dict[str, User], chance: random.Random) -> None:
+    """Nobody does anything: it lapses."""
+
+
+if __name__ == "__main__":
+    fill()
