@@ -63,12 +63,8 @@ _LONGEST_WAIT = 15  # seconds, however slowly the answer comes
 _LONGEST_TOKEN = 16 * 1024
 
 _TRY_AGAIN = "Try again in a minute; the credentials themselves work without the console."
-_ASK_OPERATOR = (
-    "If it happens again, Daypass's operators should look at the federation endpoint and the proxy."
-)
-_REFUSED = (
-    "AWS did not take the session for the console: ask for a new link; the credentials are not affected."
-)
+_ASK_OPERATOR = "If it happens again, Daypass's operators should look at the federation endpoint and the proxy."
+_REFUSED = "AWS did not take the session for the console: ask for a new link; the credentials are not affected."
 
 
 def _post(url: str, session: MintedSession) -> tuple[int, bytes]:

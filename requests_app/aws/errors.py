@@ -51,14 +51,10 @@ def translate(error: BaseException) -> AwsError:
         return Unavailable("SSLError", message, _FIX_TLS, outcome_unknown=True)
     if isinstance(error, botocore.ConnectionError):  # a connection lost later is an HTTPClientError
         return Unavailable(type(error).__name__, "AWS could not be reached.", _TRY_AGAIN)
-    if isinstance(
-        error, botocore.ParamValidationError | botocore.NoRegionError | botocore.InvalidRegionError
-    ):
+    if isinstance(error, botocore.ParamValidationError | botocore.NoRegionError | botocore.InvalidRegionError):
         return Refused(type(error).__name__, scrub(str(error)), _OUR_FAULT)
     if isinstance(error, botocore.ReadTimeoutError):
-        return Unavailable(
-            "ReadTimeoutError", "AWS did not answer in time.", _TRY_AGAIN, outcome_unknown=True
-        )
+        return Unavailable("ReadTimeoutError", "AWS did not answer in time.", _TRY_AGAIN, outcome_unknown=True)
     if isinstance(error, botocore.HTTPClientError):
         message = "The connection to AWS broke off."
         return Unavailable(type(error).__name__, message, _TRY_AGAIN, outcome_unknown=True)
@@ -134,8 +130,7 @@ _RULES = (
     _Rule(
         "ValidationError",
         Refused,
-        "The role allows less time than the catalog says: "
-        "an operator should correct its longest session there.",
+        "The role allows less time than the catalog says: an operator should correct its longest session there.",
         said="MaxSessionDuration",
     ),
     _Rule(
@@ -175,8 +170,7 @@ _RULES = (
     _Rule(
         "RegionDisabled",
         Refused,
-        "The account has not activated this region's STS: "
-        "its owner must, or an operator must choose another region.",
+        "The account has not activated this region's STS: its owner must, or an operator must choose another region.",
     ),
     _Rule("InvalidIdentityToken", Unavailable, _FIX_IDENTITY),
     _Rule("IDPRejectedClaim", Unavailable, _FIX_IDENTITY),
@@ -218,9 +212,7 @@ def _from_answer(error: botocore.ClientError) -> AwsError:
     code = str(answer.get("Error", {}).get("Code") or "Unknown")
     message = scrub(str(answer.get("Error", {}).get("Message") or "AWS gave no reason."))
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    fitting = (
-        rule for rule in _RULES if rule.code == code.removesuffix("Exception") and rule.said in message
-    )
+    fitting = (rule for rule in _RULES if rule.code == code.removesuffix("Exception") and rule.said in message)
     if rule := next(fitting, None):
         return rule.kind(scrub(code), message, rule.advice)
     if status == 429:

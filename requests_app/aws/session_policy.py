@@ -39,14 +39,10 @@ def session_policy(
     _check_policy_arns(policy_arns, role_arn)
     narrowing = [_check_statement(statement) for statement in statements]
     if narrowing and not policy_arns and all(statement["Effect"] == "Deny" for statement in narrowing):
-        raise ValueError(
-            "The narrowing only denies, so nothing would be allowed: add a statement that allows."
-        )
+        raise ValueError("The narrowing only denies, so nothing would be allowed: add a statement that allows.")
     # Session policies are added together before they meet the role's own, so an `Allow *` beside
     # a narrowing would undo it.
-    allowed = (
-        narrowing if statements or policy_arns else [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
-    )
+    allowed = narrowing if statements or policy_arns else [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
     document = {"Version": "2012-10-17", "Statement": [*_denies(cut_off, role_arn, lifted), *allowed]}
     policy = json.dumps(document, separators=(",", ":"))
     if (length := len(policy) + sum(map(len, policy_arns))) > LONGEST_POLICY:
@@ -88,9 +84,7 @@ _EDITS_OF_ITS_ROLE = [
 
 # No wildcard or policy variable can stand in it, so that the deny meets this role and no other.
 _ROLE_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}):role/[\w+=,.@/-]+", re.ASCII)
-_POLICY_ARN = re.compile(
-    r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}|aws):policy/[\w+=,.@/-]+", re.ASCII
-)
+_POLICY_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}|aws):policy/[\w+=,.@/-]+", re.ASCII)
 _STATEMENT_PARTS = {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"}
 
 
@@ -134,7 +128,5 @@ def _check_policy_arns(policy_arns: Sequence[str], role_arn: str) -> None:
         policy = _POLICY_ARN.fullmatch(arn)
         if not policy:
             raise ValueError(f"This is not the ARN of a managed policy: {arn}")
-        if role and (
-            policy["partition"] != role["partition"] or policy["account"] not in ("aws", role["account"])
-        ):
+        if role and (policy["partition"] != role["partition"] or policy["account"] not in ("aws", role["account"])):
             raise ValueError(f"A managed policy must be in the role's own account or AWS's own: {arn}")

@@ -89,9 +89,7 @@ def read_clock(region: str, now: Callable[[], datetime]) -> ClockReading:
     return ClockReading(low, high, identity.arn, is_chained(identity.arn, temporary=caller.is_temporary()))
 
 
-def offset_from_mint(
-    expires_at: datetime, duration: int, before: datetime, after: datetime
-) -> tuple[float, float]:
+def offset_from_mint(expires_at: datetime, duration: int, before: datetime, after: datetime) -> tuple[float, float]:
     """AWS's clock minus ours, as (low, high) seconds, from a session minted between `before` and `after`."""
     return _offset(expires_at - timedelta(seconds=duration), before, after)
 

@@ -37,18 +37,14 @@ _LONGEST = {
 }
 
 _DESCRIPTIONS = {
-    Liftable.ASSUME_ROLE: (
-        "May assume further roles; those sessions can work for up to 1 hour after the pass."
-    ),
+    Liftable.ASSUME_ROLE: ("May assume further roles; those sessions can work for up to 1 hour after the pass."),
     Liftable.SERVICE_TOKENS: (
-        "May get service and identity tokens, such as CodeArtifact's; "
-        "they can work for up to 12 hours after the pass."
+        "May get service and identity tokens, such as CodeArtifact's; they can work for up to 12 hours after the pass."
     ),
     Liftable.S3_DATA_ACCESS: (
         "May get credentials from S3 Access Grants; they can work for up to 12 hours after the pass."
     ),
     Liftable.SIGN_IN_TOKENS: (
-        "May use `aws login` from the console session; "
-        "its credentials can work for up to 12 hours after the pass."
+        "May use `aws login` from the console session; its credentials can work for up to 12 hours after the pass."
     ),
 }

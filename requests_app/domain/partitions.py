@@ -24,9 +24,7 @@ PARTITIONS = {
     partition.name: partition
     for partition in (
         Partition("aws", "signin.aws.amazon.com", "console.aws.amazon.com", "us-east-1"),
-        Partition(
-            "aws-us-gov", "signin.amazonaws-us-gov.com", "console.amazonaws-us-gov.com", "us-gov-west-1"
-        ),
+        Partition("aws-us-gov", "signin.amazonaws-us-gov.com", "console.amazonaws-us-gov.com", "us-gov-west-1"),
         Partition("aws-cn", "signin.amazonaws.cn", "console.amazonaws.cn", "cn-north-1"),
     )
 }
@@ -73,9 +71,7 @@ def check_destination(url: str, partition: str) -> str:
     if len(url) > _LONGEST_DESTINATION:
         raise ValueError(f"The destination is longer than {_LONGEST_DESTINATION:,} characters.")
     if not re.fullmatch(r"[!-~]+", url) or re.search(r'[\\"<>^`{|}]', url):
-        raise ValueError(
-            "The destination contains a space, a backslash or another character that no address may have."
-        )
+        raise ValueError("The destination contains a space, a backslash or another character that no address may have.")
     # Read by hand: urlsplit is generous, and a host and nothing else is all we accept before the path.
     match = re.fullmatch(r"https://([a-z0-9.-]+)([/?#].*)?", url, re.IGNORECASE)
     if not match or not _is_console_host(match[1].lower(), partition):
@@ -99,9 +95,7 @@ def _read_federation_url(url: str) -> re.Match[str]:
     if not endpoint:
         raise ValueError("The federation endpoint must be a plain address: https, a host and a path.")
     if endpoint["scheme"] != "https" and endpoint["host"] not in _LOOPBACK:
-        raise ValueError(
-            "The federation endpoint must use https; plain http is only for this machine itself."
-        )
+        raise ValueError("The federation endpoint must use https; plain http is only for this machine itself.")
     return endpoint
 
 

@@ -25,9 +25,7 @@ def check_recipient_key(jwk: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(jwk, Mapping) or len(jwk) > _MOST_MEMBERS:
         raise ValueError("The recipient's key is not a JSON Web Key.")
     if "d" in jwk:
-        raise ValueError(
-            "The recipient's key contains its private part: make a new one and send only the public part."
-        )
+        raise ValueError("The recipient's key contains its private part: make a new one and send only the public part.")
     if jwk.get("kty") != "EC" or jwk.get("crv") != "P-256":
         raise ValueError("The recipient's key must be an elliptic curve key on P-256.")
     x, y = _coordinate(jwk.get("x")), _coordinate(jwk.get("y"))

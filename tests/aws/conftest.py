@@ -33,9 +33,14 @@ def as_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, s
     """Give this process the AWS settings of a worker, and nothing else of AWS."""
 
     def become(environment: dict[str, str]) -> None:
-        for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_CA_BUNDLE"]:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
             monkeypatch.delenv(name)
-        for name, value in environment.items():
+        nothing = {
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        for name, value in (nothing | environment).items():
             monkeypatch.setenv(name, value)
         sts.forget_clients()
 
@@ -224,8 +229,8 @@ def everything_in(error: BaseException | None) -> str:
 
 
 @pytest.fixture
-def tls_server(server: Callable[..., ScriptedServer], tmp_path: Path) -> ScriptedServer:
-    """A ScriptedServer behind TLS, with a certificate of its own making."""
+def certificate(tmp_path: Path) -> Path:
+    """A key and a certificate for localhost that nobody vouches for."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -239,6 +244,12 @@ def tls_server(server: Callable[..., ScriptedServer], tmp_path: Path) -> Scripte
     pem = tmp_path / "self-signed.pem"
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     pem.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    return pem
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    """For a server that shows this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    return server(Script.answer('{"SigninToken": "t"}'), tls=context)
+    context.load_cert_chain(certificate)
+    return context

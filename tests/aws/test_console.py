@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import pickle
+import ssl
 import time
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, quote
@@ -174,13 +175,29 @@ def test_keys_are_never_sent_in_the_clear_to_another_machine(url):
         sign_in(url)
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(tls_server):
+def test_a_certificate_that_nobody_vouches_for_is_refused(server, tls):
+    endpoint = server(GOOD, tls)
+
     with pytest.raises(Unavailable) as unavailable:
-        sign_in(tls_server.url)
+        sign_in(endpoint.url)
 
     assert unavailable.value.code == "ConnectError"
-    assert tls_server.requests == []
+    assert endpoint.requests == []
     assert not [secret for secret in SECRETS if secret in everything_in(unavailable.value)]
+
+
+@pytest.mark.parametrize("trouble", ["drip", "header drip"])
+def test_a_drip_behind_tls_is_cut_too(server, tls, certificate, monkeypatch, trouble):
+    monkeypatch.setattr(console, "_LONGEST_WAIT", 1)
+    monkeypatch.setattr(console, "_tls", lambda: ssl.create_default_context(cafile=certificate))
+    assert sign_in(server(GOOD, tls).url)
+    endpoint = server(TROUBLE[trouble][0], tls)
+    started = time.monotonic()
+
+    with pytest.raises(Unavailable):
+        sign_in(endpoint.url)
+
+    assert 0.9 < time.monotonic() - started < 2
 
 
 def test_waiting_is_bounded():

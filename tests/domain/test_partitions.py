@@ -1,0 +1,176 @@
+import re
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from requests_app.domain import partitions
+from requests_app.domain.partitions import check_destination, federation_url, form_action_origins
+
+GOOD = [
+    ("https://console.aws.amazon.com/", "aws"),
+    ("https://console.aws.amazon.com/s3/buckets?region=eu-west-1", "aws"),
+    ("https://eu-west-1.console.aws.amazon.com/ec2/home?region=eu-west-1#Instances:state=running", "aws"),
+    ("https://ap-southeast-2.console.aws.amazon.com/", "aws"),
+    ("https://222222222222-ab12cd34.eu-west-1.console.aws.amazon.com/lambda/home", "aws"),
+    ("https://eu-west-1.console.aws.amazon.com/cloudwatch/home#logsV2:log-groups/log-group/$252Faws$252Fx", "aws"),
+    ("https://us-gov-west-1.console.amazonaws-us-gov.com/ec2/home", "aws-us-gov"),
+    ("https://console.amazonaws.cn/ec2/home", "aws-cn"),
+    ("https://cn-north-1.console.amazonaws.cn/", "aws-cn"),
+]
+
+BAD = [
+    "",
+    "console.aws.amazon.com",
+    "/ec2/home",
+    "//console.aws.amazon.com/",
+    "http://console.aws.amazon.com/",
+    "ftp://console.aws.amazon.com/",
+    "javascript:alert(1)//console.aws.amazon.com/",
+    "https:console.aws.amazon.com/",
+    "https:///console.aws.amazon.com/",
+    "https://console.aws.amazon.com.evil.example/",
+    "https://evil.example/console.aws.amazon.com",
+    "https://evil.example#console.aws.amazon.com",
+    "https://evilconsole.aws.amazon.com/",
+    "https://evil.console.aws.amazon.com.evil.example/",
+    "https://evil.console.aws.amazon.com/",
+    "https://a.eu-west-1.console.aws.amazon.com/",
+    "https://222222222222-ab12cd34.console.aws.amazon.com/",
+    "https://signin.aws.amazon.com/",
+    "https://s3.amazonaws.com/",
+    "https://console.aws.amazon.com./",
+    "https://console.aws.amazon.com:443/",
+    "https://console.aws.amazon.com:8443/",
+    "https://console.aws.amazon.com:/",
+    "https://user@console.aws.amazon.com/",
+    "https://console.aws.amazon.com@evil.example/",
+    "https://console.aws.amazon.com:pw@evil.example/",
+    "https://console.aws.amazon.com%40evil.example/",
+    "https://evil.example\\.console.aws.amazon.com/",
+    "https://console.aws.amazon.com\\@evil.example/",
+    "https:\\\\console.aws.amazon.com/",
+    "https://console.aws.amazon.com\t.evil.example/",
+    "https://console.aws.amazon.com/\r\nSet-Cookie: x=y",
+    "https://console.aws.amazon.com/ a",
+    "https://console.aws.amazon.com/\n",
+    " https://console.aws.amazon.com/",
+    "https://console。aws.amazon.com/",
+    "https://ｃonsole.aws.amazon.com/",
+    "https://console.aws.amazon.com/ü",
+    'https://console.aws.amazon.com/"><script>',
+    "https://console.aws.amazon.com/" + "a" * 2000,
+    "https://[::1]/",
+    "https://%63onsole.aws.amazon.com/",
+]
+
+
+@pytest.mark.parametrize(("url", "partition"), GOOD)
+def test_a_page_of_the_console_is_taken_as_it_is(url, partition):
+    assert check_destination(url, partition) == url
+
+
+@pytest.mark.parametrize("url", BAD)
+def test_anything_else_is_refused_with_a_sentence(url):
+    with pytest.raises(ValueError, match=r"^The destination .+[./]$"):
+        check_destination(url, "aws")
+
+
+@pytest.mark.parametrize(("url", "partition"), GOOD)
+def test_a_partition_is_not_another(url, partition):
+    for other in set(partitions.PARTITIONS) - {partition}:
+        with pytest.raises(ValueError, match="console"):
+            check_destination(url, other)
+
+
+def test_the_host_comes_back_in_lower_case_and_with_a_path():
+    assert check_destination("HTTPS://Console.AWS.amazon.com", "aws") == "https://console.aws.amazon.com/"
+    assert check_destination("https://console.aws.amazon.com?a=B", "aws").endswith("?a=B")
+
+
+@given(
+    st.one_of(
+        st.text(max_size=80),
+        st.builds(
+            "{}{}{}{}{}".format,
+            st.sampled_from(["https://", "https:", "HTTPS:/\\", "http://", "//", "https:// ", "https://a@"]),
+            st.text("ab1-.@:\\/?#%\t évil", max_size=12),
+            st.sampled_from(["console.aws.amazon.com", "Console.aws.amazon.com.", "console.aws.amazon.co"]),
+            st.text("ab1-.@:\\/?#%\t é", max_size=12),
+            st.text(max_size=8),
+        ),
+        st.builds("https://console.aws.amazon.com/{}".format, st.text(max_size=30)),
+    )
+)
+@example("https://a.console.aws.amazon.com?@evil.example")
+def test_whatever_is_taken_is_the_console_to_every_reader_of_addresses(url):
+    try:
+        taken = check_destination(url, "aws")
+    except ValueError:
+        return
+    standard, other = urlsplit(taken), httpx.URL(taken)
+    for host in (standard.hostname, standard.netloc, other.host, other.netloc.decode()):
+        assert re.fullmatch(r"([a-z0-9-]+\.)*console\.aws\.amazon\.com", host)
+    assert standard.scheme == other.scheme == "https"
+    assert standard.port is None
+    assert other.port is None
+    assert not standard.username
+    assert not re.search(r'[\s\\"<>]', taken)
+    assert check_destination(taken, "aws") == taken
+
+
+def test_the_federation_endpoint_is_the_partitions_unless_set():
+    assert federation_url("aws") == "https://signin.aws.amazon.com/federation"
+    assert federation_url("aws-us-gov") == "https://signin.amazonaws-us-gov.com/federation"
+    assert federation_url("aws-cn", None) == "https://signin.amazonaws.cn/federation"
+    assert federation_url("aws", "") == "https://signin.aws.amazon.com/federation"
+    assert federation_url("aws", "http://127.0.0.1:8123/federation") == "http://127.0.0.1:8123/federation"
+    assert federation_url("aws", "https://eu-west-1.signin.aws.amazon.com/federation")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "http://signin.aws.amazon.com/federation",
+        "http://127.0.0.1.evil.example/",
+        "http://localhost@evil.example/",
+        "https://user:pw@signin.aws.amazon.com/",
+        "https://signin.aws.amazon.com/federation?Action=login",
+        "https://a.example;script-src *",
+        "https://a.example 'unsafe-inline'",
+        "https://*.example/",
+        "ftp://localhost/",
+        "signin.aws.amazon.com",
+        "javascript:alert(1)",
+    ],
+)
+def test_an_unsafe_federation_endpoint_is_refused(override):
+    with pytest.raises(ValueError, match="federation endpoint"):
+        federation_url("aws", override)
+    with pytest.raises(ValueError, match="federation endpoint"):
+        form_action_origins(override)
+
+
+def test_an_unknown_partition_is_refused():
+    for ask in (federation_url, partitions.sts_region, partitions.console_home):
+        with pytest.raises(ValueError, match="aws-moon"):
+            ask("aws-moon")
+
+
+def test_the_form_may_go_where_aws_sends_people_on():
+    origins = form_action_origins()
+
+    for partition in partitions.PARTITIONS.values():
+        for domain in (partition.sign_in, partition.console):
+            assert {f"https://{domain}", f"https://*.{domain}"} <= set(origins)
+    assert all(re.fullmatch(r"https://(\*\.)?[a-z.-]+", origin) for origin in origins)
+
+
+def test_a_stand_in_is_the_only_place_when_it_is_set():
+    assert form_action_origins("http://127.0.0.1:8123/federation") == ["http://127.0.0.1:8123"]
+    assert form_action_origins("https://eu-west-1.signin.aws.amazon.com/federation") == form_action_origins()
+    assert form_action_origins("https://evil-signin.aws.amazon.com.example/x") == [
+        "https://evil-signin.aws.amazon.com.example"
+    ]
