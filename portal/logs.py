@@ -45,6 +45,10 @@ def config(*, level: str, as_json: bool) -> dict[str, Any]:
                 name: {"level": "WARNING"}
                 for name in ("boto3", "botocore", "urllib3", "httpx", "httpcore", "kombu", "amqp")
             },
+            # One line for each nudge says nothing; a task that fails still says so.
+            "django_structlog.celery": {"level": "WARNING"},
+            "celery.worker.strategy": {"level": "WARNING"},
+            "celery.app.trace": {"level": "WARNING"},
             "django": {"handlers": [], "propagate": True},
             "django.server": {"handlers": [], "propagate": True},
         },

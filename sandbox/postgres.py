@@ -62,11 +62,11 @@ class Postgres:
     def __init__(self, folder: Path | None = None, *, bin_dir: Path | None = None, log: Path | None = None) -> None:
         self._keep = folder is not None
         self._account = _unprivileged_account() if os.geteuid() == 0 else None
-        self._home = _reachable_home(folder, self._account) if folder else _scratch_folder(self._account)
-        self._data = self._home / "data"
-        self._passwords_file = self._home / "passwords.json"
+        self.home = _reachable_home(folder, self._account) if folder else _scratch_folder(self._account)
+        self.data = self.home / "data"
+        self._passwords_file = self.home / "passwords.json"
         self.binaries = _reachable_binaries(bin_dir or _default_binaries(), self._account)
-        self._log = log or self._home / "postgres.log"
+        self._log = log or self.home / "postgres.log"
         self._server: Child | None = None
         self.port = 0
 
@@ -78,10 +78,10 @@ class Postgres:
         self.stop()
 
     def start(self) -> None:
-        if not (self._data / "PG_VERSION").exists():
+        if not (self.data / "PG_VERSION").exists():
             self._make_cluster()
         self._check_release()
-        _end_orphan(self._data)
+        _end_orphan(self.data)
         for attempt in range(3):
             if self._try_start(last=attempt == 2):
                 break
@@ -91,7 +91,7 @@ class Postgres:
         if self._server:
             self._server.stop(seconds=20)
         if not self._keep:
-            shutil.rmtree(self._home, ignore_errors=True)
+            shutil.rmtree(self.home, ignore_errors=True)
 
     def alive(self) -> bool:
         return self._server is not None and self._server.alive()
@@ -101,7 +101,7 @@ class Postgres:
         try:
             return Passwords(**json.loads(self._passwords_file.read_text()))
         except (OSError, ValueError, TypeError) as error:
-            raise UnusableData(f"The passwords of {self._data} are lost. `make reset` starts anew.") from error
+            raise UnusableData(f"The passwords of {self.data} are lost. `make reset` starts anew.") from error
 
     def app_url(self, database: str = DATABASE) -> str:
         return self._url(APP, self.passwords.app, database)
@@ -121,12 +121,12 @@ class Postgres:
         self._passwords_file.unlink(missing_ok=True)
         self._passwords_file.touch(mode=0o600)
         self._passwords_file.write_text(json.dumps(asdict(passwords)))
-        if self._data.exists():
-            shutil.rmtree(self._data)  # an initdb that was interrupted
-        self._data.mkdir(mode=0o700)
-        self._give_to_account(self._data)
+        if self.data.exists():
+            shutil.rmtree(self.data)  # an initdb that was interrupted
+        self.data.mkdir(mode=0o700)
+        self._give_to_account(self.data)
         with self._password_file(passwords.superuser) as password_file:
-            command = [self._binary("initdb"), "--pgdata", str(self._data), "--username", SUPERUSER]
+            command = [self._binary("initdb"), "--pgdata", str(self.data), "--username", SUPERUSER]
             command += ["--auth", "scram-sha-256", "--pwfile", password_file, "--encoding", "UTF8"]
             command += self._locale() + ([] if self._keep else ["--no-sync"])
             self._run(command)
@@ -134,7 +134,7 @@ class Postgres:
     @contextlib.contextmanager
     def _password_file(self, password: str) -> Iterator[str]:
         # A file, because initdb opens it by name, and may not open our pipe once it is another account.
-        handle, name = tempfile.mkstemp(dir=self._home)
+        handle, name = tempfile.mkstemp(dir=self.home)
         with os.fdopen(handle, "w") as file:
             file.write(password + "\n")
         self._give_to_account(Path(name))
@@ -160,10 +160,10 @@ class Postgres:
         return int(found[1])
 
     def _check_release(self) -> None:
-        made_by = int((self._data / "PG_VERSION").read_text())
+        made_by = int((self.data / "PG_VERSION").read_text())
         if made_by != self._major():
             raise UnusableData(
-                f"{self._data} was made by PostgreSQL {made_by}, this is {self._major()}. `make reset` clears it."
+                f"{self.data} was made by PostgreSQL {made_by}, this is {self._major()}. `make reset` clears it."
             )
 
     def _try_start(self, *, last: bool) -> bool:
@@ -176,11 +176,11 @@ class Postgres:
             name="postgres",
             command=[
                 self._binary("postgres"),
-                *("-D", str(self._data)),
+                *("-D", str(self.data)),
                 *(part for name, value in options.items() for part in ("-c", f"{name}={value}")),
             ],
             log=self._log,
-            folder=self._home,
+            folder=self.home,
             environment=_bare_environment(),
             # Fast shutdown: open transactions are rolled back, nothing waits for clients to leave.
             stop_signal=signal.SIGINT if self._keep else signal.SIGQUIT,
@@ -202,7 +202,7 @@ class Postgres:
             psycopg.connect(self.superuser_url(), connect_timeout=2).close()
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
-                raise UnusableData(f"{self._data} has other passwords. `make reset` starts anew.") from error
+                raise UnusableData(f"{self.data} has other passwords. `make reset` starts anew.") from error
             return False
         return True
 
@@ -224,7 +224,7 @@ class Postgres:
             capture_output=True,
             text=True,
             timeout=120,
-            cwd=self._home,
+            cwd=self.home,
             env=_bare_environment(),
             **_identity(self._account),
         )

@@ -153,7 +153,8 @@ def _ready(region: str) -> _Caller:
 
 def _make_caller(region: str) -> _Caller:
     # botocore writes whole answers and signed headers into its debug log.
-    logging.getLogger("botocore").setLevel(logging.INFO)
+    log = logging.getLogger("botocore")
+    log.setLevel(max(log.getEffectiveLevel(), logging.INFO))
     session = botocore.session.Session()
     session.set_default_client_config(_CONFIG)  # holds for the clients that fetch our own credentials too
     credentials = session.get_credentials()

@@ -3,9 +3,12 @@
 A task's name starts with its queue. Nothing here trusts an argument: it may come from whoever can write to Redis.
 """
 
+import contextlib
 from collections.abc import Callable
 
-from celery import shared_task
+from celery import current_app, shared_task
+from celery.signals import worker_ready
+from kombu.exceptions import OperationalError
 
 from requests_app.background import clocks, mail, minting
 from requests_app.domain.workflow import deliveries, sweeps
@@ -23,6 +26,13 @@ def mint(delivery_id: object) -> None:
 @shared_task(name="aws.read_clock")
 def read_clock() -> None:
     clocks.read()
+
+
+@worker_ready.connect
+def read_clock_at_once(**_: object) -> None:
+    """Nothing is minted while AWS's clock is unknown, so a fresh start does not wait for beat."""
+    with contextlib.suppress(OperationalError):
+        current_app.send_task("aws.read_clock", expires=60)
 
 
 @shared_task(name="default.sweep_requests")
