@@ -1,0 +1,51 @@
+"""Signing in, through allauth."""
+
+from typing import Any
+
+from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.utils import filter_users_by_email
+from django.http import HttpRequest
+
+from requests_app.delivery.web.origin import client_ip
+from requests_app.domain import audit
+from requests_app.domain.models import User
+
+
+def display_name(user: User) -> str:
+    return str(user)
+
+
+class AccountAdapter(DefaultAccountAdapter):
+    """Nobody signs up by themselves, and every sign-in is on record.
+
+    A deactivated person who knows the password is sent to `account/account_inactive.html`.
+    """
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        return False
+
+    def login(self, request: HttpRequest, user: User) -> None:
+        super().login(request, user)
+        audit.record(audit.Action.SIGNED_IN, by=user, subject=user.username)
+
+    def logout(self, request: HttpRequest) -> None:
+        if request.user.is_authenticated:
+            audit.record(audit.Action.SIGNED_OUT, by=request.user, subject=request.user.username)
+        super().logout(request)
+
+    def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
+        super().authentication_failed(request, **credentials)
+        person = _meant(credentials)
+        # What was typed is recorded only where it names a person: people type passwords there too.
+        audit.record(audit.Action.SIGN_IN_FAILED, by=None, subject=person.username if person else "an unknown name")
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        return client_ip(request) or "0.0.0.0"  # noqa: S104  (only a key for counting attempts)
+
+
+def _meant(credentials: dict[str, Any]) -> User | None:
+    if email := credentials.get("email"):
+        found = filter_users_by_email(str(email))
+        return found[0] if found else None
+    name = str(credentials.get("username") or "").replace("\0", "")
+    return User.objects.filter(username__iexact=name[:150]).first() if name else None

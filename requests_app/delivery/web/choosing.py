@@ -1,0 +1,124 @@
+"""Finding a role, and on which terms someone may ask for it."""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import timedelta
+from statistics import median
+from uuid import UUID
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from requests_app.delivery.web.judging import Deciders
+from requests_app.domain.liftable import Liftable
+from requests_app.domain.models import AccessRequest, Entitlement, EntitlementRole, Role, User
+from requests_app.domain.terms import StageTerms, Terms
+
+MOST_FOUND = 12
+MOST_CHOICES = 10
+STEPS = (15, 30, 60, 120, 240, 480, 720, 1440)
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutlook:
+    stage: StageTerms
+    can_now: int
+
+    @property
+    def enough(self) -> bool:
+        return self.can_now >= self.stage.quorum
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One way to ask for a role: an entitlement and what would happen."""
+
+    entitlement: Entitlement
+    terms: Terms
+    stages: tuple[StageOutlook, ...]
+    usually: timedelta | None
+
+    @property
+    def key(self) -> str:
+        return str(self.entitlement.pk)
+
+    @property
+    def longest(self) -> timedelta:
+        return timedelta(seconds=self.terms.longest_seconds)
+
+    @property
+    def longest_minutes(self) -> int:
+        return self.terms.longest_seconds // 60
+
+    @property
+    def lifted(self) -> list[str]:
+        return [Liftable(name).description for name in self.terms.lifted if name in set(Liftable)]
+
+
+def find_roles(person: User, words: str) -> list[Role]:
+    """Roles this person may ask for, whose account, number or name has every word; the first few."""
+    found = _open_to(person)
+    for word in words.replace("\0", "").split()[:5]:
+        matches = Q(name__icontains=word) | Q(account__name__icontains=word) | Q(description__icontains=word)
+        if re.fullmatch(r"[0-9-]+", word):
+            matches |= Q(account__number__contains=word.replace("-", ""))
+        found = found.filter(matches)
+    return list(found.order_by("account__name", "name")[:MOST_FOUND])
+
+
+def recent_roles(person: User) -> list[Role]:
+    """What they asked for lately and may ask for again."""
+    lately = AccessRequest.objects.filter(beneficiary=person).order_by("-asked_at").values_list("role", flat=True)[:30]
+    order = list(dict.fromkeys(lately))[:5]
+    return sorted(_open_to(person).filter(pk__in=order), key=lambda role: order.index(role.pk))
+
+
+def find_role(person: User, public_id: str) -> Role | None:
+    try:
+        return _open_to(person).filter(public_id=UUID(public_id)).first()
+    except ValueError:
+        return None
+
+
+def choices(person: User, role: Role) -> list[Choice]:
+    """On which terms `person` may ask for `role`: nobody asked first, then the longest."""
+    entitlements = list(Entitlement.objects.reaching(person).for_role(role).with_terms().order_by("pk")[:MOST_CHOICES])
+    terms = {one.pk: Terms.of(one) for one in entitlements}
+    deciders = Deciders(stage for one in terms.values() for stage in one.stages)
+    usually = _usual_times(role)
+    found = [
+        Choice(
+            entitlement=one,
+            terms=terms[one.pk],
+            stages=tuple(
+                StageOutlook(stage, deciders.number(stage, outside=[person.pk])) for stage in terms[one.pk].stages
+            ),
+            usually=usually.get(one.pk),
+        )
+        for one in entitlements
+    ]
+    return sorted(found, key=lambda choice: (not choice.terms.is_automatic, -choice.terms.longest_seconds))
+
+
+def steps(found: list[Choice]) -> list[int]:
+    """Sensible lengths in minutes up to the longest of these choices, that one included."""
+    longest = {choice.longest_minutes for choice in found}
+    most = max(longest, default=0)
+    return sorted({step for step in STEPS if step <= most} | {one for one in longest if one > 0})
+
+
+def _open_to(person: User) -> QuerySet[Role]:
+    reaching = EntitlementRole.objects.filter(
+        role=OuterRef("pk"), entitlement__in=Entitlement.objects.reaching(person).values("pk")
+    )
+    usable = Role.objects.filter(is_active=True, account__is_active=True)
+    return usable.filter(Exists(reaching)).select_related("account")
+
+
+def _usual_times(role: Role) -> dict[int, timedelta]:
+    """How long an approval took lately, the middle one, for each entitlement."""
+    lately = AccessRequest.objects.filter(role=role, approved_at__isnull=False, stage__gt=0).order_by("-asked_at")[:40]
+    taken: dict[int, list[float]] = defaultdict(list)
+    for entitlement, asked_at, approved_at in lately.values_list("entitlement", "asked_at", "approved_at"):
+        taken[entitlement].append((approved_at - asked_at).total_seconds())
+    return {entitlement: timedelta(seconds=median(seconds)) for entitlement, seconds in taken.items()}

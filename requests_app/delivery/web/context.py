@@ -1,0 +1,36 @@
+"""What every page needs to know."""
+
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from django.http import HttpRequest
+
+from requests_app.domain import clock
+from requests_app.domain.models import AccessRequest
+
+# The number beside "Approvals" counts no further.
+MOST_COUNTED = 20
+
+
+def now_of(request: HttpRequest) -> datetime:
+    """The database's clock, read once for the whole page, so that a page does not disagree with itself."""
+    if not hasattr(request, "read_at"):
+        request.read_at = clock.now()
+    return request.read_at
+
+
+def portal(request: HttpRequest) -> dict[str, Any]:
+    """`now` and `waiting_for_me` for the base template; neither is asked for until a template does."""
+    if not getattr(request, "user", None) or not request.user.is_authenticated:
+        return {}
+    return {
+        "now": partial(now_of, request),
+        "waiting_for_me": partial(_waiting, request),
+    }
+
+
+def _waiting(request: HttpRequest) -> str:
+    waiting = AccessRequest.objects.waiting_for(request.user, now_of(request)).values("pk")[: MOST_COUNTED + 1]
+    number = len(waiting)
+    return f"{MOST_COUNTED}+" if number > MOST_COUNTED else str(number or "")

@@ -1,0 +1,44 @@
+"""What every page shares: who may come in, and how a refusal is said."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from requests_app.domain.errors import Conflict, DomainError, Invalid, NotAllowed, TooMany
+
+View = Callable[..., HttpResponse]
+_STATUS = {NotAllowed: 403, Conflict: 409, TooMany: 429, Invalid: 422}
+
+
+def signed_in(view: View) -> View:
+    """Only for people who are signed in. A script is told so; a person is sent to sign in, and back."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.user.is_authenticated:
+            return view(request, *args, **kwargs)
+        if getattr(request, "htmx", False) or request.headers.get("Accept") == "application/json":
+            return JsonResponse({"message": "You are signed out. Sign in again.", "rule": "sign_in.needed"}, status=401)
+        return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
+
+    return guarded
+
+
+def status_of(refusal: DomainError) -> int:
+    return next((status for kind, status in _STATUS.items() if isinstance(refusal, kind)), 400)
+
+
+def refused_as_json(refusal: DomainError) -> JsonResponse:
+    body: dict[str, Any] = {"message": refusal.message, "rule": refusal.rule}
+    if isinstance(refusal, Invalid):
+        body["fields"] = refusal.fields
+    return JsonResponse(body, status=status_of(refusal))
+
+
+def say_refusal(request: HttpRequest, refusal: DomainError) -> None:
+    """Beside no field, so on top of the page they are sent to."""
+    messages.warning(request, refusal.message)

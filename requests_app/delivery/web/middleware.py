@@ -1,0 +1,52 @@
+from collections.abc import Callable
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
+from requests_app.delivery.web.origin import client_ip
+from requests_app.domain import audit
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
+
+class AuditContextMiddleware:
+    """Whatever is recorded while a page is made says that it came by the web, and from where."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        agent = request.headers.get("User-Agent", "")
+        with audit.context(channel="web", ip=client_ip(request), user_agent=agent):
+            return self.get_response(request)
+
+
+class PersonalTimeZoneMiddleware:
+    """Times are shown in the zone of whoever reads them."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return self.get_response(request)
+        try:
+            zone = ZoneInfo(request.user.time_zone)
+        except (ZoneInfoNotFoundError, ValueError):  # the system's own table may know fewer
+            zone = ZoneInfo("UTC")
+        with timezone.override(zone):
+            return self.get_response(request)
+
+
+class NoStoreMiddleware:
+    """What a signed-in person sees stays in no cache, neither on the way nor in the browser."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if request.user.is_authenticated:
+            response["Cache-Control"] = "no-store"
+        return response

@@ -1,0 +1,43 @@
+"""Who may see a request: those it is for, those who are or were asked about it, operators and auditors."""
+
+from dataclasses import dataclass
+
+from django.http import Http404, HttpRequest
+
+from requests_app.domain.codes import CODE
+from requests_app.domain.models import AccessRequest, User
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Someone looking, with what that takes read once, however many requests they look at."""
+
+    person: User
+    groups: frozenset[int]
+    sees_all: bool
+
+    @classmethod
+    def of(cls, person: User) -> "Viewer":
+        groups = frozenset(person.memberships.values_list("group_id", flat=True))
+        return cls(person, groups, person.is_superuser or person.has_perm("requests_app.view_auditevent"))
+
+    def may_see(self, access_request: AccessRequest) -> bool:
+        if self.sees_all or self.person.pk in (access_request.requester_id, access_request.beneficiary_id):
+            return True
+        return any(
+            self.person.pk in stage.users or self.groups & set(stage.groups) for stage in access_request.terms.stages
+        )
+
+
+def find_request(request: HttpRequest, code: str) -> AccessRequest:
+    """The request with this code; 404 alike for one that is not there and one that is not theirs to see."""
+    code = code.upper()
+    found = AccessRequest.objects.with_names().filter(code=code).first() if CODE.fullmatch(code) else None
+    if found is None or not _may_see(request.user, found):
+        raise Http404("There is no such request, or it is not yours to see.")
+    return found
+
+
+def _may_see(person: User, access_request: AccessRequest) -> bool:
+    # An approver who has left the group since may still read what they decided.
+    return Viewer.of(person).may_see(access_request) or access_request.decisions.filter(approver=person).exists()

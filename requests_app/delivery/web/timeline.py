@@ -1,0 +1,90 @@
+"""A request's story, told from its audit events."""
+
+from dataclasses import dataclass
+
+from requests_app.domain.audit import Action
+from requests_app.domain.models import AccessRequest, AuditEvent
+
+MOST_EVENTS = 200
+
+# What was done, and the colour of its dot.
+_DONE = {
+    Action.REQUEST_SUBMITTED: ("asked for access", "amber"),
+    Action.REQUEST_APPROVED: ("approved", "blue"),
+    Action.REQUEST_GRANTED: ("gave the last approval: ready to start", "blue"),
+    Action.REQUEST_DENIED: ("denied the request", "red"),
+    Action.REQUEST_WITHDRAWN: ("withdrew the request", "grey"),
+    Action.REQUEST_REMINDED: ("sent a reminder", "grey"),
+    Action.REQUEST_STARTED: ("started the pass", "green"),
+    Action.REQUEST_LAPSED: ("The request lapsed: its time to be decided or started ran out", "grey"),
+    Action.REQUEST_EXPIRED: ("The pass ended: its time was up", "grey"),
+    Action.REQUEST_RETURNED: ("gave the pass back", "grey"),
+    Action.REQUEST_REVOKED: ("revoked the pass", "red"),
+    Action.DELIVERY_ASKED: ("asked for credentials", "grey"),
+    Action.DELIVERY_FAILED: ("No credentials could be issued", "amber"),
+    Action.DELIVERY_HANDED_OVER: ("received what was sealed for their browser", "green"),
+    Action.SESSION_ISSUED: ("A session was issued", "green"),
+    Action.SESSION_DISCARDED: ("A session was issued too late and thrown away", "amber"),
+    Action.SESSION_UNACCOUNTED: ("AWS was asked, and whether it issued a session is not known", "amber"),
+}
+# The same acts when nobody acted but the clock or the rules.
+_BY_ITSELF = {
+    Action.REQUEST_GRANTED: "Approved by the rules: nobody had to be asked",
+    Action.REQUEST_STARTED: "The pass started at once, as asked",
+}
+_REFUSED = {
+    Action.REQUEST_APPROVED: "tried to approve",
+    Action.REQUEST_DENIED: "tried to deny",
+    Action.REQUEST_WITHDRAWN: "tried to withdraw the request",
+    Action.REQUEST_REMINDED: "tried to send a reminder",
+    Action.REQUEST_STARTED: "tried to start the pass",
+    Action.REQUEST_RETURNED: "tried to give the pass back",
+    Action.REQUEST_REVOKED: "tried to revoke the pass",
+    Action.DELIVERY_ASKED: "asked for credentials",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    event: AuditEvent
+    words: str
+    tone: str
+    said: str
+    refused: bool
+
+    @property
+    def who(self) -> str:
+        """The name that belongs before the words; empty where the words are a whole sentence."""
+        return "" if self.words[:1].isupper() else self.event.actor_name
+
+
+def moments(access_request: AccessRequest) -> list[Moment]:
+    """What happened, oldest first; the newest 200."""
+    newest = AuditEvent.objects.filter(access_request=access_request).order_by("-pk")[:MOST_EVENTS]
+    return [_moment(event) for event in sorted(newest, key=lambda event: (event.at, event.pk))]
+
+
+def _moment(event: AuditEvent) -> Moment:
+    action = event.action.removesuffix(".refused")
+    if event.action != action:
+        return Moment(event, _REFUSED.get(action, action), "amber", _text(event, "message"), refused=True)
+    words, tone = _DONE.get(action, (action, "grey"))
+    if event.actor_id is None:
+        words = _BY_ITSELF.get(action, words)
+    if action == Action.DELIVERY_ASKED and event.detail.get("kind") == "console":
+        words = "asked to open the console"
+    if action == Action.SESSION_ISSUED:
+        words = f"A session was issued: {_text(event, 'access_key_id')}"
+    return Moment(
+        event, words, tone, _text(event, "comment") or _text(event, "reason") or _failure(event), refused=False
+    )
+
+
+def _failure(event: AuditEvent) -> str:
+    aws = ": ".join(part for part in (_text(event, "aws_code"), _text(event, "aws_message")) if part)
+    return " — ".join(part for part in (_text(event, "message"), aws) if part)
+
+
+def _text(event: AuditEvent, key: str) -> str:
+    value = event.detail.get(key, "")
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,65 @@
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from requests_app.delivery.web.context import now_of
+from requests_app.delivery.web.doors import signed_in
+from requests_app.delivery.web.judging import dossiers, work_until
+from requests_app.delivery.web.seeing import find_request
+from requests_app.delivery.web.timeline import moments
+from requests_app.domain import workflow
+from requests_app.domain.liftable import Liftable
+from requests_app.domain.models import AccessRequest, User
+from requests_app.domain.transitions import State
+from requests_app.domain.workflow.requests import REMIND_EVERY
+
+MOST_SESSIONS = 50
+
+
+@require_safe
+@signed_in
+def access_request(request: HttpRequest, code: str) -> HttpResponse:
+    """Everything about one request, and what the viewer may do about it now."""
+    now = now_of(request)
+    one = find_request(request, code)
+    state = one.state_at(now)
+    (dossier,) = dossiers([one], now)
+    return render(
+        request,
+        "access_request.html",
+        {
+            "one": one,
+            "state_now": state,
+            "terms": one.terms,
+            "dossier": dossier,
+            "moments": moments(one),
+            "sessions": one.issued_sessions.select_related("delivery").order_by("-issued_at")[:MOST_SESSIONS],
+            "still_until": work_until([one], now).get(one.pk),
+            "lifted": lifted(one),
+            "may": _acts(one, state, request.user),
+            "remind_at": (one.reminded_at or one.asked_at) + REMIND_EVERY,
+        },
+    )
+
+
+def lifted(one: AccessRequest) -> list[str]:
+    """What this pass may do whose results outlive it, in words."""
+    return [Liftable(name).description for name in one.terms.lifted if name in set(Liftable)]
+
+
+def _acts(one: AccessRequest, state: State, viewer: User) -> dict[str, Any]:
+    """Which buttons to show. Only to show: each verb asks again."""
+    mine = viewer.pk == one.beneficiary_id
+    asking_side = mine or viewer.pk == one.requester_id
+    return {
+        "decide": state == State.PENDING and bool(workflow.verdict_on_deciding(one, viewer)),
+        "use": mine and state == State.ACTIVE,
+        "give_back": mine and state == State.ACTIVE,
+        "start": mine and state == State.APPROVED,
+        "withdraw": asking_side and state in (State.PENDING, State.APPROVED),
+        "remind": asking_side and state == State.PENDING,
+        "revoke": state in (State.APPROVED, State.ACTIVE) and workflow.may_revoke(one, viewer),
+        "ask_again": mine and state not in (State.PENDING, State.APPROVED, State.ACTIVE),
+    }

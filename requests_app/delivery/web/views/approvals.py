@@ -1,0 +1,105 @@
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_safe
+
+from requests_app.delivery.web.context import now_of
+from requests_app.delivery.web.doors import signed_in
+from requests_app.delivery.web.judging import dossiers
+from requests_app.delivery.web.seeing import Viewer
+from requests_app.domain import workflow
+from requests_app.domain.errors import DomainError
+from requests_app.domain.models import AccessRequest, Decision, Role
+from requests_app.domain.transitions import State
+
+MOST_SHOWN = 30
+MOST_LATELY = 5
+NOTHING_LEFT = "None of what you ticked can be decided together any more. Powerful roles are decided one by one."
+
+
+@require_safe
+@signed_in
+def approvals(request: HttpRequest) -> HttpResponse:
+    """What waits for me, most urgent first, with what I need to judge."""
+    now = now_of(request)
+    waiting = AccessRequest.objects.waiting_for(request.user, now).with_names()
+    shown = list(waiting.order_by("decide_by", "pk")[: MOST_SHOWN + 1])
+    lately = Decision.objects.filter(approver=request.user).select_related(
+        "access_request__beneficiary", "access_request__role__account"
+    )
+    return render(
+        request,
+        "approvals/page.html",
+        {
+            "dossiers": dossiers(shown[:MOST_SHOWN], now),
+            "more": len(shown) > MOST_SHOWN,
+            "lately": lately.order_by("-decided_at")[:MOST_LATELY],
+            "in_bulk": sum(not one.role.is_powerful for one in shown[:MOST_SHOWN]) > 1,
+        },
+    )
+
+
+@require_safe
+@signed_in
+def updates(request: HttpRequest) -> HttpResponse:
+    """What is new, and what became of the rows that are shown and no longer wait. Polled; changes nothing."""
+    now = now_of(request)
+    codes = request.GET.getlist("shown")[: 2 * MOST_SHOWN]
+    waiting = AccessRequest.objects.waiting_for(request.user, now)
+    still = set(waiting.filter(code__in=codes).values_list("code", flat=True))
+    viewer = Viewer.of(request.user)
+    gone = AccessRequest.objects.with_names().filter(code__in=[code for code in codes if code not in still])
+    return render(
+        request,
+        "approvals/updates.html",
+        {
+            "new": len(waiting.exclude(code__in=codes).values("pk")[: MOST_SHOWN + 1]),
+            "most": MOST_SHOWN,
+            "gone": [(one, outcome(one, now)) for one in gone if viewer.may_see(one)],
+        },
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@signed_in
+def decide_several(request: HttpRequest) -> HttpResponse:
+    """Several at once: GET lists them, POST decides them. Powerful roles are decided one by one."""
+    asked = request.POST if request.method == "POST" else request.GET
+    approving = asked.get("verdict") != "deny"
+    waiting = AccessRequest.objects.waiting_for(request.user, now_of(request)).with_names()
+    ticked = waiting.filter(code__in=asked.getlist("code")[:MOST_SHOWN]).order_by("decide_by", "pk")
+    chosen = list(ticked.exclude(role__power=Role.Power.POWERFUL))
+    if not chosen:
+        messages.warning(request, NOTHING_LEFT)
+        return redirect("approvals")
+    if request.method == "POST":
+        _decide_all(request, chosen, approving=approving)
+        return redirect("approvals")
+    left_out = [one for one in ticked if one.role.is_powerful]
+    return render(request, "approvals/several.html", {"chosen": chosen, "left_out": left_out, "approving": approving})
+
+
+def outcome(one: AccessRequest, now: datetime) -> str:
+    """In one sentence, why a row no longer waits for the one who sees it."""
+    state = one.state_at(now)
+    if state == State.PENDING:
+        return "You have decided, or it is for others now."
+    who = f" by {one.ended_by}" if one.ended_by and state in (State.DENIED, State.REVOKED) else ""
+    words = {State.APPROVED: "approved", State.ACTIVE: "approved, and active now"}.get(state, str(state))
+    return f"No longer waiting: {words}{who}."
+
+
+def _decide_all(request: HttpRequest, chosen: Sequence[AccessRequest], *, approving: bool) -> None:
+    verb = workflow.approve if approving else workflow.deny
+    done = 0
+    for one in chosen:
+        try:
+            verb(one, by=request.user)
+            done += 1
+        except DomainError as refusal:
+            messages.warning(request, f"{one.code}: {refusal.message}")
+    if done:
+        messages.info(request, f"You {'approved' if approving else 'denied'} {done} request{'' if done == 1 else 's'}.")

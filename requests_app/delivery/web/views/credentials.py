@@ -1,0 +1,37 @@
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_safe
+
+from requests_app.delivery.web.context import now_of
+from requests_app.delivery.web.doors import signed_in
+from requests_app.delivery.web.seeing import find_request
+from requests_app.domain import partitions
+from requests_app.domain.transitions import State
+
+# Said to whoever comes too late, too early, or for someone else.
+NOT_NOW = "Nothing to get here now: only the person a pass is for can use it, and only while it is active."
+
+
+@require_safe
+@signed_in
+def credentials(request: HttpRequest, code: str) -> HttpResponse:
+    """Where the browser makes a key and opens what was sealed for it. Opening this page changes nothing."""
+    return _page(request, code, "credentials.html")
+
+
+@require_safe
+@signed_in
+def console(request: HttpRequest, code: str) -> HttpResponse:
+    """The same for the console: where to, and the form that opens it."""
+    return _page(request, code, "console.html")
+
+
+def _page(request: HttpRequest, code: str, template: str) -> HttpResponse:
+    one = find_request(request, code)
+    state = one.state_at(now_of(request))
+    if one.beneficiary_id != request.user.pk or state not in (State.APPROVED, State.ACTIVE):
+        messages.warning(request, NOT_NOW)
+        return redirect("access_request", one.code)
+    home = partitions.console_home(one.role.account.partition)
+    return render(request, template, {"one": one, "state_now": state, "console_home": home})

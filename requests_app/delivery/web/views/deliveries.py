@@ -1,0 +1,117 @@
+"""Asking for a delivery, watching it, and taking its envelope: JSON for the page's script."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.http import require_POST, require_safe
+
+from requests_app.delivery.web.context import now_of
+from requests_app.delivery.web.doors import refused_as_json, signed_in
+from requests_app.delivery.web.seeing import find_request
+from requests_app.domain import envelopes, workflow
+from requests_app.domain.errors import DomainError, Invalid
+from requests_app.domain.models import Delivery
+from requests_app.domain.transitions import DeliveryState
+
+MOST_BYTES = 8192
+_FIELDS = ("code", "kind", "destination")
+
+
+@require_POST
+@signed_in
+def ask(request: HttpRequest) -> HttpResponse:
+    """Write down the wish and answer at once with its id; a worker does the rest."""
+    try:
+        wish = _read(request)
+        one = find_request(request, wish["code"])
+        delivery = workflow.deliveries.ask(
+            one,
+            by=request.user,
+            kind=wish["kind"],
+            recipient_key=wish["jwk"],
+            sign_in=_sign_in(request),
+            destination=wish["destination"],
+        )
+    except DomainError as refusal:
+        return refused_as_json(refusal)
+    except Http404:
+        return JsonResponse({"message": "There is no such request, or it is not yours."}, status=404)
+    return JsonResponse({"id": str(delivery.public_id)}, status=201)
+
+
+@require_safe
+@signed_in
+def delivery(request: HttpRequest, public_id: UUID) -> HttpResponse:
+    """What has become of it so far."""
+    found = _find(request, public_id)
+    if found is None:
+        return JsonResponse({"message": "There is no such delivery, or it is not yours."}, status=404)
+    return JsonResponse(
+        {
+            "state": found.state,
+            "message": found.message or _MESSAGES.get(DeliveryState(found.state), ""),
+            "advice": found.advice or None,
+            "code": found.aws_code or None,
+            "aws_message": found.aws_message or None,
+            "server_time": now_of(request).isoformat(),
+        }
+    )
+
+
+@require_POST
+@signed_in
+def envelope(request: HttpRequest, public_id: UUID) -> HttpResponse:
+    """The sealed envelope, once, to the sign-in session that asked for it."""
+    found = _find(request, public_id)
+    if found is None:
+        return JsonResponse({"message": "There is no such delivery, or it is not yours."}, status=404)
+    try:
+        sealed = workflow.deliveries.hand_over(found, by=request.user, sign_in=_sign_in(request), take=envelopes.take)
+    except DomainError as refusal:
+        return refused_as_json(refusal)
+    except envelopes.EnvelopeStoreDown:
+        return JsonResponse(
+            {
+                "message": "The place where sealed credentials wait does not answer.",
+                "advice": "Try again in a moment; if it stays so, an operator should look at Redis.",
+            },
+            status=503,
+        )
+    return JsonResponse({"envelope": sealed})
+
+
+# For states whose row says nothing itself.
+_MESSAGES = {
+    DeliveryState.ASKED: "Waiting for a worker.",
+    DeliveryState.CLAIMED: "A worker is asking AWS.",
+    DeliveryState.SEALED: "Sealed for your browser.",
+    DeliveryState.DELIVERED: "Already handed over. Each is given once: get new ones.",
+    DeliveryState.REFUSED: "Refused.",
+    DeliveryState.UNAVAILABLE: "AWS did not answer.",
+}
+
+
+def _read(request: HttpRequest) -> dict[str, Any]:
+    """The wish, from JSON or from a form whose `jwk` is JSON. Raises Invalid."""
+    if len(request.body) > MOST_BYTES:
+        raise Invalid({"jwk": ["This is too long to be a wish for credentials."]})
+    try:
+        typed = json.loads(request.body) if request.content_type == "application/json" else request.POST.dict()
+        jwk = typed.get("jwk")
+        jwk = json.loads(jwk) if isinstance(jwk, str) else jwk
+        wish = {name: typed.get(name) or "" for name in _FIELDS}
+    except (ValueError, AttributeError, RecursionError):
+        raise Invalid({"jwk": ["This is not what this page sends. Reload it and try again."]}) from None
+    if not isinstance(jwk, dict) or not all(isinstance(value, str) and "\0" not in value for value in wish.values()):
+        raise Invalid({"jwk": ["This is not what this page sends. Reload it and try again."]})
+    return {**wish, "jwk": jwk}
+
+
+def _find(request: HttpRequest, public_id: UUID) -> Delivery | None:
+    return Delivery.objects.filter(public_id=public_id, beneficiary=request.user).first()
+
+
+def _sign_in(request: HttpRequest) -> str:
+    return request.session.session_key or ""

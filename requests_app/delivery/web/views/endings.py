@@ -1,0 +1,88 @@
+"""Starting, reminding and ending: small acts on one request."""
+
+from collections.abc import Callable
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_http_methods, require_POST
+
+from requests_app.delivery.web.context import now_of
+from requests_app.delivery.web.doors import say_refusal, signed_in
+from requests_app.delivery.web.forms import ReasonForm
+from requests_app.delivery.web.seeing import find_request
+from requests_app.domain import workflow
+from requests_app.domain.errors import DomainError, Invalid
+from requests_app.domain.models import AccessRequest, IssuedSession
+
+
+@require_POST
+@signed_in
+def withdraw(request: HttpRequest, code: str) -> HttpResponse:
+    return _act(request, code, workflow.withdraw, "Withdrawn.")
+
+
+@require_POST
+@signed_in
+def start(request: HttpRequest, code: str) -> HttpResponse:
+    return _act(request, code, workflow.start, "Your pass is active: the clock runs.")
+
+
+@require_POST
+@signed_in
+def remind(request: HttpRequest, code: str) -> HttpResponse:
+    return _act(request, code, workflow.remind, "They are asked once more.")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@signed_in
+def give_back(request: HttpRequest, code: str) -> HttpResponse:
+    if request.method == "POST":
+        return _act(request, code, workflow.give_back, "You gave your pass back.")
+    one = find_request(request, code)
+    return render(request, "give_back.html", {"one": one, "still_until": _would_work_until(request, one)})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@signed_in
+def revoke(request: HttpRequest, code: str) -> HttpResponse:
+    one = find_request(request, code)
+    form = ReasonForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            workflow.revoke(one, by=request.user, reason=form.cleaned_data["reason"])
+        except Invalid as refusal:
+            form.add_error("reason", refusal.fields.get("reason", [refusal.message]))
+        except DomainError as refusal:
+            say_refusal(request, refusal)
+            return redirect("access_request", one.code)
+        else:
+            messages.info(request, f"You revoked {one.beneficiary}'s pass {one.code}.")
+            return redirect("access_request", one.code)
+    context = {"one": one, "form": form, "still_until": _would_work_until(request, one)}
+    return render(request, "revoke.html", context, status=422 if form.errors else 200)
+
+
+def _act(request: HttpRequest, code: str, verb: Callable[..., AccessRequest], said: str) -> HttpResponse:
+    one = find_request(request, code)
+    try:
+        verb(one, by=request.user)
+    except DomainError as refusal:
+        say_refusal(request, refusal)
+    else:
+        messages.info(request, said)
+    back = request.POST.get("next", "")
+    if url_has_allowed_host_and_scheme(back, allowed_hosts=None):
+        return redirect(back)
+    return redirect("access_request", one.code)
+
+
+def _would_work_until(request: HttpRequest, one: AccessRequest) -> object:
+    """If it ended now: until when credentials that were already issued would still work."""
+    now = now_of(request)
+    ends = [
+        min(session.cut_off, session.sts_expires_at)
+        for session in IssuedSession.objects.filter(access_request=one, discarded=False, cut_off__gt=now)[:200]
+    ]
+    return max((end for end in ends if end > now), default=None)

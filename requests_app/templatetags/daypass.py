@@ -1,0 +1,177 @@
+"""Words, times and marks: how Daypass speaks, in one place."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django import template
+from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple, RadioSelect, Select
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from lucide.templatetags.lucide import lucide
+
+from requests_app.domain.models import AccessRequest, IssuedSession
+from requests_app.domain.transitions import State
+
+register = template.Library()
+
+# A word and an icon first, then a colour.
+STATES = {
+    State.PENDING: ("pending", "clock", "amber"),
+    State.APPROVED: ("ready to start", "check", "blue"),
+    State.ACTIVE: ("active", "zap", "green"),
+    State.RETURNED: ("returned", "square", "grey"),
+    State.EXPIRED: ("expired", "square", "grey"),
+    State.REVOKED: ("revoked", "ban", "red"),
+    State.DENIED: ("denied", "x", "red"),
+    State.WITHDRAWN: ("withdrawn", "minus", "grey"),
+    State.LAPSED: ("lapsed", "minus", "grey"),
+}
+
+
+@register.simple_tag
+def icon(name: str, size: int = 18) -> str:
+    """A picture beside its label; never the only thing that says something."""
+    return lucide(name, size=size, aria_hidden="true", focusable="false")
+
+
+@register.simple_tag
+def state(value: str) -> SafeString:
+    word, name, tone = STATES[State(value)]
+    return format_html('<span class="state tone-{}">{}{}</span>', tone, icon(name, 15), word)
+
+
+@register.filter
+def tone(value: str) -> str:
+    return f"tone-{STATES[State(value)][2]}"
+
+
+@register.filter
+def state_at(access_request: AccessRequest, now: datetime) -> str:
+    """What is true by the clock, whatever a sweep has recorded."""
+    return str(access_request.state_at(now))
+
+
+@register.filter
+def account_number(number: str) -> str:
+    return "-".join((number[:4], number[4:8], number[8:]))
+
+
+@register.filter
+def span(value: timedelta | float | None) -> str:
+    """A length of time: `45 s`, `52 min`, `1 h 30 min`, `3 d 4 h`."""
+    if value is None:
+        return ""
+    seconds = int(value.total_seconds() if isinstance(value, timedelta) else value)
+    if seconds < 60:
+        return f"{max(seconds, 0)} s"
+    minutes = seconds // 60
+    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
+    if days:
+        return f"{days} d {hours} h" if hours else f"{days} d"
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{minutes} min"
+
+
+@register.filter
+def minutes(number: int) -> str:
+    return span(number * 60)
+
+
+@register.filter
+def lasted(end: datetime, start: datetime) -> str:
+    return span(end - start)
+
+
+@register.filter
+def works_until(session: IssuedSession) -> datetime:
+    """The end of the pass, or of the STS session itself where that comes first."""
+    return min(session.cut_off, session.sts_expires_at)
+
+
+@register.filter
+def since(then: datetime, now: datetime) -> str:
+    return "just now" if now - then < timedelta(minutes=1) else f"{span(now - then)} ago"
+
+
+@register.filter
+def left(end: datetime, now: datetime) -> str:
+    """How long is left, rounded up so that it never says zero while something is left."""
+    return span(timedelta(minutes=-((now - end) // timedelta(minutes=1)))) if end > now else "no time"
+
+
+@register.filter
+def iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@register.simple_tag
+def moment(at: datetime | None, now: datetime) -> SafeString | str:
+    """A time as its reader would say it; the zone and UTC on hover."""
+    return "" if at is None else _time(at, _day(at, now) + timezone.localtime(at).strftime("%H:%M"))
+
+
+@register.simple_tag
+def exact(at: datetime | None) -> SafeString | str:
+    """Date, seconds and UTC, for evidence."""
+    return "" if at is None else _time(at, at.astimezone(UTC).strftime("%d %b %Y %H:%M:%S UTC"))
+
+
+@register.simple_tag
+def until(end: datetime, now: datetime) -> SafeString:
+    return format_html("until {} (in {})", moment(end, now), left(end, now))
+
+
+@register.simple_tag
+def countdown(end: datetime, now: datetime, what: str) -> SafeString:
+    """What is left of a pass; without script it stands still at what was true when the page was made."""
+    soon = " soon" if end - now <= timedelta(minutes=15) else ""
+    return format_html(
+        '<time class="clock{}" datetime="{}" data-countdown data-ends-at="{}" data-what="{}">{} left</time>',
+        soon, iso(end), iso(end), what, left(end, now),
+    )  # fmt: skip
+
+
+@register.filter
+def plural(number: int, words: str) -> str:
+    """`{{ 2|plural:"person,people" }}` says `2 people`."""
+    one, many = words.split(",")
+    return f"{number} {one if number == 1 else many}"
+
+
+@register.filter
+def control(field: BoundField) -> SafeString:
+    """The field's own input, in Bootstrap's clothes."""
+    return field.as_widget(attrs={"class": _clothes(field.field.widget)})
+
+
+@register.filter
+def is_tick(field: BoundField) -> bool:
+    return isinstance(field.field.widget, CheckboxInput)
+
+
+@register.filter
+def is_group(field: BoundField) -> bool:
+    """Several inputs under one question need a fieldset instead of a label."""
+    return bool(field.field.widget.use_fieldset)
+
+
+def _clothes(widget: Any) -> str:
+    if isinstance(widget, CheckboxInput | RadioSelect | CheckboxSelectMultiple):
+        return "form-check-input"
+    return "form-select" if isinstance(widget, Select) else "form-control"
+
+
+def _time(at: datetime, words: str) -> SafeString:
+    local = timezone.localtime(at)
+    title = f"{local:%a %d %b %Y %H:%M:%S} {local.tzname()} · {at.astimezone(UTC):%H:%M:%S} UTC"
+    return format_html('<time datetime="{}" title="{}">{}</time>', iso(at), title, words)
+
+
+def _day(at: datetime, now: datetime) -> str:
+    local, today = timezone.localtime(at), timezone.localtime(now).date()
+    days = (local.date() - today).days
+    if days in (-1, 0, 1):
+        return {-1: "yesterday ", 0: "", 1: "tomorrow "}[days]
+    return local.strftime("%d %b " if abs(days) < 300 else "%d %b %Y ").lstrip("0")

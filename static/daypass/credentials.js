@@ -1,0 +1,164 @@
+// The credentials page: what was sealed for this tab is opened here, shown once, and forgotten on leaving.
+import { copyText } from "./copy.js";
+import { serverNow, speak } from "./countdown.js";
+import { deliver, phase, quietProgress, showFailure, wasPressed } from "./delivery.js";
+
+const sh = (value) => `'${value.replaceAll("'", "'\\''")}'`;
+const fishQuoted = (value) => `'${value.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
+const ps = (value) => `'${value.replaceAll("'", "''")}'`;
+
+const variables = (keys) => [
+  ["AWS_ACCESS_KEY_ID", keys.access_key_id],
+  ["AWS_SECRET_ACCESS_KEY", keys.secret_access_key],
+  ["AWS_SESSION_TOKEN", keys.session_token],
+  ["AWS_CREDENTIAL_EXPIRATION", keys.ends_at],
+  ...(keys.region ? [["AWS_REGION", keys.region], ["AWS_DEFAULT_REGION", keys.region]] : []),
+];
+
+// Each line for a Unix shell starts with a space: most shells then leave it out of their history.
+export const FORMATS = {
+  bash: (keys) => variables(keys).map(([name, value]) => ` export ${name}=${sh(value)}`).join("\n"),
+  fish: (keys) => variables(keys).map(([name, value]) => ` set -gx ${name} ${fishQuoted(value)}`).join("\n"),
+  powershell: (keys) => variables(keys).map(([name, value]) => `$Env:${name} = ${ps(value)}`).join("\n"),
+  cmd: (keys) => variables(keys).map(([name, value]) => `set "${name}=${value}"`).join("\n"),
+  profile: (keys) => [
+    `[${keys.profile}]`,
+    `# ${keys.role_name} in ${keys.account_id}, ${keys.code}: works until ${keys.ends_at}`,
+    `aws_access_key_id = ${keys.access_key_id}`,
+    `aws_secret_access_key = ${keys.secret_access_key}`,
+    `aws_session_token = ${keys.session_token}`,
+    ...(keys.region ? [`region = ${keys.region}`] : []),
+  ].join("\n"),
+  process: (keys) => JSON.stringify({
+    Version: 1,
+    AccessKeyId: keys.access_key_id,
+    SecretAccessKey: keys.secret_access_key,
+    SessionToken: keys.session_token,
+    Expiration: keys.ends_at,
+  }, null, 2),
+};
+
+/** When these very keys stop: the pass's end, or STS's own if that comes first. */
+export function endOf(payload) {
+  const ends = [payload.expires_at, payload.sts_expires_at].filter(Boolean).map((at) => Date.parse(at));
+  return new Date(Math.min(...ends)).toISOString().replace(".000Z", "Z");
+}
+
+const panel = document.querySelector('[data-delivery][data-kind="credentials"]');
+let keys = null;
+let endTimer = 0;
+
+async function get() {
+  forget();
+  const progress = quietProgress(panel);
+  panel.querySelectorAll("[data-get]").forEach((button) => { button.disabled = true; });
+  try {
+    const payload = await deliver(panel, { progress: progress.say });
+    keys = { ...payload, ends_at: endOf(payload) };
+    progress.stop();
+    show();
+  } catch (error) {
+    progress.stop();
+    showFailure(panel, error);
+  } finally {
+    panel.querySelectorAll("[data-get]").forEach((button) => { button.disabled = false; });
+  }
+}
+
+function show() {
+  const end = Date.parse(keys.ends_at);
+  const clock = panel.querySelector("[data-keys-clock]");
+  clock.dataset.endsAt = keys.ends_at;
+  clock.setAttribute("datetime", keys.ends_at);
+  clock.setAttribute("data-countdown", "");
+  clock.textContent = "";
+  panel.querySelector("[data-keys-until]").textContent = inZone(end);
+  const sooner = end < Date.parse(keys.expires_at);
+  panel.querySelector("[data-keys-sooner]").hidden = !sooner;
+  panel.querySelector("[data-pass-until]").textContent = inZone(Date.parse(keys.expires_at));
+  clearTimeout(endTimer);
+  if (end - serverNow() < 2 ** 31) endTimer = setTimeout(() => gone("over"), Math.max(0, end - serverNow()));
+  write();
+  phase(panel, "ready");
+  panel.querySelector("[data-keys-copy]").focus();
+  speak(`Your credentials are here. They work until ${inZone(end)}.`);
+}
+
+function write() {
+  const box = panel.querySelector("[data-keys-text]");
+  const text = FORMATS[chosen()](keys);
+  box.replaceChildren();
+  // Veiled against eyes and shared screens, yet whole for whoever selects and copies.
+  let rest = text;
+  while (rest) {
+    const [at, secret] = [keys.secret_access_key, keys.session_token]
+      .map((one) => [rest.indexOf(one), one]).filter(([index]) => index >= 0).sort(([a], [b]) => a - b)[0] ?? [-1, ""];
+    if (at < 0) { box.append(rest); break; }
+    const span = document.createElement("span");
+    span.className = "secret";
+    span.textContent = secret;
+    box.append(rest.slice(0, at), span);
+    rest = rest.slice(at + secret.length);
+  }
+  panel.querySelectorAll("[data-for-format]").forEach((element) => {
+    element.hidden = !element.dataset.forFormat.split(" ").includes(chosen());
+  });
+}
+
+const chosen = () => panel.querySelector('input[name="format"]:checked').value;
+
+function inZone(at) {
+  const zone = panel.dataset.zone || "UTC";
+  try {
+    return new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: zone, hourCycle: "h23" }).format(at);
+  } catch (error) { // a zone this browser has not heard of
+    return `${new Date(at).toISOString().slice(11, 16)} UTC`;
+  }
+}
+
+/** Let go of every reference and every trace on the page. */
+function forget() {
+  keys = null;
+  clearTimeout(endTimer);
+  panel.querySelector("[data-keys-text]").replaceChildren();
+  panel.querySelector("[data-keys-clock]").removeAttribute("data-countdown");
+  veil(true);
+}
+
+function gone(why) {
+  forget();
+  panel.querySelectorAll("[data-gone]").forEach((element) => { element.hidden = element.dataset.gone !== why; });
+  phase(panel, "gone");
+}
+
+function veil(on) {
+  panel.classList.toggle("unveiled", !on);
+  const button = panel.querySelector("[data-unveil]");
+  button.setAttribute("aria-pressed", String(!on));
+}
+
+if (panel) {
+  phase(panel, "idle");
+  try {
+    const format = localStorage.getItem("daypass-format") ?? (/Win/.test(navigator.platform) ? "powershell" : "bash");
+    const input = panel.querySelector(`input[name="format"][value="${CSS.escape(format)}"]`);
+    if (input) input.checked = true;
+  } catch (error) { /* then bash */ }
+
+  panel.addEventListener("click", (event) => {
+    if (event.target.closest("[data-get]")) get();
+    const copy = event.target.closest("[data-keys-copy]");
+    if (copy && keys) copyText(`${FORMATS[chosen()](keys)}\n`, copy);
+    const profile = event.target.closest("[data-copy-words]");
+    if (profile) copyText(profile.dataset.copyWords, profile);
+    if (event.target.closest("[data-unveil]")) veil(panel.classList.contains("unveiled"));
+    if (event.target.closest("[data-forget]")) gone("forgotten");
+  });
+  panel.addEventListener("change", (event) => {
+    if (event.target.name !== "format" || !keys) return;
+    write();
+    try { localStorage.setItem("daypass-format", event.target.value); } catch (error) { /* no matter */ }
+  });
+  window.addEventListener("pagehide", () => { if (keys) gone("forgotten"); });
+  if (wasPressed("credentials", panel.dataset.code)) get();
+}

@@ -1,0 +1,204 @@
+"""What holds for every page: nothing inline, every input labelled, nothing kept in a cache, GET changes nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from requests_app.domain import workflow
+from requests_app.domain.models import AccessRequest, AuditEvent, Delivery, Entitlement, Role, User
+from tests.factories import person, wish
+from tests.web.pages import page, signed_in
+
+pytestmark = pytest.mark.django_db
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7|add:7 }} \u202e" + "長" * 40
+
+
+@pytest.fixture
+def hostile_request(alice: User, administrator: Role, staged: Entitlement) -> AccessRequest:
+    User.objects.filter(pk=alice.pk).update(name="<b>Ålice</b> " + "Ж" * 120)
+    alice.refresh_from_db()
+    return wish(alice, administrator, staged, justification=HOSTILE, ticket="<i>INC-1</i>")
+
+
+FOR_ALICE = [
+    "/",
+    "/request/",
+    "/request/?q=pay",
+    "/request/?q=<script>",
+    "/request/roles?q=Admin",
+    "/request/terms",
+    "/request/terms?role={role}",
+    "/request/?role={role}&duration=45&justification=<script>x</script>&ticket=INC-9",
+    "/request/?again={code}",
+    "/requests/{code}",
+    "/requests/{code}/give-back",
+    "/approvals/",
+    "/approvals/updates?shown={code}",
+    "/accounts/password/change/",
+    "/accounts/2fa/",
+    "/accounts/2fa/totp/activate/",
+    "/accounts/sessions/",
+    "/accounts/logout/",
+    "/nowhere",
+]
+FOR_BOB = [
+    "/approvals/",
+    "/requests/{code}",
+    "/requests/{code}/approve?comment=<script>",
+    "/requests/{code}/deny",
+    "/requests/{code}/revoke",
+    "/approvals/decide?code={code}&verdict=approve",
+]
+
+
+def check(client: Client, address: str) -> None:
+    response = client.get(address, follow=True)
+    shown = page(response)
+    assert response.status_code in (200, 404), address
+    assert shown.inline == [], address
+    assert shown.problems == [], address
+    assert shown.unlabelled() == [], address
+    assert shown.doubled_ids() == set(), address
+    policy = response["Content-Security-Policy"]
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "<b>Ålice" not in response.content.decode()
+    assert "<script>alert" not in response.content.decode()
+
+
+@pytest.mark.parametrize("address", FOR_ALICE)
+def test_pages_of_someone_who_asks(address: str, hostile_request: AccessRequest, alice: User) -> None:
+    role = hostile_request.role.public_id
+    check(signed_in(alice), address.format(code=hostile_request.code, role=role))
+
+
+@pytest.mark.parametrize("address", FOR_BOB)
+def test_pages_of_someone_who_decides(address: str, hostile_request: AccessRequest, bob: User) -> None:
+    check(signed_in(bob), address.format(code=hostile_request.code))
+
+
+@pytest.mark.parametrize("state", ["approved", "active", "returned", "revoked", "denied", "withdrawn"])
+def test_a_request_in_each_state(state: str, hostile_request: AccessRequest, alice: User, bob: User) -> None:
+    moves: dict[str, Callable[[], Any]] = {
+        "approved": lambda: None,
+        "active": lambda: workflow.start(hostile_request, by=alice),
+        "returned": lambda: (moves["active"](), workflow.give_back(hostile_request, by=alice)),
+        "revoked": lambda: workflow.revoke(hostile_request, by=bob, reason=HOSTILE),
+        "denied": lambda: workflow.deny(hostile_request, by=bob, comment=HOSTILE),
+        "withdrawn": lambda: workflow.withdraw(hostile_request, by=alice),
+    }
+    if state in ("approved", "active", "returned", "revoked"):
+        workflow.approve(hostile_request, by=bob, comment=HOSTILE)
+    moves[state]()
+
+    for who in (alice, bob):
+        for address in (
+            "/",
+            "/requests/{code}",
+            "/requests/{code}/credentials",
+            "/requests/{code}/console",
+            "/approvals/",
+        ):
+            check(signed_in(who), address.format(code=hostile_request.code))
+
+
+@pytest.mark.parametrize("address", ["/accounts/login/", "/accounts/signup/", "/accounts/inactive/",
+                                     "/accounts/password/reset/", "/accounts/password/reset/done/", "/nowhere"])  # fmt: skip
+def test_pages_of_a_stranger(address: str, client: Client) -> None:
+    check(client, address)
+
+
+@pytest.mark.parametrize("address", ["/", "/request/", "/approvals/", "/requests/DP-7K2M9QX4", "/admin/"])
+def test_a_stranger_is_sent_to_sign_in_and_back(address: str, client: Client) -> None:
+    response = client.get(address, follow=True)
+
+    assert response.redirect_chain[-1][0].startswith("/accounts/login/")
+    assert address.strip("/") in response.redirect_chain[-1][0]
+
+
+def test_a_script_that_is_signed_out_is_told_so(client: Client) -> None:
+    assert client.get("/approvals/updates", headers={"HX-Request": "true"}).status_code == 401
+    assert client.post("/deliveries/", {}, headers={"Accept": "application/json"}).status_code == 401
+
+
+def test_what_signed_in_people_see_is_kept_nowhere(hostile_request: AccessRequest, alice: User, client: Client) -> None:
+    for address in FOR_ALICE:
+        response = signed_in(alice).get(address.format(code=hostile_request.code, role=hostile_request.role.public_id))
+        assert "no-store" in response["Cache-Control"], address
+
+
+def test_opening_pages_changes_nothing(hostile_request: AccessRequest, alice: User, bob: User) -> None:
+    before = AuditEvent.objects.count()
+    for who, addresses in ((alice, FOR_ALICE), (bob, FOR_BOB)):
+        client = signed_in(who)
+        for address in addresses:
+            client.get(address.format(code=hostile_request.code, role=hostile_request.role.public_id))
+    hostile_request.refresh_from_db()
+
+    assert hostile_request.state == "pending"
+    assert AuditEvent.objects.count() == before
+    assert not Delivery.objects.exists()
+
+
+@pytest.mark.parametrize("act", ["withdraw", "start", "remind"])
+def test_small_acts_need_a_press(act: str, pending_request: AccessRequest, alice: User) -> None:
+    assert signed_in(alice).get(f"/requests/{pending_request.code}/{act}").status_code == 405
+
+
+@pytest.mark.parametrize("address", ["approve", "deny", "withdraw", "start", "give-back", "revoke", "remind"])
+def test_a_press_needs_its_token(address: str, pending_request: AccessRequest, alice: User, bob: User) -> None:
+    for who in (alice, bob):
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(who, backend="allauth.account.auth_backends.AuthenticationBackend")
+        response = client.post(f"/requests/{pending_request.code}/{address}", {"reason": "x"})
+        assert response.status_code == 403
+        assert "Nothing was done" in page(response).text
+    pending_request.refresh_from_db()
+    assert pending_request.state == "pending"
+
+
+def test_other_posts_need_their_token_too(alice: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(alice, backend="allauth.account.auth_backends.AuthenticationBackend")
+    for address in ("/request/", "/approvals/decide", "/deliveries/", "/accounts/logout/"):
+        assert client.post(address, {}).status_code == 403, address
+
+
+def test_one_primary_button_a_screen(
+    pending_request: AccessRequest, active_request: AccessRequest, alice: User, bob: User
+) -> None:
+    for who, address in (
+        (alice, "/"),
+        (alice, "/request/"),
+        (alice, f"/requests/{active_request.code}"),
+        (bob, "/approvals/"),
+    ):
+        shown = page(signed_in(who).get(address))
+        visible = [one for tag in ("a", "button") for one in shown.all(tag)
+                   if "btn-primary" in (one.get("class") or "") and not one.get("data-label")
+                   and "data-failure-again" not in one and "data-prepare" not in one]  # fmt: skip
+        # The panel that opens the console is folded away until it is needed.
+        assert len(visible) <= 2, (address, visible)
+
+
+def test_times_are_shown_in_the_readers_zone(active_request: AccessRequest, alice: User) -> None:
+    User.objects.filter(pk=alice.pk).update(time_zone="Asia/Kathmandu")
+    assert "+0545" in page_titles(signed_in(alice).get("/"))
+
+
+def test_a_zone_nobody_knows_is_utc(alice: User) -> None:
+    User.objects.filter(pk=alice.pk).update(time_zone="Mars/Olympus")
+    assert signed_in(alice).get("/").status_code == 200
+
+
+def page_titles(response: Any) -> str:
+    return " ".join(str(one.get("title")) for one in page(response).all("time"))
+
+
+def test_names_of_any_alphabet_do_not_break_a_page(client: Client) -> None:
+    someone = person("x" * 60)
+    User.objects.filter(pk=someone.pk).update(name="\u202e" + "ﷺ" * 140)
+    assert signed_in(User.objects.get(pk=someone.pk)).get("/").status_code == 200
