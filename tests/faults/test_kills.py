@@ -1,0 +1,163 @@
+"""A worker is killed between any two steps: afterwards nothing is lost, doubled, or claimed to be what it is not."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from django.core import mail as mailbox
+
+from requests_app.aws import sts
+from requests_app.background import mail, minting
+from requests_app.domain import clock, envelopes
+from requests_app.domain.errors import Conflict
+from requests_app.domain.models import AccessRequest, AuditEvent, AwsClock, Delivery, IssuedSession, Notice
+from requests_app.domain.transitions import DeliveryState, State
+from requests_app.domain.workflow import deliveries, sweeps
+from sandbox.aws import AwsStandIn
+from sandbox.federation import Federation
+from tests import factories
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("aws")]
+
+PROJECT = Path(__file__).resolve().parents[2]
+MINTING = "requests_app.background.minting"
+
+
+@pytest.fixture
+def minter(
+    aws_stand_in: AwsStandIn, federation: Federation, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> Iterator[None]:
+    """This process, and those it starts, are the minting worker."""
+    for name, value in {**aws_stand_in.profile("minter"), "FEDERATION_URL": federation.url}.items():
+        monkeypatch.setenv(name, value)
+    settings.FEDERATION_URL = federation.url
+    sts.forget_clients()
+    yield
+    sts.forget_clients()
+
+
+def killed(point: str, job: str, *arguments: int) -> None:
+    """Run the job in a process of its own, which must really be killed at the point."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.die_at", point, job, *map(str, arguments)],
+        cwd=PROJECT,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "portal.settings"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == -signal.SIGKILL, f"it ended by itself:\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "point", "sessions", "truth"),
+    [
+        ("credentials", f"before:{MINTING}.deliveries.claim", 0, DeliveryState.STALE),
+        ("credentials", f"after:{MINTING}.deliveries.claim", 0, DeliveryState.UNKNOWN),
+        ("credentials", f"before:{MINTING}.sts.assume_role", 0, DeliveryState.UNKNOWN),
+        ("credentials", f"after:{MINTING}.sts.assume_role", 0, DeliveryState.UNKNOWN),
+        ("credentials", f"after:{MINTING}.deliveries.record", 1, DeliveryState.UNKNOWN),
+        ("credentials", f"after:{MINTING}.sealing.seal", 1, DeliveryState.UNKNOWN),
+        ("credentials", f"after:{MINTING}.envelopes.put", 1, DeliveryState.UNKNOWN),
+        ("credentials", f"after:{MINTING}.deliveries.seal_down", 1, DeliveryState.SEALED),
+        ("console", f"before:{MINTING}.console.sign_in", 1, DeliveryState.UNKNOWN),
+        ("console", f"after:{MINTING}.console.sign_in", 1, DeliveryState.UNKNOWN),
+    ],
+)
+def test_a_minting_worker_is_killed(
+    kind: str,
+    point: str,
+    sessions: int,
+    truth: DeliveryState,
+    minter: None,
+    redis_server: "redis.Redis",
+    active_request: AccessRequest,
+    aws_clock: AwsClock,
+) -> None:
+    wish = factories.delivery(active_request, kind=kind)
+
+    killed(point, f"{MINTING}.mint", wish.pk)
+    _the_same_message_comes_again(wish)
+    if truth != DeliveryState.SEALED:
+        with clock.moved(timedelta(minutes=1)):
+            deliveries.sweep()
+
+    wish.refresh_from_db()
+    assert wish.state == truth
+    assert wish.message or truth == DeliveryState.SEALED
+    assert IssuedSession.objects.filter(delivery=wish, discarded=False).count() == sessions
+    assert AuditEvent.objects.filter(action="session.issued").count() == sessions
+    if truth == DeliveryState.SEALED:
+        assert deliveries.hand_over(wish, by=wish.beneficiary, sign_in="a sign-in", take=envelopes.take)
+    else:
+        with pytest.raises(Conflict):
+            deliveries.hand_over(wish, by=wish.beneficiary, sign_in="a sign-in", take=envelopes.take)
+    again = factories.delivery(active_request, kind=kind)
+    minting.mint(again.pk)
+    assert deliveries.hand_over(again, by=again.beneficiary, sign_in="a sign-in", take=envelopes.take)
+
+
+def _the_same_message_comes_again(wish: Delivery) -> None:
+    before = IssuedSession.objects.count()
+    if wish.__class__.objects.get(pk=wish.pk).state != DeliveryState.ASKED:
+        minting.mint(wish.pk)
+    assert IssuedSession.objects.count() == before
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "after:requests_app.domain.workflow.sweeps._take",
+        "before:requests_app.domain.audit.record_many",
+        "after:requests_app.domain.audit.record_many",
+        "after:requests_app.domain.notices.announce",
+    ],
+)
+def test_a_sweep_is_killed_between_taking_and_recording(active_request: AccessRequest, point: str) -> None:
+    with clock.moved(-timedelta(hours=2)):
+        over = _pass_that_began_two_hours_ago(active_request)
+
+    killed(point, "requests_app.domain.workflow.sweeps.expire_due")
+
+    over.refresh_from_db()
+    assert over.state == State.ACTIVE, "a sweep that died has moved something without the rest"
+    assert sweeps.expire_due() == 1
+    over.refresh_from_db()
+    assert over.state == State.EXPIRED
+    assert AuditEvent.objects.filter(action="request.expired", access_request=over).count() == 1
+    assert Notice.objects.filter(kind="ended", access_request=over).count() == 1
+    assert sweeps.expire_due() == 0
+
+
+def _pass_that_began_two_hours_ago(like: AccessRequest) -> AccessRequest:
+    from requests_app.domain import workflow
+
+    again = factories.wish(like.beneficiary, like.role, like.entitlement)
+    (approver, *_) = workflow.who_can_decide(again)
+    workflow.approve(again, by=approver)
+    return workflow.start(again, by=again.beneficiary)
+
+
+@pytest.mark.parametrize(
+    ("point", "sent_before"),
+    [("after:requests_app.background.mail._claim", 0), ("after:requests_app.background.mail._send", 1)],
+)
+def test_the_mailer_is_killed(pending_request: AccessRequest, point: str, sent_before: int) -> None:
+    asked = Notice.objects.filter(kind="asked", access_request=pending_request)
+    assert asked.count() == 2
+
+    killed(point, "requests_app.background.mail.send_due")
+
+    assert asked.filter(sent_at=None).count() == 2 - sent_before
+    assert mail.send_due() == 0, "claimed ones are not due again at once"
+    with clock.moved(timedelta(minutes=11)):
+        assert mail.send_due() == 2 - sent_before
+    assert not asked.filter(sent_at=None).exists()
+    assert len(mailbox.outbox) == 2 - sent_before
