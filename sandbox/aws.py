@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import shutil
 import sys
 import tempfile
@@ -76,7 +75,6 @@ class AwsStandIn:
         self._shortest_session = shortest_session
         self._seeded = seeded
         self._preferred_port = port
-        self._root_secret = secrets.token_urlsafe(24)
         self.process: Child | None = None
         self.port = 0
 
@@ -130,8 +128,8 @@ class AwsStandIn:
         return self.process is not None and self.process.alive()
 
     def root(self, account: str) -> Caller:
-        """That account's root user, to arrange and to look."""
-        return Caller(self.url, account, self._root_secret)
+        """That account's root user, to arrange and to look: for MiniStack its number is its key, unsigned."""
+        return Caller(self.url, account, "any")
 
     def as_session(self, keys: Mapping[str, Any]) -> Caller:
         """Act with the `Credentials` of an STS answer, or with a bare `AccessKeyId`, `SecretAccessKey`."""
@@ -177,9 +175,6 @@ class AwsStandIn:
             "PATH": os.defpath,
             "STRICT_MIN_DURATION": str(self._shortest_session),
             "AUTH": "true",
-            # Every account's root, and the only key that MiniStack would take without being told.
-            "AWS_ACCESS_KEY_ID": f"root-{secrets.token_hex(8)}",
-            "AWS_SECRET_ACCESS_KEY": self._root_secret,
             "GATEWAY_PORT": str(self.port),
             "MINISTACK_HOST": "127.0.0.1",
             "PERSIST_STATE": "1",

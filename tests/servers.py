@@ -66,7 +66,7 @@ def make_test_database(name: str) -> None:
     """A migrated, empty database; the migrations run once, as the owner, into a template."""
     with _as_superuser("postgres") as connection:
         connection.execute("SELECT pg_advisory_lock(4711)")
-        if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone():
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone():
             make_database(connection, TEMPLATE)
             try:
                 _migrate(TEMPLATE)

@@ -1,0 +1,300 @@
+"""Each rule that our launcher adds to MiniStack, seen to refuse and to allow."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from sandbox.aws import AwsStandIn, Caller
+from sandbox.landscape import ACCOUNTS, HUB_ACCOUNT, bootstrap, hub_role_arn, revoker_arn, trust_policy
+
+PAYMENTS, LAKE, WEB = ACCOUNTS
+READ_ONLY = PAYMENTS.role_arn("ReadOnly")
+ADMINISTRATOR = PAYMENTS.role_arn("Administrator")
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[AwsStandIn]:
+    """A stand-in with AWS's own limits; the shared one gives shorter sessions."""
+    with AwsStandIn() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def assume(strict: AwsStandIn) -> Any:
+    """AssumeRole by the minter, with a good call's parameters unless told otherwise."""
+
+    def assume(role_arn: str = READ_ONLY, **parameters: Any) -> dict[str, Any]:
+        sts = strict.as_profile("minter").client("sts", checked=False)
+        good = {"RoleSessionName": "DP-7K2M9QX4-alice", "ExternalId": PAYMENTS.external_id}
+        given = {name: value for name, value in {**good, **parameters}.items() if value is not None}
+        answer: dict[str, Any] = sts.assume_role(RoleArn=role_arn, **given)
+        return answer
+
+    return assume
+
+
+def refused(code: str, text: str = "") -> Any:
+    return pytest.raises(ClientError, match=rf"\({code}\).*{text}")
+
+
+def policy(*statements: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+ALLOW_ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+
+
+class TestDuration:
+    @pytest.mark.parametrize("seconds", [900, 3600])
+    def test_from_fifteen_minutes_to_the_roles_maximum(self, assume, seconds):
+        answer = assume(DurationSeconds=seconds)
+
+        left = answer["Credentials"]["Expiration"] - datetime.now(UTC)
+        assert timedelta(seconds=seconds - 5) < left <= timedelta(seconds=seconds)
+
+    def test_nothing_shorter_or_longer_than_sts_knows(self, assume):
+        with refused("ValidationError", "greater than or equal to 900"):
+            assume(DurationSeconds=899)
+        with refused("ValidationError", "less than or equal to 43200"):
+            assume(DurationSeconds=43_201)
+
+    def test_a_chained_session_lasts_an_hour_at_most_whatever_the_role_allows(self, assume):
+        with refused("ValidationError", "1 hour session limit for roles assumed by role chaining"):
+            assume(LAKE.role_arn("DataEngineer"), ExternalId=LAKE.external_id, DurationSeconds=3601)
+
+    def test_without_chaining_the_roles_own_maximum_counts(self, strict):
+        root = strict.root(HUB_ACCOUNT).client("iam")
+        user = f"arn:aws:iam::{HUB_ACCOUNT}:user/daypass-bootstrap"
+        trust = policy({"Effect": "Allow", "Principal": {"AWS": user}, "Action": "sts:AssumeRole"})
+        root.create_role(RoleName="long", AssumeRolePolicyDocument=trust, MaxSessionDuration=7200)
+        role = f"arn:aws:iam::{HUB_ACCOUNT}:role/long"
+        root.put_user_policy(UserName="daypass-bootstrap", PolicyName="long", PolicyDocument=policy(ALLOW_ALL))
+        sts = bootstrap(strict).client("sts")
+
+        sts.assume_role(RoleArn=role, RoleSessionName="worker", DurationSeconds=7200)
+        with refused("ValidationError", "exceeds the MaxSessionDuration set for this role"):
+            sts.assume_role(RoleArn=role, RoleSessionName="worker", DurationSeconds=7201)
+
+
+class TestSessionName:
+    @pytest.mark.parametrize("name", ["DP-x", "DP-7K2M9QX4-a.b+c=d,e@f_g", "DP-" + "x" * 61])
+    def test_awss_alphabet(self, assume, name):
+        assert assume(RoleSessionName=name)["AssumedRoleUser"]["Arn"].endswith("/" + name)
+
+    @pytest.mark.parametrize("name", ["D", "DP-" + "x" * 62, "DP-a b", "DP-a/b", "DP-é", "DP-١"])
+    def test_nothing_else(self, assume, name):
+        with refused("ValidationError", "roleSessionName"):
+            assume(RoleSessionName=name)
+
+    def test_the_trust_policy_may_ask_for_a_prefix(self, assume):
+        with refused("AccessDenied"):
+            assume(RoleSessionName="alice")
+
+
+class TestTrust:
+    def test_external_id_must_be_there_and_right(self, assume):
+        for wrong in (None, "another", LAKE.external_id):
+            with refused("AccessDenied", "sts:AssumeRole"):
+                assume(ExternalId=wrong)
+
+    def test_minter_and_revoker_cannot_take_each_others_roles(self, strict):
+        with refused("AccessDenied"):
+            strict.assume("revoker", READ_ONLY, ExternalId=PAYMENTS.external_id)
+        with refused("AccessDenied"):
+            strict.assume("minter", revoker_arn(PAYMENTS.id), ExternalId=PAYMENTS.external_id)
+
+        revoker = strict.assume("revoker", revoker_arn(PAYMENTS.id), ExternalId=PAYMENTS.external_id)
+        assert revoker.client("iam").get_role(RoleName="ReadOnly")["Role"]["Arn"] == READ_ONLY
+
+
+class TestSourceIdentity:
+    def test_is_echoed_and_a_condition_key_of_every_later_call(self, strict, assume):
+        deny = {**ALLOW_ALL, "Effect": "Deny", "Condition": {"StringEquals": {"aws:SourceIdentity": "mallory"}}}
+        iam = strict.root(PAYMENTS.id).client("iam")
+        iam.put_role_policy(RoleName="ReadOnly", PolicyName="deny", PolicyDocument=policy(deny))
+        alice, mallory = (assume(SourceIdentity=name) for name in ("alice", "mallory"))
+
+        assert alice["SourceIdentity"] == "alice"
+        strict.as_session(alice["Credentials"]).client("sqs").list_queues()
+        with refused("AccessDenied|AccessDeniedException"):
+            strict.as_session(mallory["Credentials"]).client("sqs").list_queues()
+        iam.delete_role_policy(RoleName="ReadOnly", PolicyName="deny")
+
+    def test_needs_an_action_of_its_own_in_the_trust_policy(self, strict, assume):
+        iam = strict.root(PAYMENTS.id).client("iam")
+        without = trust_policy(PAYMENTS.external_id, source_identity=False)
+        iam.create_role(RoleName="Unnamed", Path="/elevated/", AssumeRolePolicyDocument=without)
+
+        assume(PAYMENTS.role_arn("Unnamed"))
+        with refused("AccessDenied", "sts:SetSourceIdentity"):
+            assume(PAYMENTS.role_arn("Unnamed"), SourceIdentity="alice")
+
+    def test_is_a_condition_key_of_the_trust_policy(self, strict, assume):
+        trust = json.loads(trust_policy(PAYMENTS.external_id))
+        trust["Statement"][1]["Condition"] = {"StringLike": {"sts:SourceIdentity": "person-*"}}
+        iam = strict.root(PAYMENTS.id).client("iam")
+        iam.create_role(RoleName="People", Path="/elevated/", AssumeRolePolicyDocument=json.dumps(trust))
+
+        assume(PAYMENTS.role_arn("People"), SourceIdentity="person-1")
+        with refused("AccessDenied", "sts:SetSourceIdentity"):
+            assume(PAYMENTS.role_arn("People"), SourceIdentity="robot-1")
+
+    def test_external_id_is_no_condition_key_of_it(self, strict, assume):
+        trust = json.loads(trust_policy(PAYMENTS.external_id, source_identity=False))
+        trust["Statement"][0]["Action"] = ["sts:AssumeRole", "sts:SetSourceIdentity"]
+        iam = strict.root(PAYMENTS.id).client("iam")
+        iam.create_role(RoleName="OneStatement", Path="/elevated/", AssumeRolePolicyDocument=json.dumps(trust))
+
+        assume(PAYMENTS.role_arn("OneStatement"))
+        with refused("AccessDenied", "sts:SetSourceIdentity"):
+            assume(PAYMENTS.role_arn("OneStatement"), SourceIdentity="alice")
+
+    def test_the_caller_must_be_allowed_to_set_it_too(self, strict, assume):
+        iam = strict.root(HUB_ACCOUNT).client("iam")
+        before = iam.get_role_policy(RoleName="daypass-minter", PolicyName="targets")["PolicyDocument"]
+        only_assume = policy({"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"})
+        iam.put_role_policy(RoleName="daypass-minter", PolicyName="targets", PolicyDocument=only_assume)
+
+        assume()
+        with refused("AccessDenied", "sts:SetSourceIdentity"):
+            assume(SourceIdentity="alice")
+        iam.put_role_policy(RoleName="daypass-minter", PolicyName="targets", PolicyDocument=json.dumps(before))
+
+    def test_sticks_to_whatever_the_session_becomes_next(self, strict, assume):
+        administrator = strict.as_session(assume(ADMINISTRATOR, SourceIdentity="alice")["Credentials"])
+        iam = strict.root(PAYMENTS.id).client("iam")
+        own = [
+            {"Effect": "Allow", "Principal": {"AWS": ADMINISTRATOR}, "Action": action}
+            for action in ("sts:AssumeRole", "sts:SetSourceIdentity")
+        ]
+        iam.create_role(RoleName="next", AssumeRolePolicyDocument=policy(*own))
+        sts = administrator.client("sts")
+        next_role = f"arn:aws:iam::{PAYMENTS.id}:role/next"
+
+        assert sts.assume_role(RoleArn=next_role, RoleSessionName="next")["SourceIdentity"] == "alice"
+        with refused("AccessDenied", "sts:SetSourceIdentity"):
+            sts.assume_role(RoleArn=next_role, RoleSessionName="next", SourceIdentity="bob")
+
+    @pytest.mark.parametrize("name", ["a", "x" * 65, "a b", "aws:alice", "é" * 3])
+    def test_awss_alphabet(self, assume, name):
+        with refused("ValidationError", "sourceIdentity"):
+            assume(SourceIdentity=name)
+
+
+class TestSessionPolicies:
+    def test_policy_and_arns_together_have_room_for_2048_characters(self, assume):
+        arn = PAYMENTS.read_only_policy_arn
+        exactly = policy(ALLOW_ALL).ljust(2048 - len(arn))
+
+        assert assume(Policy=exactly, PolicyArns=[{"arn": arn}])["PackedPolicySize"] == 100
+        with refused("PackedPolicyTooLarge"):
+            assume(Policy=exactly + " ", PolicyArns=[{"arn": arn}])
+
+    def test_ten_arns_at_most_and_only_those_that_exist_in_the_account(self, assume):
+        arn = {"arn": PAYMENTS.read_only_policy_arn}
+
+        assume(PolicyArns=[arn] * 10)
+        with refused("ValidationError", "policyArns"):
+            assume(PolicyArns=[arn] * 11)
+        for missing in (f"arn:aws:iam::{PAYMENTS.id}:policy/none", LAKE.read_only_policy_arn):
+            with refused("ValidationError", "does not match an existing IAM Managed Policy"):
+                assume(PolicyArns=[{"arn": missing}])
+
+    def test_narrowing_by_statement_by_arn_and_by_both(self, strict, assume):
+        list_queues = policy({"Effect": "Allow", "Action": "sqs:ListQueues", "Resource": "*"})
+        arns = [{"arn": PAYMENTS.read_only_policy_arn}]
+        by_statement, by_arn, by_both = (
+            strict.as_session(assume(ADMINISTRATOR, **narrowing)["Credentials"])
+            for narrowing in (
+                {"Policy": list_queues},
+                {"PolicyArns": arns},
+                {"Policy": list_queues, "PolicyArns": arns},
+            )
+        )
+
+        for caller in (by_statement, by_arn, by_both):
+            caller.client("sqs").list_queues()
+            assert denied(caller, "sqs", "create_queue", QueueName="more")
+        assert denied(by_statement, "s3", "list_objects_v2", Bucket="payments-prod-ledger")
+        for caller in (by_arn, by_both):  # session policies are added together
+            caller.client("s3").list_objects_v2(Bucket="payments-prod-ledger")
+
+    def test_cannot_give_what_the_role_lacks(self, strict, assume):
+        caller = strict.as_session(assume(Policy=policy(ALLOW_ALL))["Credentials"])
+
+        caller.client("sqs").list_queues()
+        assert denied(caller, "sqs", "create_queue", QueueName="more")
+
+    def test_current_time_denies_from_its_second_on(self, strict, assume):
+        cut_off = (datetime.now(UTC) + timedelta(seconds=3)).replace(microsecond=0)
+        over = {"DateGreaterThanEquals": {"aws:CurrentTime": cut_off.strftime("%Y-%m-%dT%H:%M:%SZ")}}
+        document = policy(ALLOW_ALL, {**ALLOW_ALL, "Effect": "Deny", "Condition": over})
+        caller = strict.as_session(assume(Policy=document)["Credentials"])
+        s3 = caller.client("s3")
+
+        sleep_until(cut_off - timedelta(milliseconds=400))
+        s3.list_objects_v2(Bucket="payments-prod-ledger")
+        sleep_until(cut_off)
+        with refused("AccessDenied"):
+            s3.list_objects_v2(Bucket="payments-prod-ledger")
+        caller.client("sts").get_caller_identity()  # nobody can deny this one
+
+
+def test_iam_judges_a_role_by_its_whole_arn(strict, assume):
+    """Without the path, a deny on the session's own role would not meet it."""
+    own = {"Effect": "Deny", "Action": "iam:PutRolePolicy", "Resource": ADMINISTRATOR}
+    caller = strict.as_session(assume(ADMINISTRATOR, Policy=policy(ALLOW_ALL, own))["Credentials"])
+    document = policy(ALLOW_ALL)
+
+    assert denied(
+        caller, "iam", "put_role_policy", RoleName="Administrator", PolicyName="more", PolicyDocument=document
+    )
+    caller.client("iam").put_role_policy(RoleName="ReadOnly", PolicyName="more", PolicyDocument=document)
+    caller.client("iam").delete_role_policy(RoleName="ReadOnly", PolicyName="more")
+
+
+def test_a_session_ends_with_its_duration(aws_stand_in):
+    caller = aws_stand_in.assume("minter", READ_ONLY, ExternalId=PAYMENTS.external_id, DurationSeconds=1)
+
+    caller.client("sqs").list_queues()
+    time.sleep(1.1)
+    with refused("ExpiredToken"):
+        caller.client("sts").get_caller_identity()
+
+
+def test_an_outage_loses_neither_sessions_nor_data(strict, assume):
+    caller = strict.as_session(assume(SourceIdentity="alice")["Credentials"])
+
+    strict.stop()
+    strict.start()
+
+    assert caller.client("sts").get_caller_identity()["Arn"].endswith("/DP-7K2M9QX4-alice")
+    assert caller.client("s3").list_objects_v2(Bucket="payments-prod-ledger")["KeyCount"] == 1
+    assume()
+
+
+def test_every_role_of_the_landscape_can_be_had(strict, assume):
+    assert hub_role_arn("minter") in trust_policy("x")
+    for account in ACCOUNTS:
+        for role in account.roles:
+            arn = account.role_arn(role.name)
+            answer = assume(arn, ExternalId=account.external_id, SourceIdentity="alice")
+            identity = strict.as_session(answer["Credentials"]).client("sts").get_caller_identity()
+            assert identity["Account"] == account.id
+
+
+def denied(caller: Caller, service: str, call: str, **parameters: Any) -> bool:
+    try:
+        getattr(caller.client(service), call)(**parameters)
+    except ClientError as error:
+        return "AccessDenied" in error.response["Error"]["Code"]
+    return False
+
+
+def sleep_until(moment: datetime) -> None:
+    time.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
