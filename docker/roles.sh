@@ -1,0 +1,13 @@
+#!/bin/sh
+# Runs once, when PostgreSQL's volume is new: the two roles, and a database that only they may enter.
+set -eu
+psql --no-psqlrc --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<'SQL'
+\getenv owner_password DATABASE_OWNER_PASSWORD
+\getenv app_password DATABASE_APP_PASSWORD
+CREATE ROLE daypass_owner LOGIN PASSWORD :'owner_password';
+-- Owns nothing, creates nothing: what it may do with the tables, the migrations grant.
+CREATE ROLE daypass_app LOGIN PASSWORD :'app_password';
+CREATE DATABASE daypass OWNER daypass_owner;
+REVOKE ALL ON DATABASE daypass FROM PUBLIC;
+GRANT CONNECT ON DATABASE daypass TO daypass_app;
+SQL
