@@ -149,6 +149,9 @@ class Stack:
             "BASE_URL": self.url,
             "DEBUG": "0",
             "LOG_LEVEL": "INFO",
+            # Tests ask far more often than people do; the limits have tests of their own.
+            "DELIVERIES_PER_PERSON_PER_MINUTE": "1000",
+            "DELIVERIES_PER_ROLE_PER_MINUTE": "1000",
             "STATIC_ROOT": str(self.folder / "static"),
             "FEDERATION_URL": federation.url if federation else "",
             "EMAIL_URL": f"filemail:///{self.folder / 'mail'}",

@@ -1,0 +1,99 @@
+"""Someone who uses the running product over HTTP, as their browser would."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+from joserfc import jwe
+from joserfc.jwk import ECKey
+
+from sandbox.stack import Stack
+from sandbox.story import PASSWORD
+
+AWS = str(Path(sys.executable).parent / "aws")
+
+
+class Employee:
+    """Signed in through the sign-in page. A context manager."""
+
+    def __init__(self, stack: Stack, username: str) -> None:
+        self._http = httpx.Client(base_url=stack.url, timeout=20, follow_redirects=True)
+        page = self.get("/accounts/login/")
+        assert page.status_code == 200
+        answer = self.post("/accounts/login/", {"login": username, "password": PASSWORD})
+        assert answer.status_code == 200, answer.text
+        assert str(answer.url.path) == "/", f"{username} was not let in"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def get(self, path: str) -> httpx.Response:
+        return self._http.get(path)
+
+    def post(self, path: str, data: dict[str, str] | None = None) -> httpx.Response:
+        return self._http.post(path, data=data or {}, headers={"X-CSRFToken": self._http.cookies["csrftoken"]})
+
+    def ask(self, code: str, kind: str = "credentials", **more: str) -> "Wish":
+        """Wish for credentials with a fresh key; the answer comes at once."""
+        key = ECKey.generate_key("P-256")
+        jwk = json.dumps(key.as_dict(private=False))
+        answer = self.post("/deliveries/", {"code": code, "kind": kind, "jwk": jwk, **more})
+        assert answer.status_code == 201, answer.text
+        return Wish(self, answer.json()["id"], key)
+
+
+class Wish:
+    def __init__(self, employee: Employee, public_id: str, key: ECKey) -> None:
+        self._employee, self.public_id, self.key = employee, public_id, key
+
+    def state(self) -> dict[str, Any]:
+        return dict(self._employee.get(f"/deliveries/{self.public_id}").json())
+
+    def settle(self, seconds: float = 30) -> str:
+        """Poll until it is sealed or has failed; the state."""
+        waiting = ("asked", "claimed")
+        until(lambda: self.state()["state"] not in waiting, seconds, self.state)
+        return str(self.state()["state"])
+
+    def take(self) -> httpx.Response:
+        return self._employee.post(f"/deliveries/{self.public_id}/envelope")
+
+    def open(self) -> dict[str, Any]:
+        """What the envelope holds, opened with the key that never left here."""
+        assert self.settle() == "sealed", self.state()
+        answer = self.take()
+        assert answer.status_code == 200, answer.text
+        sealed = jwe.decrypt_compact(answer.json()["envelope"], self.key, algorithms=["ECDH-ES", "A256GCM"])
+        assert sealed.plaintext is not None
+        return dict(json.loads(sealed.plaintext))
+
+
+def aws_cli(stack: Stack, credentials: dict[str, Any], *command: str) -> subprocess.CompletedProcess[str]:
+    """The real AWS CLI with the credentials a person copied."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AWS_ACCESS_KEY_ID": credentials["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": credentials["secret_access_key"],
+        "AWS_SESSION_TOKEN": credentials["session_token"],
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": stack.aws.url,
+        "AWS_MAX_ATTEMPTS": "1",
+        "HOME": str(stack.folder),
+    }
+    return subprocess.run([AWS, *command], env=environment, capture_output=True, text=True, timeout=60)
+
+
+def until(true: Callable[[], bool], seconds: float, otherwise: Callable[[], object] = lambda: "") -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not so within {seconds} s: {otherwise()}"
+        time.sleep(0.1)
