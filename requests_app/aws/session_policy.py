@@ -4,21 +4,18 @@ An explicit Deny is all that ends them. An Allow that lapses would be only an im
 resource policy naming the session gets around.
 """
 
-import json
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from requests_app.domain import narrowing
 from requests_app.domain.liftable import LIFTABLE, Liftable
 
 __all__ = ["LIFTABLE", "MIN_SESSION_SECONDS", "Liftable", "session_policy", "session_seconds"]
 
 MIN_SESSION_SECONDS = 900  # STS issues nothing shorter
 CHAINED_SESSION_SECONDS = 3600  # nor anything longer to a caller that is itself a role session
-LONGEST_POLICY = 2048  # characters, managed policies' ARNs included
-MOST_POLICY_ARNS = 10
 
 
 def session_policy(
@@ -36,20 +33,14 @@ def session_policy(
     Raises ValueError, with a sentence for the person who edits the entitlement, on what AWS would
     refuse or what would not narrow.
     """
-    _check_policy_arns(policy_arns, role_arn)
-    narrowing = [_check_statement(statement) for statement in statements]
-    if narrowing and not policy_arns and all(statement["Effect"] == "Deny" for statement in narrowing):
-        raise ValueError("The narrowing only denies, so nothing would be allowed: add a statement that allows.")
+    narrowed = narrowing.check(statements, policy_arns)
+    narrowing.check_policies_fit_role(policy_arns, role_arn)
     # Session policies are added together before they meet the role's own, so an `Allow *` beside
     # a narrowing would undo it.
-    allowed = narrowing if statements or policy_arns else [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
+    allowed = narrowed if statements or policy_arns else [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
     document = {"Version": "2012-10-17", "Statement": [*_denies(cut_off, role_arn, lifted), *allowed]}
-    policy = json.dumps(document, separators=(",", ":"))
-    if (length := len(policy) + sum(map(len, policy_arns))) > LONGEST_POLICY:
-        raise ValueError(
-            f"The narrowing is too long: with Daypass's own denies it comes to {length:,} characters, "
-            f"and AWS takes {LONGEST_POLICY:,}."
-        )
+    policy = narrowing.compact(document)
+    narrowing.check_length(len(policy), policy_arns)
     return policy
 
 
@@ -82,16 +73,11 @@ _EDITS_OF_ITS_ROLE = [
     "iam:UpdateAssumeRole*",
 ]
 
-# No wildcard or policy variable can stand in it, so that the deny meets this role and no other.
-_ROLE_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}):role/[\w+=,.@/-]+", re.ASCII)
-_POLICY_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}|aws):policy/[\w+=,.@/-]+", re.ASCII)
-_STATEMENT_PARTS = {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"}
-
 
 def _denies(cut_off: datetime, role_arn: str, lifted: Collection[str]) -> list[dict[str, Any]]:
     if cut_off.tzinfo is None:
         raise ValueError("the cut-off must be an aware time")
-    if not _ROLE_ARN.fullmatch(role_arn):
+    if not narrowing.ROLE_ARN.fullmatch(role_arn):
         raise ValueError(f"This is not the ARN of a role: {role_arn}")
     if unknown := set(lifted) - set(LIFTABLE):
         raise ValueError(f"No deny that can be lifted has this name: {', '.join(sorted(unknown))}")
@@ -106,27 +92,3 @@ def _denies(cut_off: datetime, role_arn: str, lifted: Collection[str]) -> list[d
 
 def _deny(action: str | list[str], resource: str = "*") -> dict[str, Any]:
     return {"Effect": "Deny", "Action": action, "Resource": resource}
-
-
-def _check_statement(statement: Mapping[str, Any]) -> dict[str, Any]:
-    """A statement without its Sid: ours have none, and two of one name would be refused."""
-    if not isinstance(statement, Mapping) or statement.get("Effect") not in ("Allow", "Deny"):
-        raise ValueError("Each narrowing statement must be an object whose Effect is Allow or Deny.")
-    if unknown := statement.keys() - _STATEMENT_PARTS:
-        raise ValueError(f"A narrowing statement may not have: {', '.join(sorted(unknown))}.")
-    for part in ("Action", "Resource"):
-        if (part in statement) == (f"Not{part}" in statement):
-            raise ValueError(f"Each narrowing statement needs either {part} or Not{part}.")
-    return {part: value for part, value in statement.items() if part != "Sid"}
-
-
-def _check_policy_arns(policy_arns: Sequence[str], role_arn: str) -> None:
-    if len(policy_arns) > MOST_POLICY_ARNS:
-        raise ValueError(f"AWS takes at most {MOST_POLICY_ARNS} managed policies for one session.")
-    role = _ROLE_ARN.fullmatch(role_arn)
-    for arn in policy_arns:
-        policy = _POLICY_ARN.fullmatch(arn)
-        if not policy:
-            raise ValueError(f"This is not the ARN of a managed policy: {arn}")
-        if role and (policy["partition"] != role["partition"] or policy["account"] not in ("aws", role["account"])):
-            raise ValueError(f"A managed policy must be in the role's own account or AWS's own: {arn}")

@@ -1,0 +1,42 @@
+"""What may narrow a session. That it does is shown in tests/aws/."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from requests_app.aws.session_policy import session_policy
+from requests_app.domain import narrowing
+
+ROLE = "arn:aws:iam::222222222222:role/elevated/Administrator"
+READ = {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": "*"}
+
+
+def test_the_form_counts_as_the_worker_does() -> None:
+    statements = [READ, READ | {"Effect": "Deny", "Action": "s3:*"}]
+
+    policy = session_policy(cut_off=datetime(2026, 11, 23, tzinfo=UTC), role_arn=ROLE, statements=statements)
+
+    assert narrowing.length_with(statements, ROLE) == len(policy)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"Action": 5},
+        {"Action": []},
+        {"Action": [""]},
+        {"Action": {"s3": "*"}},
+        {"Resource": None},
+        {"Resource": ["*", 1]},
+        {"Condition": "never"},
+    ],
+)
+def test_a_part_of_the_wrong_kind_is_refused_in_a_sentence(parts: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="narrowing statement"):
+        narrowing.check([READ | parts], [])
+
+
+def test_a_managed_policy_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="ARN of a managed policy"):
+        narrowing.check_policy_arns([5])  # type: ignore[list-item]
