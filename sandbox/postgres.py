@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
@@ -273,7 +273,7 @@ def _unprivileged_account() -> pwd.struct_passwd:
     raise RuntimeError("PostgreSQL does not run as root, and there is no account postgres or nobody to run it as.")
 
 
-def _identity(account: pwd.struct_passwd | None) -> dict[str, object]:
+def _identity(account: pwd.struct_passwd | None) -> dict[str, Any]:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
 
 
@@ -338,7 +338,7 @@ def _can_enter(account: pwd.struct_passwd, folder: Path) -> bool:
     if not folder.exists():
         return False
     command = ["/bin/sh", "-c", 'cd "$1"', "sh", str(folder)]
-    done = subprocess.run(command, cwd="/", capture_output=True, **_identity(account))  # type: ignore[call-overload]
+    done = subprocess.run(command, cwd="/", capture_output=True, **_identity(account))
     return bool(done.returncode == 0)
 
 

@@ -34,9 +34,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 RUN = PROJECT / ".run"
 
 # Any of these says that the operator's own AWS is meant; a region alone does not.
-AWS_SETTINGS = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
-AWS_SETTINGS += ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-AWS_SETTINGS += ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS")
+AWS_SETTINGS = (
+    *("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
+    *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
+    *("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS"),
+)
 
 
 class Setting:
@@ -147,7 +149,7 @@ class Setting:
         return subprocess.Popen([sys.executable, *arguments], cwd=PROJECT, env={**self.shared, **owner})
 
 
-class Announcing(honcho.printer.Printer):  # type: ignore[misc]
+class Announcing(honcho.printer.Printer):
     """Prints what honcho prints; when every process has said that it is ready, calls `ready` once."""
 
     SIGNS = {"web": b"Booting worker", "beat": b"beat: Starting"}

@@ -52,6 +52,7 @@ class Stack:
 
     def __getitem__(self, name: str) -> Child:
         """The process of that name, as it runs now."""
+        servers: dict[str, RedisServer | AwsStandIn | Federation]
         servers = {"redis": self.redis, "aws": self.aws, "federation": self.federation}
         if name not in servers:
             return self._children[name]

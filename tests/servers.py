@@ -8,6 +8,7 @@ whole product start when a test first asks for them.
 import contextlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -26,9 +27,12 @@ from sandbox.stack import Stack
 # How a pytest-xdist worker learns what its controller started.
 _HANDOVER = "DAYPASS_TEST_SERVERS"
 TEMPLATE = "template_daypass"
+NO_BROWSER = "there is no chromium"
 # What migrations put there and tests may rely on.
-KEPT = ("django_migrations", "django_content_type", "auth_permission", "requests_app_transition")
-KEPT += ("auth_group", "auth_group_permissions")
+KEPT = (
+    *("django_migrations", "django_content_type", "auth_permission", "auth_group", "auth_group_permissions"),
+    "requests_app_transition",
+)
 
 _started = contextlib.ExitStack()
 
@@ -43,8 +47,28 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
     yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"stack", "in_stack"} & set(getattr(item, "fixturenames", ())):
+            # One worker's, so that a small machine runs the whole product once and not twice.
+            item.add_marker(pytest.mark.xdist_group("stack"))
+        if item.get_closest_marker("browser") and not chromium():
+            item.add_marker(pytest.mark.skip(reason=NO_BROWSER))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    left_out = [report for report in terminalreporter.stats.get("skipped", ()) if NO_BROWSER in str(report.longrepr)]
+    if left_out:
+        terminalreporter.write_line(f"Left out: {len(left_out)} browser tests, for there is no chromium.", yellow=True)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     _started.close()
+
+
+def chromium() -> str | None:
+    """Debian's browser; Playwright's own build is never downloaded."""
+    return shutil.which("chromium")
 
 
 def worker() -> str:
@@ -64,7 +88,7 @@ def database_url(role: str, database: str) -> str:
 
 def make_test_database(name: str) -> None:
     """A migrated, empty database; the migrations run once, as the owner, into a template."""
-    with _as_superuser("postgres") as connection:
+    with as_superuser("postgres") as connection:
         connection.execute("SELECT pg_advisory_lock(4711)")
         if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone():
             make_database(connection, TEMPLATE)
@@ -92,7 +116,7 @@ def empty_database() -> None:
     As superuser: the application's role may not, and append-only triggers would refuse. DELETE and not
     TRUNCATE: for a few rows it is a hundred times cheaper, and with triggers off no order matters.
     """
-    with _as_superuser(database_name()) as connection, connection.transaction():
+    with as_superuser(database_name()) as connection, connection.transaction():
         connection.execute("SET LOCAL lock_timeout = '10s'")  # a connection that a test left open says so
         connection.execute("SET LOCAL session_replication_role = replica")
         for table in _filled_tables(connection):
@@ -127,7 +151,7 @@ def owner_connection(db: None) -> Iterator[psycopg.Connection]:
 @pytest.fixture
 def superuser_connection(db: None) -> Iterator[psycopg.Connection]:
     """Raw SQL past every guard, in autocommit: to arrange what must not be possible."""
-    with _as_superuser(database_name()) as connection:
+    with as_superuser(database_name()) as connection:
         yield connection
 
 
@@ -167,8 +191,8 @@ def stack_database() -> str:
 @pytest.fixture(scope="session")
 def stack(django_db_setup: None, stack_database: str) -> Iterator[Stack]:
     """The whole product as subprocesses, on a database, a Redis and a stand-in for AWS of its own."""
-    urls = {f"{role}_url": database_url(role, stack_database) for role in ("app", "owner")}
-    with Stack(**urls) as stack:
+    app_url, owner_url = (database_url(role, stack_database) for role in ("app", "owner"))
+    with Stack(app_url=app_url, owner_url=owner_url) as stack:
         yield stack
 
 
@@ -247,6 +271,6 @@ def _migrate(name: str) -> None:
 
 
 @contextlib.contextmanager
-def _as_superuser(database: str) -> Iterator[psycopg.Connection]:
+def as_superuser(database: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(database_url("superuser", database), autocommit=True) as connection:
         yield connection

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -76,7 +77,7 @@ def test_the_init_script_makes_the_two_roles_and_their_database():
         script = PROJECT / "docker" / "roles.sh"
         subprocess.run(["sh", str(script)], env={**entrypoint, **passwords}, check=True, capture_output=True)
 
-        address = {"host": "127.0.0.1", "port": server.port, "dbname": "daypass"}
+        address: dict[str, Any] = {"host": "127.0.0.1", "port": server.port, "dbname": "daypass"}
         with psycopg.connect(user="daypass_owner", password="o'wn er", **address) as owner:
             owner.execute("CREATE TABLE made (id int)")
         with psycopg.connect(user="daypass_app", password="a\\pp", **address) as app:
