@@ -46,9 +46,11 @@ def translate(error: BaseException) -> AwsError:
         return _from_answer(error)
     if isinstance(error, _OUR_IDENTITY):
         return Unavailable(type(error).__name__, "Daypass has no AWS identity that works.", _FIX_IDENTITY)
-    if isinstance(error, botocore.SSLError):  # in the handshake, or later: botocore does not say
+    if isinstance(error, botocore.SSLError):
+        # A certificate is looked at before the first byte is sent; other trouble can come at any time.
+        perhaps_sent = "CERTIFICATE_VERIFY_FAILED" not in str(error)
         message = "The encrypted connection to AWS failed."
-        return Unavailable("SSLError", message, _FIX_TLS, outcome_unknown=True)
+        return Unavailable("SSLError", message, _FIX_TLS, outcome_unknown=perhaps_sent)
     if isinstance(error, botocore.ConnectionError):  # a connection lost later is an HTTPClientError
         return Unavailable(type(error).__name__, "AWS could not be reached.", _TRY_AGAIN)
     if isinstance(error, botocore.ParamValidationError | botocore.NoRegionError | botocore.InvalidRegionError):

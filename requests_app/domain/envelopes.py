@@ -49,10 +49,9 @@ def _key(delivery_id: str) -> str:
 
 @functools.cache
 def _client(url: str) -> redis.Redis:
-    """One per process; its pool notices a fork by itself.
+    """One per process; its pool notices a fork, and connections that Redis closed meanwhile, by itself.
 
-    One second for the socket, so that a hung Redis hangs no page; a connection that Redis closed
-    meanwhile is opened anew once, a time-out is not waited for twice.
+    One second for the socket, so that a hung Redis hangs no page, and no second try: a GETDEL whose
+    answer was lost has already taken the envelope away.
     """
-    retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-    return redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=retry)
+    return redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))

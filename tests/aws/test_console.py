@@ -104,7 +104,7 @@ TROUBLE = {
     "endless token": (Script.answer(json.dumps({"SigninToken": SIGN_IN_TOKEN * 100})), Unavailable),
     "deep json": (Script.answer("[" * 60_000), Unavailable),
     "cut json": (Script.answer(json.dumps({"SigninToken": SIGN_IN_TOKEN})[:-2]), Unavailable),
-    "huge": (Script.answer(b"x" * 10_000_000), Unavailable),
+    "huge": (Script.answer(" " * 10_000_000 + json.dumps({"SigninToken": SIGN_IN_TOKEN})), Unavailable),
     "silence": (Script.silence, Unavailable),
     "reset": (Script.reset, Unavailable),
     "half an answer": (Script.half_an_answer, Unavailable),

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import threading
 import time
 
@@ -154,6 +155,19 @@ def test_no_name_means_that_nothing_was_minted(as_worker, order):
     assert not unavailable.value.outcome_unknown
 
 
+def test_a_certificate_that_nobody_vouches_for_means_that_nothing_was_minted(as_worker, server, tls, order):
+    impostor = server(Script.answer(MINTED), tls)
+    as_worker(KEYS | {"AWS_ENDPOINT_URL": impostor.url})
+
+    with pytest.raises(Unavailable) as unavailable:
+        sts.assume_role(order)
+
+    assert unavailable.value.code == "SSLError"
+    assert "certificates" in unavailable.value.advice
+    assert not unavailable.value.outcome_unknown
+    assert impostor.requests == []
+
+
 def test_secrets_that_aws_echoes_in_its_message_are_scrubbed(facing, order):
     facing(Script.answer(error("ValidationError", f"bad value {SECRET_KEY} in {TOKEN} " + "x" * 5000), 400))
 
@@ -206,6 +220,7 @@ def test_a_forked_child_makes_its_own_client(facing, order):
     with sts._lock:  # as if another thread of the parent were making a client just now
         pid = os.fork()
         if pid == 0:
+            signal.alarm(10)  # rather than wait for ever for the parent's lock
             try:
                 childs = sts._ready("us-east-1")
                 os.write(writer, b"own" if childs is not parents else b"inherited")

@@ -34,6 +34,8 @@ BAD = [
     "https://console.aws.amazon.com.evil.example/",
     "https://evil.example/console.aws.amazon.com",
     "https://evil.example#console.aws.amazon.com",
+    "https://consolexaws.amazon.com/",
+    "https://console.awsxamazon.com/",
     "https://evilconsole.aws.amazon.com/",
     "https://evil.console.aws.amazon.com.evil.example/",
     "https://evil.console.aws.amazon.com/",

@@ -136,6 +136,14 @@ def test_another_curve_is_refused_even_when_it_says_p_256(curve):
             use(jwk | {"crv": "P-256"})
 
 
+@pytest.mark.parametrize(
+    "change", [{"crv": "secp256k1"}, {"crv": "P-384"}, {"crv": None}, {"kty": "OKP"}, {"kty": "ec"}]
+)
+def test_a_point_on_p_256_must_say_so(change):
+    with pytest.raises(ValueError, match="P-256"):
+        check_recipient_key(public_jwk(ec.generate_private_key(ec.SECP256R1())) | change)
+
+
 @given(private_keys)
 def test_a_private_key_is_refused_and_not_repeated(key):
     private = encode(key.private_numbers().private_value.to_bytes(32))
