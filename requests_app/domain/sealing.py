@@ -48,8 +48,9 @@ def seal(payload: Mapping[str, Any], jwk: Mapping[str, Any]) -> str:
     content is whole, not who made it.
     """
     key = ECKey.import_key(dict(check_recipient_key(jwk)))
+    # A copy each time: joserfc writes this envelope's ephemeral key into it, and a worker seals in many threads.
     return jwe.encrypt_compact(
-        _HEADER, json.dumps(payload, default=_reveal).encode(), key, algorithms=[*_HEADER.values()]
+        dict(_HEADER), json.dumps(payload, default=_reveal).encode(), key, algorithms=[*_HEADER.values()]
     )
 
 

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import json
 import struct
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography.exceptions import InvalidTag
@@ -75,6 +77,19 @@ def test_secrets_are_revealed_to_the_recipient_alone():
 
     assert open_sealed(sealed, key) == {"access_key_id": "ASIA", "keys": {"secret": "wJalr"}, "list": ["Tokyö"]}
     assert not any(b"wJalr" in decode(part) for part in sealed.split("."))
+
+
+def test_many_threads_seal_at_once_each_for_its_own_recipient():
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(200)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            sealed = list(threads.map(lambda number: seal({"number": number}, public_jwk(keys[number])), range(200)))
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert [open_sealed(envelope, key)["number"] for envelope, key in zip(sealed, keys, strict=True)] == [*range(200)]
 
 
 def test_each_sealing_is_another():
