@@ -1,7 +1,8 @@
 """Sending what stands in the outbox: claim, send, record. At least once; a lost process sends again later."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import structlog
 from django.conf import settings
@@ -10,13 +11,12 @@ from django.db import transaction
 from django.db.models import F
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils import timezone
 
 from requests_app.domain import clock, notices
 from requests_app.domain.models import AccessRequest, Decision, Notice
 from requests_app.domain.notices import Kind
 from requests_app.domain.transitions import State
-from requests_app.domain.workflow import in_words
+from requests_app.domain.workflow import in_words, verdict_on_deciding
 
 log = structlog.get_logger(__name__)
 BATCH = 50
@@ -74,7 +74,7 @@ def words(notice: Notice) -> Words:
     return Words(
         # A header takes no line break, whatever someone typed.
         subject=" ".join(f"{sentence.rstrip('.')} ({access_request.code})".split())[:200],
-        sentence=sentence,
+        sentence=" ".join(sentence.split()),
         button=button,
         why=why,
         facts=(
@@ -105,9 +105,15 @@ def _ended(notice: Notice, what: str) -> str:
     }.get(State(access_request.state), f"Your request for {what} has ended.")
 
 
-def _at(notice: Notice, when: object) -> str:
-    with timezone.override(notice.recipient.time_zone):
-        return f"at {timezone.localtime(when):%H:%M}" if when else "soon"  # type: ignore[arg-type]
+def _at(notice: Notice, when: datetime | None) -> str:
+    return f"at {when.astimezone(_zone(notice.recipient.time_zone)):%H:%M %Z}" if when else "soon"
+
+
+def _zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        return UTC  # a misspelt zone must not cost anybody the mail
 
 
 def _claim(limit: int) -> list[Notice]:
@@ -116,7 +122,7 @@ def _claim(limit: int) -> list[Notice]:
         now = clock.now()
         due = (
             Notice.objects.filter(due_at__lte=now, sent_at=None, gave_up_at=None)
-            .select_for_update(skip_locked=True, of=("self",))
+            .select_for_update(skip_locked=True, of=("self",), no_key=True)
             .order_by("due_at")[:limit]
         )
         ids = [notice.pk for notice in due]
@@ -130,13 +136,10 @@ def _claim(limit: int) -> list[Notice]:
 
 
 def _send(notice: Notice) -> None:
-    if notice.recipient.deactivated_at is not None:
-        Notice.objects.filter(pk=notice.pk).update(gave_up_at=clock.now(), last_error="deactivated")
-        return
-    if notice.kind in (Kind.ASKED, Kind.REMINDED) and notice.access_request.state != State.PENDING:
-        Notice.objects.filter(pk=notice.pk).update(gave_up_at=clock.now(), last_error="decided meanwhile")
-        return
     try:
+        if reason := _no_longer_due(notice):
+            Notice.objects.filter(pk=notice.pk).update(gave_up_at=clock.now(), last_error=reason)
+            return
         _message(notice).send()
     except Exception as error:  # noqa: BLE001 - whatever the mail server does, the row says so and stays due
         _failed(notice, error)
@@ -144,10 +147,34 @@ def _send(notice: Notice) -> None:
         Notice.objects.filter(pk=notice.pk).update(sent_at=clock.now(), last_error="")
 
 
+def _no_longer_due(notice: Notice) -> str:
+    """Why this mail would only confuse by now; empty if it is to be sent."""
+    access_request = notice.access_request
+    if notice.recipient.deactivated_at is not None:
+        return "deactivated"
+    if notice.attempts > notices.MOST_ATTEMPTS:
+        return "tried too often without an outcome"  # whoever sends it dies of it
+    state = access_request.state_at(clock.now())
+    if notice.kind == Kind.ENDING_SOON and state != State.ACTIVE:
+        return "ended meanwhile"
+    if notice.kind in (Kind.ASKED, Kind.REMINDED) and (
+        state != State.PENDING or not verdict_on_deciding(access_request, notice.recipient)
+    ):
+        return "decided meanwhile"
+    return ""
+
+
 def _message(notice: Notice) -> EmailMultiAlternatives:
     said = words(notice)
     link = settings.BASE_URL + reverse("access_request", args=[notice.access_request.code])
-    context = {"words": said, "link": link, "base_url": settings.BASE_URL, "access_request": notice.access_request}
+    context = {
+        "words": said,
+        # Further lines of what someone typed are set in, or they could pass for ours in the plain text.
+        "facts_as_text": [(label, "\n    ".join(fact.splitlines())) for label, fact in said.facts],
+        "link": link,
+        "base_url": settings.BASE_URL,
+        "access_request": notice.access_request,
+    }
     message = EmailMultiAlternatives(said.subject, render_to_string("mail/notice.txt", context))
     message.to = [notice.recipient.email]
     message.extra_headers = {"Auto-Submitted": "auto-generated", "X-Daypass-Request": notice.access_request.code}
@@ -159,6 +186,7 @@ def _failed(notice: Notice, error: Exception) -> None:
     now = clock.now()
     log.warning("mail.failed", notice=notice.pk, error=type(error).__name__)
     given_up = now if notice.attempts >= notices.MOST_ATTEMPTS else None
+    said = f"{type(error).__name__}: {error}".replace("\x00", "")
     Notice.objects.filter(pk=notice.pk).update(
-        due_at=notices.next_attempt(notice, now), gave_up_at=given_up, last_error=f"{type(error).__name__}: {error}"[:300]
+        due_at=notices.next_attempt(notice, now), gave_up_at=given_up, last_error=said[:300]
     )

@@ -132,6 +132,4 @@ def _tell(order: Order, error: AwsError) -> None:
     else:
         state, message = DeliveryState.UNAVAILABLE, "AWS could not be asked."
     log.warning("mint.failed", delivery=order.public_id, state=str(state), aws_code=error.code)
-    deliveries.fail(
-        order, state, message=message, advice=error.advice, aws_code=error.code, aws_message=error.message
-    )
+    deliveries.fail(order, state, message=message, advice=error.advice, aws_code=error.code, aws_message=error.message)

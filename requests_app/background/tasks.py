@@ -6,6 +6,7 @@ A task's name starts with its queue. Nothing here trusts an argument: it may com
 import contextlib
 from collections.abc import Callable
 
+import structlog
 from celery import current_app, shared_task
 from celery.signals import worker_ready
 from kombu.exceptions import OperationalError
@@ -13,13 +14,14 @@ from kombu.exceptions import OperationalError
 from requests_app.background import clocks, mail, minting
 from requests_app.domain.workflow import deliveries, sweeps
 
+log = structlog.get_logger(__name__)
 # A sweep stops after so many batches; what is left is due for the next.
 MOST_BATCHES = 20
 
 
 @shared_task(name="mint.mint")
 def mint(delivery_id: object) -> None:
-    if isinstance(delivery_id, int) and 0 < delivery_id < 2**63:
+    if type(delivery_id) is int and 0 < delivery_id < 2**63:
         minting.mint(delivery_id)
 
 
@@ -38,7 +40,10 @@ def read_clock_at_once(**_: object) -> None:
 @shared_task(name="default.sweep_requests")
 def sweep_requests() -> None:
     for due in (sweeps.expire_due, sweeps.lapse_due, sweeps.activate_due, sweeps.announce_endings):
-        _until_done(due)
+        try:
+            _until_done(due)
+        except Exception:  # one that cannot go on must not hold up the others
+            log.exception("sweep.failed", sweep=due.__name__)
 
 
 @shared_task(name="default.sweep_deliveries")

@@ -1,6 +1,6 @@
 """The record of what happened: written in the same transaction as the thing itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Origin:
     user_agent: str = ""
 
 
-_origin: ContextVar[Origin] = ContextVar("audit_origin", default=Origin())
+_origin: ContextVar[Origin] = ContextVar("audit_origin", default=Origin())  # noqa: B039 - frozen
 SYSTEM = "Daypass"
 
 
@@ -79,17 +79,21 @@ def record(
 ) -> AuditEvent:
     """Write one event. `by` is None where the clock or a worker acted."""
     return AuditEvent.objects.create(
-        **_values(
-            action, access_request, by=by, at=at, beneficiary=beneficiary, subject=subject, detail=detail
-        )
+        **_values(action, access_request, by=by, at=at, beneficiary=beneficiary, subject=subject, detail=detail)
     )
 
 
-def record_many(action: Action, access_requests: list[AccessRequest], *, at: datetime) -> None:
-    """Write one event for each request that a sweep moved, in one statement."""
+def record_many(
+    action: Action,
+    access_requests: Sequence[AccessRequest],
+    *,
+    at: datetime,
+    details: Sequence[dict[str, Any]] | None = None,
+) -> None:
+    """Write one event for each request that a sweep moved, in one statement; `details` one for each as well."""
     AuditEvent.objects.bulk_create(
-        AuditEvent(**_values(action, one, by=None, at=at, beneficiary=None, subject="", detail={}))
-        for one in access_requests
+        AuditEvent(**_values(action, one, by=None, at=at, beneficiary=None, subject="", detail=detail))
+        for one, detail in zip(access_requests, details or [{}] * len(access_requests), strict=True)
     )
 
 

@@ -14,29 +14,21 @@ def person(user: User) -> policy.Person:
     return policy.Person(id=user.pk, active=active, groups=groups)
 
 
-def reach(
-    entitlement: Entitlement, *, outside: Iterable[int] = (), terms: Terms | None = None
+def reach_of_role(
+    entitlement: Entitlement, role: Role, *, outside: Iterable[int] = (), terms: Terms | None = None
 ) -> policy.Reach:
-    """`outside` are the people who could not decide: requester and beneficiary. Without `terms` nobody is counted."""
-    return policy.Reach(
-        active=entitlement.is_active,
-        groups=frozenset(entitlement.groups.values_list("pk", flat=True)),
-        users=frozenset(entitlement.users.values_list("pk", flat=True)),
-        roles=frozenset(entitlement.roles.values_list("pk", flat=True)),
-        approval=entitlement.approval,
-        stages_with_enough_people=tuple(enough_people(terms, outside=outside)) if terms else (),
-    )
+    """Whom the entitlement reaches, and whether with this role: it may name thousands.
 
-
-def reach_of_role(entitlement: Entitlement, role: Role) -> policy.Reach:
-    """The same for one role only: an entitlement may name thousands."""
+    `outside` are the people who could not decide: requester and beneficiary. Without `terms` nobody is counted.
+    """
     return policy.Reach(
-        active=entitlement.is_active,
+        # Never what an older copy of the row says.
+        active=Entitlement.objects.filter(pk=entitlement.pk, is_active=True).exists(),
         groups=frozenset(entitlement.groups.values_list("pk", flat=True)),
         users=frozenset(entitlement.users.values_list("pk", flat=True)),
         roles=frozenset(entitlement.roles.filter(pk=role.pk).values_list("pk", flat=True)),
         approval=entitlement.approval,
-        stages_with_enough_people=(),
+        stages_with_enough_people=tuple(enough_people(terms, outside=outside)) if terms else (),
     )
 
 
@@ -63,20 +55,13 @@ def clock(region: str) -> policy.Clock | None:
 def approvers(stage: StageTerms, *, outside: Iterable[int]) -> "list[User]":
     """Who could decide this stage now: active, asked, and not on the asking side. By name, at most 200."""
     asked = User.objects.filter(memberships__group__in=stage.groups) | User.objects.filter(pk__in=stage.users)
-    return list(
-        asked.filter(deactivated_at=None)
-        .exclude(pk__in=list(outside))
-        .distinct()
-        .order_by("name", "pk")[:200]
-    )
+    return list(asked.filter(deactivated_at=None).exclude(pk__in=list(outside)).distinct().order_by("name", "pk")[:200])
 
 
 def enough_people(terms: Terms, *, outside: Iterable[int]) -> list[bool]:
     """For each stage whether its quorum can be reached by people who satisfy no other stage."""
     able = [{user.pk for user in approvers(stage, outside=outside)} for stage in terms.stages]
-    seats = [
-        (number, people) for number, people in enumerate(able) for _ in range(terms.stages[number].quorum)
-    ]
+    seats = [(number, people) for number, people in enumerate(able) for _ in range(terms.stages[number].quorum)]
     taken: dict[int, int] = {}  # person -> seat
 
     def seated(seat: int, tried: set[int]) -> bool:

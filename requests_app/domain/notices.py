@@ -42,4 +42,4 @@ def announce(
 
 def next_attempt(notice: Notice, now: datetime) -> datetime:
     """1, 2, 4 … minutes later: a mail server that is down is not asked in a loop."""
-    return now + timedelta(minutes=2 ** min(notice.attempts, 6))
+    return now + timedelta(minutes=2 ** min(max(notice.attempts, 1) - 1, 6))

@@ -92,9 +92,7 @@ def may_request(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
         )
     if reach.approval == "staged":
         if not reach.stages_with_enough_people:
-            return Verdict(
-                False, "stage.none", "Nobody was named to decide on this. The operators can mend that."
-            )
+            return Verdict(False, "stage.none", "Nobody was named to decide on this. The operators can mend that.")
         for position, enough in enumerate(reach.stages_with_enough_people, start=1):
             if not enough:
                 return Verdict(
@@ -110,13 +108,13 @@ def may_decide(person: Person, of: Pass, terms: Terms, *, decided: Collection[in
     if not person.active:
         return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
     if person.id in (of.requester, of.beneficiary):
-        return Verdict(
-            False, "decision.own_request", "Nobody decides on a request they made or benefit from."
-        )
+        return Verdict(False, "decision.own_request", "Nobody decides on a request they made or benefit from.")
     if of.state != State.PENDING:
         return Verdict(False, "decision.not_pending", f"This request is no longer pending: it is {of.state}.")
     if person.id in decided:
         return Verdict(False, "decision.once", "You have already decided on this request.")
+    if not 1 <= of.stage <= len(terms.stages):
+        return Verdict(False, "decision.nobody_asked", "Nobody was asked to decide on this request.")
     stage = terms.stage(of.stage)
     if not (person.id in stage.users or person.groups & set(stage.groups)):
         return Verdict(False, "decision.not_asked", f"This is for {stage.asks} to decide.")
@@ -133,13 +131,11 @@ def may_mint(
     now: datetime,
     identity_is_access: bool,
 ) -> Verdict:
-    """Asked when credentials are asked for, before AWS is called, before they are recorded and before they are sealed."""
+    """Asked when credentials are asked for, before AWS is called, before they are recorded and before sealing."""
     if person.id != of.beneficiary:
         return Verdict(False, "mint.not_beneficiary", "Only the person a pass is for can use it.")
     if of.state != State.ACTIVE or of.expires_at is None or of.expires_at <= now:
-        return Verdict(
-            False, "mint.not_active", "This pass is not active. Ask again if you still need access."
-        )
+        return Verdict(False, "mint.not_active", "This pass is not active. Ask again if you still need access.")
     may_hold = may_hold_on(person, reach, catalog)
     if not may_hold:
         return may_hold
@@ -164,7 +160,8 @@ def may_hold_on(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
         return Verdict(
             False,
             "entitlement.does_not_reach",
-            "What allowed you this role no longer does, so there are no new credentials. Ask an operator, or ask again.",
+            "What allowed you this role no longer does, so there are no new credentials. "
+            "Ask an operator, or ask again.",
         )
     return Verdict(True, "entitlement.reaches")
 
@@ -177,7 +174,8 @@ def clock_is_known(clock: Clock | None, *, now: datetime) -> Verdict:
             "Daypass does not know AWS's clock at the moment and will not guess when your pass would end. "
             "Try again in a minute; if it stays, an operator should look at the aws worker.",
         )
-    if max(abs(clock.low), abs(clock.high)) > LARGEST_OFFSET_SECONDS:
+    # Written so that a reading that is no number is refused too.
+    if not -LARGEST_OFFSET_SECONDS <= clock.low <= clock.high <= LARGEST_OFFSET_SECONDS:
         return Verdict(
             False,
             "clock.apart",

@@ -74,12 +74,11 @@ class Terms:
             for stage in values.pop("stages")
         )
         lists = ("narrowing_statements", "narrowing_policy_arns", "lifted")
-        return cls(
-            stages=stages, **{key: tuple(value) if key in lists else value for key, value in values.items()}
-        )
+        values |= {key: tuple(values[key]) for key in lists}
+        return cls(stages=stages, **values)
 
     def document(self) -> dict[str, Any]:
-        """As it is stored. The guard trigger compares `approval`, `longest_seconds` and `stages`."""
+        """As it is stored. The guard trigger compares what matters in it with the entitlement."""
         document = {name: getattr(self, name) for name in self.__slots__ if name != "stages"}
         stages = [{name: getattr(stage, name) for name in StageTerms.__slots__} for stage in self.stages]
         return {**document, "stages": stages}

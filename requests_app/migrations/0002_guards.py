@@ -15,6 +15,14 @@ BEGIN
 END $$;
 """
 
+# How far a clock that was set back, or another server's, may make an honest time look like the future.
+MAY_STEP_BACK = """
+CREATE FUNCTION requests_app_clock_may_step_back() RETURNS interval
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT interval '5 s'
+$$;
+"""
+
 TRANSITIONS = """
 CREATE FUNCTION requests_app_may_follow(a_machine text, a_before text, an_after text) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
@@ -50,7 +58,7 @@ DECLARE
 BEGIN
     IF NEW.state <> 'pending' OR NEW.approved_at IS NOT NULL OR NEW.approved_seconds IS NOT NULL
        OR NEW.start_by IS NOT NULL OR NEW.activated_at IS NOT NULL OR NEW.expires_at IS NOT NULL
-       OR NEW.ended_at IS NOT NULL THEN
+       OR NEW.ended_at IS NOT NULL OR NEW.ended_by_id IS NOT NULL OR NEW.end_reason <> '' THEN
         PERFORM requests_app_refuse('a request begins as pending');
     END IF;
     SELECT * INTO e FROM requests_app_entitlement WHERE id = NEW.entitlement_id FOR SHARE;
@@ -60,6 +68,8 @@ BEGIN
        OR NEW.terms_document->>'approval' IS DISTINCT FROM e.approval
        OR (NEW.terms_document->>'longest_seconds')::bigint IS DISTINCT FROM e.longest_seconds
        OR (NEW.terms_document->>'session_ceiling_seconds')::bigint IS DISTINCT FROM e.session_ceiling_seconds
+       OR (NEW.terms_document->>'pending_seconds')::bigint IS DISTINCT FROM e.pending_seconds
+       OR (NEW.terms_document->>'start_within_seconds')::bigint IS DISTINCT FROM e.start_within_seconds
        OR NEW.terms_document->'narrowing_statements' IS DISTINCT FROM e.narrowing_statements
        OR NEW.terms_document->'narrowing_policy_arns' IS DISTINCT FROM e.narrowing_policy_arns
        OR NEW.terms_document->'lifted' IS DISTINCT FROM e.lifted THEN
@@ -74,6 +84,12 @@ BEGIN
         IF NEW.stage <> 1 THEN
             PERFORM requests_app_refuse('a staged request begins at its first stage');
         END IF;
+    ELSIF NEW.terms_document->'stages' IS DISTINCT FROM '[]' OR NEW.stage <> 0 THEN
+        PERFORM requests_app_refuse('an automatic request has no stages');
+    END IF;
+    IF NEW.asked_at > clock_timestamp() + requests_app_clock_may_step_back()
+       OR NEW.decide_by > NEW.asked_at + make_interval(secs => e.pending_seconds) THEN
+        PERFORM requests_app_refuse('asked now, and to be decided within the time that the terms give');
     END IF;
     IF NEW.duration_seconds > e.longest_seconds THEN
         PERFORM requests_app_refuse('longer than the entitlement allows');
@@ -112,8 +128,12 @@ BEGIN
     IF NEW.state <> OLD.state AND NOT requests_app_may_follow('request', OLD.state, NEW.state) THEN
         PERFORM requests_app_refuse(format('%s may not become %s', OLD.state, NEW.state));
     END IF;
-    IF NEW.stage < OLD.stage THEN
-        PERFORM requests_app_refuse('stages only move on');
+    IF NEW.stage <> OLD.stage AND (
+        NEW.stage <> OLD.stage + 1 OR NEW.state <> 'pending'
+        OR (SELECT count(*) FROM requests_app_decision d
+            WHERE d.access_request_id = OLD.id AND d.verdict = 'approve' AND d.stage = OLD.stage)
+           < (OLD.terms_document->'stages'->(OLD.stage - 1)->>'quorum')::int) THEN
+        PERFORM requests_app_refuse('a stage is left when it has agreed, for the next one');
     END IF;
     IF OLD.approved_at IS NOT NULL AND (NEW.approved_at, NEW.approved_seconds, NEW.start_by)
        IS DISTINCT FROM (OLD.approved_at, OLD.approved_seconds, OLD.start_by) THEN
@@ -122,6 +142,12 @@ BEGIN
     IF OLD.approved_at IS NULL AND NEW.approved_at IS NOT NULL THEN
         IF NEW.state <> 'approved' OR NEW.approved_seconds > OLD.duration_seconds THEN
             PERFORM requests_app_refuse('approved for no longer than was asked');
+        END IF;
+        IF NEW.approved_at NOT BETWEEN OLD.asked_at AND OLD.decide_by
+           OR NEW.approved_at > clock_timestamp() + requests_app_clock_may_step_back()
+           OR NEW.start_by > NEW.approved_at
+              + make_interval(secs => (OLD.terms_document->>'start_within_seconds')::bigint) THEN
+            PERFORM requests_app_refuse('approved in time, and to be started within the time that the terms give');
         END IF;
         IF OLD.terms_document->>'approval' = 'staged' AND EXISTS (
             SELECT FROM jsonb_array_elements(OLD.terms_document->'stages') AS s(stage)
@@ -143,7 +169,9 @@ BEGIN
         PERFORM requests_app_refuse('the end is fixed once it began');
     END IF;
     IF OLD.activated_at IS NULL AND NEW.activated_at IS NOT NULL AND (
-        NEW.state <> 'active' OR NEW.activated_at > NEW.start_by
+        NEW.state <> 'active' OR NEW.activated_at NOT BETWEEN OLD.approved_at AND OLD.start_by
+        -- Or a pass "activated" in ten years would be open until then.
+        OR NEW.activated_at > clock_timestamp() + requests_app_clock_may_step_back()
         OR NEW.expires_at > NEW.activated_at + make_interval(secs => NEW.approved_seconds)) THEN
         PERFORM requests_app_refuse('begins in time and lasts no longer than approved');
     END IF;
@@ -161,8 +189,8 @@ DECLARE
     asked jsonb;
 BEGIN
     -- The lock puts whoever decides, withdraws or sweeps at once into one order.
-    SELECT * INTO r FROM requests_app_accessrequest WHERE id = NEW.access_request_id FOR UPDATE;
-    IF r.state <> 'pending' OR NEW.stage <> r.stage THEN
+    SELECT * INTO r FROM requests_app_accessrequest WHERE id = NEW.access_request_id FOR NO KEY UPDATE;
+    IF r.state <> 'pending' OR NEW.stage <> r.stage OR NEW.decided_at NOT BETWEEN r.asked_at AND r.decide_by THEN
         PERFORM requests_app_refuse('only the present stage of a pending request is decided');
     END IF;
     IF NEW.approver_id IN (r.requester_id, r.beneficiary_id) THEN
@@ -191,7 +219,9 @@ LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     IF NEW.state <> 'asked' OR NEW.claimed_at IS NOT NULL OR NEW.sealed_at IS NOT NULL OR NEW.envelope_sha256 <> ''
        OR NOT EXISTS (SELECT FROM requests_app_accessrequest r WHERE r.id = NEW.access_request_id
-                      AND r.beneficiary_id = NEW.beneficiary_id AND r.role_id = NEW.role_id AND r.state = 'active') THEN
+                      AND r.beneficiary_id = NEW.beneficiary_id AND r.role_id = NEW.role_id AND r.state = 'active'
+                      AND NEW.asked_at >= r.activated_at AND NEW.asked_at < r.expires_at)
+       OR NEW.asked_at > clock_timestamp() + requests_app_clock_may_step_back() THEN
         PERFORM requests_app_refuse('a delivery begins as asked, for the beneficiary of an active request');
     END IF;
     RETURN NEW;
@@ -238,7 +268,9 @@ BEGIN
         WHERE d.id = NEW.delivery_id AND r.id = NEW.access_request_id
           AND d.beneficiary_id = NEW.beneficiary_id AND d.thumbprint = NEW.thumbprint
           -- AWS may answer after we gave the delivery up: that session is recorded too, as discarded.
-          AND (d.state = 'claimed' AND (NEW.discarded OR r.state = 'active')
+          AND (d.state = 'claimed' AND (NEW.discarded OR r.state = 'active'
+               -- By AWS's clock, which is at most 30 s from ours.
+               AND NEW.issued_at < r.expires_at AND NEW.cut_off <= r.expires_at + interval '30 s')
                OR d.state = 'unknown' AND NEW.discarded)) THEN
         PERFORM requests_app_refuse('a session belongs to a claimed delivery of an active request');
     END IF;
@@ -300,6 +332,7 @@ class Migration(migrations.Migration):
         migrations.RunSQL(sql, migrations.RunSQL.noop)
         for sql in (
             REFUSE,
+            MAY_STEP_BACK,
             TRANSITIONS,
             STAGES,
             REQUEST_INSERT,

@@ -15,11 +15,11 @@ from django.utils.crypto import salted_hmac
 from requests_app.domain import audit, clock, facts, jobs, notices, partitions, policy, sealing
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany
-from requests_app.domain.models import AccessRequest, AwsClock, Delivery, IssuedSession, User
+from requests_app.domain.models import AccessRequest, AwsClock, Delivery, IssuedSession, Role, User
 from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import DELIVERY, DeliveryState, State, may_follow
 from requests_app.domain.workflow.requests import begin
-from requests_app.domain.workflow.verb import lock, verb
+from requests_app.domain.workflow.verb import hold, lock, recorded, verb
 
 # A wish is for now. An older one is not granted: the person has long pressed again, or gone.
 CLAIMED_WITHIN = timedelta(seconds=20)
@@ -27,6 +27,7 @@ CLAIMED_WITHIN = timedelta(seconds=20)
 HEARD_OF_WITHIN = timedelta(seconds=45)
 # As long as the envelope lives in Redis.
 TAKEN_WITHIN = timedelta(seconds=60)
+LONGEST_DESTINATION = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,7 @@ def ask(
     An approved request starts with this. `sign_in` names the sign-in session that alone may take the envelope.
     Raises NotAllowed by the rules of minting, TooMany by the limits per person and role, Invalid for a bad key.
     """
-    access_request = lock(access_request)
-    now = clock.now()
+    access_request, now = lock(access_request)
     if access_request.state == State.APPROVED:
         begin(access_request, by=by, now=now)
     _verdict(access_request, by, now).require()
@@ -121,10 +121,13 @@ def claim(delivery_id: int, *, worker: str) -> Order | None:
         if delivery is None or delivery.state != DeliveryState.ASKED:
             return None
         now = clock.now()
-        if now - delivery.asked_at > CLAIMED_WITHIN:
-            _finish(delivery, DeliveryState.STALE, now, message=STALE)
+        # A wish from the future is no young one: nobody asked for it by the verb.
+        if not timedelta(0) <= now - delivery.asked_at <= CLAIMED_WITHIN:
+            fail_locked(delivery, DeliveryState.STALE, now, message=STALE)
             return None
         verdict = _verdict(delivery.access_request, delivery.beneficiary, now)
+        if verdict and not _is_as_it_was_asked(delivery):
+            verdict = policy.Verdict(False, "delivery.altered", ALTERED)
         if not verdict:
             fail_locked(delivery, DeliveryState.REFUSED, now, message=verdict.message, rule=verdict.rule)
             return None
@@ -141,7 +144,11 @@ def record(order: Order, minted: Minted, *, worker: str) -> bool:
         assert delivery is not None  # noqa: S101 - deliveries are never deleted
         now = clock.now()
         verdict = _verdict(delivery.access_request, delivery.beneficiary, now)
-        keep = bool(verdict) and delivery.state == DeliveryState.CLAIMED and _ends_in_time(order, minted)
+        if verdict and not _ends_in_time(order, minted):
+            verdict = policy.Verdict(False, "clock.set", DISCARDED)
+        if verdict and delivery.state != DeliveryState.CLAIMED:
+            verdict = policy.Verdict(False, "delivery.given_up", delivery.message)
+        keep = bool(verdict)
         session = IssuedSession.objects.create(
             delivery=delivery,
             access_request=delivery.access_request,
@@ -172,11 +179,9 @@ def record(order: Order, minted: Minted, *, worker: str) -> bool:
             rule=verdict.rule,
         )
         if keep:
-            notices.announce(
-                notices.Kind.ISSUED, [delivery.access_request], at=now, occasion=str(delivery.public_id)
-            )
+            notices.announce(notices.Kind.ISSUED, [delivery.access_request], at=now, occasion=str(delivery.public_id))
         elif delivery.state == DeliveryState.CLAIMED:
-            _finish(delivery, DeliveryState.DISCARDED, now, message=verdict.message or DISCARDED)
+            _finish(delivery, DeliveryState.DISCARDED, now, message=verdict.message)
         return keep
 
 
@@ -189,7 +194,7 @@ def seal_down(order: Order, envelope: str) -> bool:
         now = clock.now()
         verdict = _verdict(delivery.access_request, delivery.beneficiary, now)
         if not verdict:
-            _finish(delivery, DeliveryState.DISCARDED, now, message=verdict.message or DISCARDED)
+            fail_locked(delivery, DeliveryState.DISCARDED, now, message=verdict.message, rule=verdict.rule)
             return False
         _move(delivery, DeliveryState.SEALED)
         delivery.sealed_at, delivery.envelope_sha256 = now, sha256(envelope.encode()).hexdigest()
@@ -221,13 +226,15 @@ def fail(
             )
 
 
+@recorded(Action.DELIVERY_HANDED_OVER)
 def hand_over(delivery: Delivery, *, by: User, sign_in: str, take: Callable[[str], str | None]) -> str:
     """The envelope, once, to the sign-in session that asked; written down before it is returned.
 
-    `take` fetches it from the store and removes it. Raises NotAllowed for anyone else, Conflict when there is
-    nothing to hand over: not sealed yet, already taken, gone, or not the one the worker made.
+    `take` fetches it from the store and removes it; what it raises passes through. Raises NotAllowed for anyone
+    else, Conflict when there is nothing to hand over: not sealed yet, already taken, gone, or not the one the
+    worker made.
     """
-    lost = False
+    envelope, refusal = None, None
     with transaction.atomic(durable=True):
         locked = _lock_delivery(delivery.pk)
         if (
@@ -242,28 +249,23 @@ def hand_over(delivery: Delivery, *, by: User, sign_in: str, take: Callable[[str
                 locked.message or "These credentials were already handed over. Get new ones.",
                 rule="delivery.not_ready",
             )
-        if not _verdict(locked.access_request, by, now):
-            _finish(locked, DeliveryState.DISCARDED, now, message=DISCARDED)
-            envelope = None
-        else:
+        verdict = _verdict(locked.access_request, by, now)
+        if verdict:
             envelope = take(str(locked.public_id))
-            lost = envelope is None or sha256(envelope.encode()).hexdigest() != locked.envelope_sha256
-            _finish(
-                locked,
-                DeliveryState.LOST if lost else DeliveryState.DELIVERED,
-                now,
-                message=LOST if lost else "",
+        if not verdict:
+            refusal = Conflict(verdict.message, rule=verdict.rule)
+            fail_locked(locked, DeliveryState.DISCARDED, now, message=verdict.message, rule=verdict.rule)
+        elif envelope is None or sha256(envelope.encode()).hexdigest() != locked.envelope_sha256:
+            refusal = Conflict(LOST, rule="delivery.lost")
+            fail_locked(locked, DeliveryState.LOST, now, message=LOST, rule=refusal.rule)
+        else:
+            _finish(locked, DeliveryState.DELIVERED, now)
+            audit.record(
+                Action.DELIVERY_HANDED_OVER, locked.access_request, by=by, at=now, delivery=str(locked.public_id)
             )
-            if not lost:
-                audit.record(
-                    Action.DELIVERY_HANDED_OVER,
-                    locked.access_request,
-                    by=by,
-                    at=now,
-                    delivery=str(locked.public_id),
-                )
-    if envelope is None or lost:
-        raise Conflict(LOST if lost else DISCARDED, rule="delivery.lost" if lost else "delivery.discarded")
+    # Only now, so that what became of the delivery is kept.
+    if refusal or envelope is None:
+        raise refusal or Conflict(LOST, rule="delivery.lost")
     return envelope
 
 
@@ -272,9 +274,7 @@ def sweep(limit: int = 1000) -> int:
     with transaction.atomic(durable=True):
         now = clock.now()
         given_up = [
-            *_give_up(
-                DeliveryState.ASKED, now - CLAIMED_WITHIN, "asked_at", DeliveryState.STALE, STALE, now, limit
-            ),
+            *_give_up(DeliveryState.ASKED, now - CLAIMED_WITHIN, "asked_at", DeliveryState.STALE, STALE, now, limit),
             *_give_up(
                 DeliveryState.CLAIMED,
                 now - HEARD_OF_WITHIN,
@@ -284,9 +284,7 @@ def sweep(limit: int = 1000) -> int:
                 now,
                 limit,
             ),
-            *_give_up(
-                DeliveryState.SEALED, now - TAKEN_WITHIN, "sealed_at", DeliveryState.LOST, LOST, now, limit
-            ),
+            *_give_up(DeliveryState.SEALED, now - TAKEN_WITHIN, "sealed_at", DeliveryState.LOST, LOST, now, limit),
         ]
     waiting = Delivery.objects.filter(state=DeliveryState.ASKED, asked_at__lte=now - timedelta(seconds=2))
     with transaction.atomic():
@@ -301,7 +299,8 @@ UNKNOWN = (
     "and it ends with your pass. Try again."
 )
 LOST = "The sealed credentials were gone before this page took them. Nobody else could read them. Try again."
-DISCARDED = "Your pass ended, or a clock was set, while AWS was answering: the credentials were thrown away."
+DISCARDED = "A clock was set while AWS was answering, so these would have outlived your pass: they were thrown away."
+ALTERED = "This is not as it was asked: somebody may have changed it on its way. Try again, and tell the operators."
 
 
 def fail_locked(
@@ -327,9 +326,9 @@ def _lock_delivery(delivery_id: int) -> Delivery | None:
     found = Delivery.objects.filter(pk=delivery_id).values_list("access_request", flat=True).first()
     if found is None:
         return None
-    access_request = lock(AccessRequest(pk=found))
+    access_request = hold(AccessRequest(pk=found))
     delivery = (
-        Delivery.objects.select_for_update(of=("self",)).select_related("beneficiary").get(pk=delivery_id)
+        Delivery.objects.select_for_update(of=("self",), no_key=True).select_related("beneficiary").get(pk=delivery_id)
     )
     delivery.access_request = access_request
     return delivery
@@ -367,14 +366,29 @@ def _check_wish(
     if kind != Delivery.Kind.CONSOLE:
         return key, ""
     try:
-        return key, partitions.check_destination(destination or partitions.console_home(partition), partition)
+        destination = partitions.check_destination(destination or partitions.console_home(partition), partition)
     except ValueError as wrong:
         raise Invalid({"destination": [str(wrong)]}) from wrong
+    if len(destination) > LONGEST_DESTINATION:
+        raise Invalid({"destination": [f"The destination is longer than {LONGEST_DESTINATION} characters."]})
+    return key, destination
+
+
+def _is_as_it_was_asked(delivery: Delivery) -> bool:
+    """The worker's own look at the row: the web process, or whoever wrote it, is not believed."""
+    try:
+        key, destination = _check_wish(
+            delivery.access_request, delivery.kind, delivery.recipient_key, delivery.destination
+        )
+    except Invalid:
+        return False
+    return sealing.thumbprint(key) == delivery.thumbprint and destination == delivery.destination
 
 
 def _check_limits(access_request: AccessRequest, by: User, now: datetime) -> None:
-    # One person's wishes queue here, so that they cannot outrun the count.
-    User.objects.select_for_update(no_key=True).get(pk=by.pk)
+    # Wishes queue here, so that they cannot outrun the counts.
+    User.objects.select_for_update(no_key=True).values_list("pk").get(pk=by.pk)
+    Role.objects.select_for_update(no_key=True).values_list("pk").get(pk=access_request.role_id)
     lately = Delivery.objects.filter(asked_at__gt=now - timedelta(minutes=1))
     if lately.filter(beneficiary=by).count() >= settings.DELIVERIES_PER_PERSON_PER_MINUTE:
         raise TooMany("You have asked for credentials very often. Wait a minute.", rule="limit.person")
@@ -432,13 +446,14 @@ def _give_up(
 ) -> list[Delivery]:
     old = list(
         Delivery.objects.filter(state=state, **{f"{field}__lt": before})
-        .select_for_update(skip_locked=True, of=("self",))
+        .select_for_update(skip_locked=True, of=("self",), no_key=True)
         .select_related("access_request__beneficiary")
         .order_by("pk")[:limit]
     )
     Delivery.objects.filter(pk__in=[one.pk for one in old]).update(state=to, message=message, finished_at=now)
     action = Action.SESSION_UNACCOUNTED if to == DeliveryState.UNKNOWN else Action.DELIVERY_FAILED
-    audit.record_many(action, [one.access_request for one in old], at=now)
+    details = [{"delivery": str(one.public_id), "state": str(to), "message": message} for one in old]
+    audit.record_many(action, [one.access_request for one in old], at=now, details=details)
     return old
 
 
@@ -446,15 +461,15 @@ def _finish(delivery: Delivery, state: DeliveryState, now: datetime, **words: st
     _move(delivery, state)
     delivery.finished_at = now
     for name, text in words.items():
-        setattr(delivery, name, text[: Delivery._meta.get_field(name).max_length or None])
+        # AWS's words among them, and PostgreSQL takes no NUL.
+        longest = getattr(Delivery._meta.get_field(name), "max_length", None)
+        setattr(delivery, name, text.replace("\x00", "")[:longest])
     delivery.save(update_fields=["state", "finished_at", *words])
 
 
 def _move(delivery: Delivery, state: DeliveryState) -> None:
     if not may_follow(DELIVERY, delivery.state, state):
-        raise Conflict(
-            "This delivery has already come to its end. Try again.", rule=f"delivery.{delivery.state}"
-        )
+        raise Conflict("This delivery has already come to its end. Try again.", rule=f"delivery.{delivery.state}")
     delivery.state = state
 
 

@@ -14,11 +14,9 @@ def make_operator(email: str, *, by: User | None = None) -> User:
     Raises NotAllowed when nobody active has the address.
     """
     with transaction.atomic(durable=True):
-        person = User.objects.select_for_update().filter(email__iexact=email, deactivated_at=None).first()
+        person = User.objects.select_for_update(no_key=True).filter(email__iexact=email, deactivated_at=None).first()
         if person is None:
-            raise NotAllowed(
-                f"Nobody active has the address {email}. Make the person first.", rule="operator.unknown"
-            )
+            raise NotAllowed(f"Nobody active has the address {email}. Make the person first.", rule="operator.unknown")
         person.is_staff = person.is_superuser = True
         person.save(update_fields=["is_staff", "is_superuser"])
         audit.record(Action.OPERATOR_MADE, by=by, beneficiary=person, subject=person.email)
@@ -28,7 +26,8 @@ def make_operator(email: str, *, by: User | None = None) -> User:
 def deactivate(person: User, *, by: User | None) -> User:
     """End someone's part. They are kept: what they did stays theirs."""
     with transaction.atomic(durable=True):
-        person = User.objects.select_for_update().get(pk=person.pk)
+        # No key: two who deactivate each other would otherwise wait for one another's audit lines.
+        person = User.objects.select_for_update(no_key=True).get(pk=person.pk)
         if person.deactivated_at is None:
             person.deactivated_at = clock.now()
             person.save(update_fields=["deactivated_at"])

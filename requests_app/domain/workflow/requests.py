@@ -1,5 +1,6 @@
 """The life of a request: one function per verb, the only writers of its state."""
 
+import math
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,10 +36,12 @@ def submit(
     entitlement = Entitlement.objects.get(pk=entitlement.pk)
     terms = Terms.of(entitlement)
     policy.may_request(
-        facts.person(by), facts.reach(entitlement, outside=[by.pk], terms=terms), facts.catalog(role)
+        facts.person(by),
+        facts.reach_of_role(entitlement, role, outside=[by.pk], terms=terms),
+        facts.catalog(role),
     ).require()
     justification, ticket = justification.strip(), ticket.strip()
-    _check_wish(terms, duration, justification, ticket)
+    _check_wish(terms, duration, justification, ticket, start)
     now = clock.now()
     first = terms.stages[0] if terms.stages else None
     access_request = _insert(
@@ -57,9 +60,7 @@ def submit(
         deciding_groups=list(first.groups) if first else [],
         deciding_users=list(first.users) if first else [],
     )
-    audit.record(
-        Action.REQUEST_SUBMITTED, access_request, by=by, at=now, rule="entitlement.reaches", terms=terms.name
-    )
+    audit.record(Action.REQUEST_SUBMITTED, access_request, by=by, at=now, rule="entitlement.reaches", terms=terms.name)
     if terms.is_automatic:
         _grant(access_request, by=None, now=now, rule="approval.automatic")
     else:
@@ -71,10 +72,12 @@ def submit(
 def approve(access_request: AccessRequest, *, by: User, comment: str = "") -> Decision:
     """Record an approval; the request becomes approved when its last stage is satisfied.
 
-    Raises NotAllowed if `by` may not decide here, Conflict if it is no longer pending.
+    Raises NotAllowed if `by` may not decide here, Conflict if it is no longer pending or the beneficiary
+    could not use it any more.
     """
-    access_request = lock(access_request)
-    decision = _decide(access_request, by, Decision.Verdict.APPROVE, comment)
+    access_request, now = lock(access_request)
+    decision = _decide(access_request, by, Decision.Verdict.APPROVE, comment, now)
+    _check_still_of_use(access_request)
     audit.record(
         Action.REQUEST_APPROVED,
         access_request,
@@ -91,8 +94,8 @@ def approve(access_request: AccessRequest, *, by: User, comment: str = "") -> De
 @verb(Action.REQUEST_DENIED)
 def deny(access_request: AccessRequest, *, by: User, comment: str = "") -> Decision:
     """Record a denial, which ends the request. Raises as `approve` does."""
-    access_request = lock(access_request)
-    decision = _decide(access_request, by, Decision.Verdict.DENY, comment)
+    access_request, now = lock(access_request)
+    decision = _decide(access_request, by, Decision.Verdict.DENY, comment, now)
     _end(access_request, State.DENIED, by=by, now=decision.decided_at, reason=comment)
     audit.record(
         Action.REQUEST_DENIED,
@@ -109,10 +112,9 @@ def deny(access_request: AccessRequest, *, by: User, comment: str = "") -> Decis
 @verb(Action.REQUEST_WITHDRAWN)
 def withdraw(access_request: AccessRequest, *, by: User) -> AccessRequest:
     """The asking side takes a request back before it began."""
-    access_request = lock(access_request)
+    access_request, now = lock(access_request)
     if by.pk not in (access_request.requester_id, access_request.beneficiary_id):
         raise NotAllowed("Only the person who asked can withdraw this request.", rule="withdraw.not_yours")
-    now = clock.now()
     _end(access_request, State.WITHDRAWN, by=by, now=now)
     audit.record(Action.REQUEST_WITHDRAWN, access_request, by=by, at=now)
     return access_request
@@ -121,18 +123,17 @@ def withdraw(access_request: AccessRequest, *, by: User) -> AccessRequest:
 @verb(Action.REQUEST_STARTED)
 def start(access_request: AccessRequest, *, by: User) -> AccessRequest:
     """The beneficiary starts the clock of an approved request."""
-    access_request = lock(access_request)
-    begin(access_request, by=by, now=clock.now())
+    access_request, now = lock(access_request)
+    begin(access_request, by=by, now=now)
     return access_request
 
 
 @verb(Action.REQUEST_RETURNED)
 def give_back(access_request: AccessRequest, *, by: User) -> AccessRequest:
     """The beneficiary is done early. Asks nothing else: ending always works."""
-    access_request = lock(access_request)
+    access_request, now = lock(access_request)
     if by.pk != access_request.beneficiary_id:
         raise NotAllowed("Only the person a pass is for can give it back.", rule="give_back.not_yours")
-    now = clock.now()
     _end(access_request, State.RETURNED, by=by, now=now)
     audit.record(Action.REQUEST_RETURNED, access_request, by=by, at=now)
     notices.announce(notices.Kind.ENDED, [access_request], at=now)
@@ -142,17 +143,16 @@ def give_back(access_request: AccessRequest, *, by: User) -> AccessRequest:
 @verb(Action.REQUEST_REVOKED)
 def revoke(access_request: AccessRequest, *, by: User, reason: str) -> AccessRequest:
     """An approver of this request, or an operator, pulls it. Never refused for any limit or change of rules."""
-    access_request = lock(access_request)
+    access_request, now = lock(access_request)
     require_active(by)
+    by.refresh_from_db(fields=["is_superuser"])
     if not may_revoke(access_request, by):
-        raise NotAllowed(
-            "Only those who could approve this, and operators, can revoke it.", rule="revoke.not_asked"
-        )
-    if not reason.strip():
-        raise Invalid({"reason": ["Say why: the person and the auditors read it."]})
-    now = clock.now()
-    _end(access_request, State.REVOKED, by=by, now=now, reason=reason.strip()[:500])
-    audit.record(Action.REQUEST_REVOKED, access_request, by=by, at=now, reason=reason.strip()[:500])
+        raise NotAllowed("Only those who could approve this, and operators, can revoke it.", rule="revoke.not_asked")
+    reason = reason.strip()[:500]
+    if not reason or not _can_be_stored(reason):
+        raise Invalid({"reason": ["Say why, in plain characters: the person and the auditors read it."]})
+    _end(access_request, State.REVOKED, by=by, now=now, reason=reason)
+    audit.record(Action.REQUEST_REVOKED, access_request, by=by, at=now, reason=reason)
     notices.announce(notices.Kind.ENDED, [access_request], at=now)
     return access_request
 
@@ -160,19 +160,20 @@ def revoke(access_request: AccessRequest, *, by: User, reason: str) -> AccessReq
 @verb(Action.REQUEST_REMINDED)
 def remind(access_request: AccessRequest, *, by: User) -> AccessRequest:
     """Ask those who can decide once more; at most every 15 minutes."""
-    access_request = lock(access_request)
+    access_request, now = lock(access_request)
     if by.pk not in (access_request.requester_id, access_request.beneficiary_id):
         raise NotAllowed("Only the person who asked can send a reminder.", rule="remind.not_yours")
     if access_request.state != State.PENDING:
-        raise Conflict(
-            f"Nobody has to be reminded: this request is {access_request.state}.", rule="remind.not_pending"
-        )
-    now = clock.now()
+        raise Conflict(f"Nobody has to be reminded: this request is {access_request.state}.", rule="remind.not_pending")
     last = access_request.reminded_at or access_request.asked_at
     if now < last + REMIND_EVERY:
-        minutes = -(-int((last + REMIND_EVERY - now).total_seconds()) // 60)
-        raise TooMany(
-            f"They were asked a moment ago. Remind them again in {minutes} min.", rule="remind.too_soon"
+        minutes = math.ceil((last + REMIND_EVERY - now) / timedelta(minutes=1))
+        raise TooMany(f"They were asked a moment ago. Remind them again in {minutes} min.", rule="remind.too_soon")
+    people = who_can_decide(access_request)
+    if not people:
+        raise Conflict(
+            "Nobody can decide on this any more. Tell an operator, or withdraw it and choose other terms.",
+            rule="remind.nobody",
         )
     access_request.reminded_at = now
     access_request.save(update_fields=["reminded_at"])
@@ -180,7 +181,7 @@ def remind(access_request: AccessRequest, *, by: User) -> AccessRequest:
         notices.Kind.REMINDED,
         [access_request],
         at=now,
-        to=who_can_decide(access_request),
+        to=people,
         occasion=now.isoformat(),
     )
     audit.record(Action.REQUEST_REMINDED, access_request, by=by, at=now)
@@ -221,11 +222,7 @@ def begin(access_request: AccessRequest, *, by: User | None, now: datetime) -> N
     if by is not None:
         if by.pk != access_request.beneficiary_id:
             raise NotAllowed("Only the person a pass is for can start it.", rule="start.not_yours")
-        policy.may_hold_on(
-            facts.person(by),
-            facts.reach_of_role(access_request.entitlement, access_request.role),
-            facts.catalog(access_request.role),
-        ).require()
+        _may_hold_on(access_request).require()
     _move(access_request, State.ACTIVE)
     access_request.activated_at = now
     access_request.expires_at = now + access_request.duration
@@ -249,34 +246,65 @@ def _insert(**values: Any) -> AccessRequest:
         ) from refused
 
 
-def _check_wish(terms: Terms, duration: timedelta, justification: str, ticket: str) -> None:
+def _check_wish(terms: Terms, duration: timedelta, justification: str, ticket: str, start: str) -> None:
     wrong: dict[str, list[str]] = {}
     seconds = duration.total_seconds()
     if not policy.SHORTEST_SECONDS <= seconds <= terms.longest_seconds:
-        wrong["duration"] = [
-            f"Choose between 1 minute and {in_words(timedelta(seconds=terms.longest_seconds))}."
-        ]
+        wrong["duration"] = [f"Choose between 1 minute and {in_words(timedelta(seconds=terms.longest_seconds))}."]
     if len(justification) < terms.justification_min:
         wrong["justification"] = [
             f"Write at least {terms.justification_min} characters: what you will do, and for whom."
         ]
     elif len(justification) > 2000:
         wrong["justification"] = ["Keep it under 2,000 characters; link to the rest."]
-    if "\x00" in justification + ticket:
-        wrong["justification"] = ["There is a character in this that cannot be stored. Type it again."]
+    elif not _can_be_stored(justification):
+        wrong["justification"] = [CANNOT_BE_STORED]
     if terms.ticket == Entitlement.Ticket.REQUIRED and not ticket:
         wrong["ticket"] = ["A ticket is required here. Give its number."]
     if len(ticket) > 100:
         wrong["ticket"] = ["A ticket's number has at most 100 characters."]
+    elif not _can_be_stored(ticket):
+        wrong["ticket"] = [CANNOT_BE_STORED]
+    if start not in AccessRequest.Start.values:
+        wrong["start"] = ["Choose whether it starts at once or when you press Start."]
     if wrong:
         raise Invalid(wrong)
 
 
-def _decide(access_request: AccessRequest, by: User, verdict: Decision.Verdict, comment: str) -> Decision:
+CANNOT_BE_STORED = "There is a character in this that cannot be stored. Type it again."
+
+
+def _can_be_stored(text: str) -> bool:
+    """PostgreSQL takes no NUL, and UTF-8 no half of a surrogate pair, which JSON can smuggle in."""
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _may_hold_on(access_request: AccessRequest) -> policy.Verdict:
+    return policy.may_hold_on(
+        facts.person(access_request.beneficiary),
+        facts.reach_of_role(access_request.entitlement, access_request.role),
+        facts.catalog(access_request.role),
+    )
+
+
+def _check_still_of_use(access_request: AccessRequest) -> None:
+    """The rule that let someone ask must still hold when the answer is yes; a no is always possible."""
+    verdict = _may_hold_on(access_request)
+    if not verdict:
+        raise Conflict(
+            f"{access_request.beneficiary} may not have this role on these terms any more, so it cannot be approved. "
+            "Deny it, or let it lapse.",
+            rule=verdict.rule,
+        )
+
+
+def _decide(
+    access_request: AccessRequest, by: User, verdict: Decision.Verdict, comment: str, now: datetime
+) -> Decision:
     if access_request.state != State.PENDING:
         raise Conflict(_already(access_request), rule="decision.not_pending")
     verdict_on_deciding(access_request, by).require()
-    if "\x00" in comment or len(comment) > 1000:
+    if len(comment) > 1000 or not _can_be_stored(comment):
         raise Invalid({"comment": ["Keep the comment under 1,000 plain characters."]})
     return Decision.objects.create(
         access_request=access_request,
@@ -285,14 +313,12 @@ def _decide(access_request: AccessRequest, by: User, verdict: Decision.Verdict, 
         approver_name=str(by)[:150],
         verdict=verdict,
         comment=comment,
-        decided_at=clock.now(),
+        decided_at=now,
     )
 
 
 def _stage_is_satisfied(access_request: AccessRequest) -> bool:
-    agreed = access_request.decisions.filter(
-        stage=access_request.stage, verdict=Decision.Verdict.APPROVE
-    ).count()
+    agreed = access_request.decisions.filter(stage=access_request.stage, verdict=Decision.Verdict.APPROVE).count()
     return agreed >= access_request.terms.stage(access_request.stage).quorum
 
 
@@ -370,6 +396,4 @@ def in_words(duration: timedelta) -> str:
     if seconds < 60:
         return f"{seconds} s"
     hours, minutes = divmod(seconds // 60, 60)
-    return " ".join(
-        part for part in (f"{hours} h" if hours else "", f"{minutes} min" if minutes else "") if part
-    )
+    return " ".join(part for part in (f"{hours} h" if hours else "", f"{minutes} min" if minutes else "") if part)

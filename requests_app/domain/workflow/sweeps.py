@@ -26,10 +26,10 @@ def lapse_due(limit: int = BATCH) -> int:
 
 
 def settle(ids: Collection[int]) -> None:
-    """Perform what is due for these requests now."""
+    """Perform what is due for these requests now, waiting for whoever is at them."""
     these = AccessRequest.objects.filter(pk__in=ids)
-    _expire(these, len(ids))
-    _lapse(these, len(ids))
+    _expire(these, len(ids), skip_locked=False)
+    _lapse(these, len(ids), skip_locked=False)
 
 
 def activate_due(limit: int = BATCH) -> int:
@@ -44,7 +44,8 @@ def activate_due(limit: int = BATCH) -> int:
             activated_at=now,
             expires_at=now + F("approved_seconds") * timedelta(seconds=1),
         )
-        audit.record_many(audit.Action.REQUEST_STARTED, found, at=now)
+        ends = [{"expires_at": (now + one.duration).isoformat()} for one in found]
+        audit.record_many(audit.Action.REQUEST_STARTED, found, at=now, details=ends)
     return len(found)
 
 
@@ -53,9 +54,7 @@ def announce_endings(limit: int = BATCH) -> int:
     with transaction.atomic():
         now = clock.now()
         ending = (
-            AccessRequest.objects.filter(
-                state=State.ACTIVE, expires_at__gt=now, expires_at__lte=now + ENDING_SOON
-            )
+            AccessRequest.objects.filter(state=State.ACTIVE, expires_at__gt=now, expires_at__lte=now + ENDING_SOON)
             # A pass that was never longer needs no warning of its own start.
             .filter(approved_seconds__gt=ENDING_SOON.total_seconds())
             .exclude(notices__kind=notices.Kind.ENDING_SOON)
@@ -65,10 +64,10 @@ def announce_endings(limit: int = BATCH) -> int:
     return len(found)
 
 
-def _expire(among: QuerySet[AccessRequest], limit: int) -> int:
+def _expire(among: QuerySet[AccessRequest], limit: int, *, skip_locked: bool = True) -> int:
     with transaction.atomic():
         now = clock.now()
-        found = _take(among.filter(state=State.ACTIVE, expires_at__lte=now), limit)
+        found = _take(among.filter(state=State.ACTIVE, expires_at__lte=now), limit, skip_locked)
         AccessRequest.objects.filter(pk__in=[one.pk for one in found]).update(
             state=State.EXPIRED, ended_at=F("expires_at")
         )
@@ -76,22 +75,20 @@ def _expire(among: QuerySet[AccessRequest], limit: int) -> int:
     return len(found)
 
 
-def _lapse(among: QuerySet[AccessRequest], limit: int) -> int:
+def _lapse(among: QuerySet[AccessRequest], limit: int, *, skip_locked: bool = True) -> int:
     with transaction.atomic():
         now = clock.now()
         due = Q(state=State.PENDING, decide_by__lte=now) | Q(state=State.APPROVED, start_by__lte=now)
-        found = _take(among.filter(due), limit)
-        AccessRequest.objects.filter(pk__in=[one.pk for one in found]).update(
-            state=State.LAPSED, ended_at=now
-        )
+        found = _take(among.filter(due), limit, skip_locked)
+        AccessRequest.objects.filter(pk__in=[one.pk for one in found]).update(state=State.LAPSED, ended_at=now)
         _tell(found, audit.Action.REQUEST_LAPSED, now)
     return len(found)
 
 
-def _take(due: QuerySet[AccessRequest], limit: int) -> list[AccessRequest]:
+def _take(due: QuerySet[AccessRequest], limit: int, skip_locked: bool = True) -> list[AccessRequest]:
     """Lock the first due rows that nobody else is at; what is skipped here, another has or the next run finds."""
     return list(
-        due.select_for_update(skip_locked=True, of=("self",))
+        due.select_for_update(skip_locked=skip_locked, of=("self",), no_key=True)
         .select_related("beneficiary")
         .order_by("pk")[:limit]
     )

@@ -1,41 +1,83 @@
 """What every verb shares: the due transition first, one durable transaction, and a refusal that stays recorded."""
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from django.db import transaction
+import structlog
+from django.db import IntegrityError, transaction
 
 from requests_app.domain import audit, clock
-from requests_app.domain.errors import DomainError, NotAllowed
-from requests_app.domain.models import AccessRequest, User
+from requests_app.domain.errors import Conflict, DomainError, NotAllowed
+from requests_app.domain.models import AccessRequest, Delivery, User
 from requests_app.domain.workflow import sweeps
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Subject = TypeVar("Subject", bound=Any)
+Verb = Callable[Concatenate[Subject, P], R]
+
+log = structlog.get_logger(__name__)
 
 
-def verb(
-    action: audit.Action,
-) -> Callable[[Callable[Concatenate[Subject, P], R]], Callable[Concatenate[Subject, P], R]]:
+class Due(Conflict):
+    """The clock was faster than whoever waited for the lock; the verb settles that and looks once more."""
+
+    def __init__(self) -> None:
+        super().__init__("This request's time ran out this very moment. Look at it again.", rule="request.due")
+
+
+def verb(action: audit.Action) -> Callable[[Verb[Subject, P, R]], Verb[Subject, P, R]]:
     """Run the function in a transaction of its own; a DomainError is recorded as `<action>.refused` in another.
 
-    Raising rolls the verb back, its audit line included: hence the second transaction, here where no door can
-    forget it. The wrapped function locks what it changes and asks `policy` under the lock.
+    The wrapped function locks what it changes and asks `policy` under the lock.
     """
 
-    def decorate(function: Callable[Concatenate[Subject, P], R]) -> Callable[Concatenate[Subject, P], R]:
-        @wraps(function)
-        def run(subject: Subject, *args: P.args, **kwargs: P.kwargs) -> R:
-            access_request = subject if isinstance(subject, AccessRequest) else None
-            if access_request is not None:
-                _settle(access_request)
+    def decorate(function: Verb[Subject, P, R]) -> Verb[Subject, P, R]:
+        def in_transaction(subject: Subject, *args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 with transaction.atomic(durable=True):
                     return function(subject, *args, **kwargs)
+            except IntegrityError as refused:
+                # The rules of the row changed after we had asked them: someone was taken out of a group, say.
+                log.warning("verb.refused_by_database", action=str(action), error=str(refused))
+                raise Conflict(
+                    "Something changed while you did this, and nothing was stored. Look again and repeat it.",
+                    rule="database.refused",
+                ) from refused
+
+        @recorded(action)
+        @wraps(function)
+        def run(subject: Subject, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            # Touching a due request performs the due transition, committed whatever the verb then says.
+            if isinstance(subject, AccessRequest) and subject.due(clock.now()):
+                sweeps.settle([subject.pk])
+            try:
+                return in_transaction(subject, *args, **kwargs)
+            except Due:
+                sweeps.settle([subject.pk])
+            return in_transaction(subject, *args, **kwargs)
+
+        return run
+
+    return decorate
+
+
+def recorded(action: audit.Action) -> Callable[[Verb[Subject, P, R]], Verb[Subject, P, R]]:
+    """Record a DomainError as `<action>.refused` and let it through.
+
+    Raising rolls the verb back, its audit line included: hence a transaction of its own, here where no door
+    can forget it.
+    """
+
+    def decorate(function: Verb[Subject, P, R]) -> Verb[Subject, P, R]:
+        @wraps(function)
+        def run(subject: Subject, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(subject, *args, **kwargs)
             except DomainError as refusal:
-                _record_refusal(action, access_request, kwargs.get("by"), refusal)
+                _record_refusal(action, subject, kwargs.get("by"), refusal)
                 raise
 
         return run
@@ -43,12 +85,25 @@ def verb(
     return decorate
 
 
-def lock(access_request: AccessRequest) -> AccessRequest:
-    """The row as it is now, held until the transaction ends. Ask the clock after this, not before."""
-    return (
-        AccessRequest.objects.select_for_update(of=("self",))
-        .select_related("requester", "beneficiary", "role__account", "entitlement")
-        .get(pk=access_request.pk)
+def lock(access_request: AccessRequest) -> tuple[AccessRequest, datetime]:
+    """The row as it is now, held until the transaction ends, and the moment that this verb goes by.
+
+    Raises Due if by that moment the row should be in another state.
+    """
+    locked = hold(access_request)
+    now = clock.now()
+    if locked.due(now):
+        raise Due
+    return locked, now
+
+
+def hold(access_request: AccessRequest) -> AccessRequest:
+    """The row as it is now, due or not, held until the transaction ends. Ask the clock after this, not before."""
+    # Two statements: after a wait, one would join what role and entitlement were before it.
+    # No key: rows that point here may be inserted meanwhile, or a sweep and a verb could wait for each other.
+    AccessRequest.objects.select_for_update(no_key=True).values_list("pk").get(pk=access_request.pk)
+    return AccessRequest.objects.select_related("requester", "beneficiary", "role__account", "entitlement").get(
+        pk=access_request.pk
     )
 
 
@@ -57,20 +112,16 @@ def require_active(by: User) -> None:
         raise NotAllowed("Your account is deactivated. Ask an operator.", rule="person.deactivated")
 
 
-def _settle(access_request: AccessRequest) -> None:
-    """Touching a due request performs the due transition, committed whatever the verb then says."""
-    if access_request.due(clock.now()):
-        sweeps.settle([access_request.pk])
-
-
-def _record_refusal(
-    action: audit.Action, access_request: AccessRequest | None, by: object, refusal: DomainError
-) -> None:
+def _record_refusal(action: audit.Action, subject: object, by: object, refusal: DomainError) -> None:
+    if isinstance(subject, Delivery):
+        subject = subject.access_request
+    access_request = subject if isinstance(subject, AccessRequest) else None
     with transaction.atomic():
         audit.record(
             f"{action}.refused",
             access_request,
             by=by if isinstance(by, User) else None,
+            subject="" if access_request else str(subject),
             rule=refusal.rule,
             message=refusal.message,
         )
