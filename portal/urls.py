@@ -23,17 +23,16 @@ _NOT_OURS = {"account_email", "account_email_verification_sent", "account_confir
 # Whoever opens the admin signs in where everybody does.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
-_one_request = [
-    path("", access_request.access_request, name="access_request"),
-    path("/approve", decide.approve, name="approve"),
-    path("/deny", decide.deny, name="deny"),
-    path("/withdraw", endings.withdraw, name="withdraw"),
-    path("/start", endings.start, name="start"),
-    path("/give-back", endings.give_back, name="give_back"),
-    path("/revoke", endings.revoke, name="revoke"),
-    path("/remind", endings.remind, name="remind"),
-    path("/credentials", credentials.credentials, name="credentials"),
-    path("/console", credentials.console, name="console"),
+_acts = [
+    path("approve", decide.approve, name="approve"),
+    path("deny", decide.deny, name="deny"),
+    path("withdraw", endings.withdraw, name="withdraw"),
+    path("start", endings.start, name="start"),
+    path("give-back", endings.give_back, name="give_back"),
+    path("revoke", endings.revoke, name="revoke"),
+    path("remind", endings.remind, name="remind"),
+    path("credentials", credentials.credentials, name="credentials"),
+    path("console", credentials.console, name="console"),
 ]
 
 urlpatterns = [
@@ -41,7 +40,8 @@ urlpatterns = [
     path("request/", request_access.request_access, name="request_access"),
     path("request/roles", request_access.role_search, name="role_search"),
     path("request/terms", request_access.role_terms, name="role_terms"),
-    path("requests/<slug:code>", include(_one_request)),
+    path("requests/<slug:code>", access_request.access_request, name="access_request"),
+    path("requests/<slug:code>/", include(_acts)),
     path("approvals/", approvals.approvals, name="approvals"),
     path("approvals/updates", approvals.updates, name="approvals_updates"),
     path("approvals/decide", approvals.decide_several, name="decide_several"),

@@ -59,19 +59,16 @@ def account_number(number: str) -> str:
 
 @register.filter
 def span(value: timedelta | float | None) -> str:
-    """A length of time: `45 s`, `52 min`, `1 h 30 min`, `3 d 4 h`."""
+    """A length of time: `45 s`, `52 min`, `1 h 30 min`, `3 d 4 h`; a number and its unit stay on one line."""
     if value is None:
         return ""
     seconds = int(value.total_seconds() if isinstance(value, timedelta) else value)
     if seconds < 60:
-        return f"{max(seconds, 0)} s"
+        return _parts((max(seconds, 0), "s"))
     minutes = seconds // 60
-    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
-    if days:
-        return f"{days} d {hours} h" if hours else f"{days} d"
-    if hours:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{minutes} min"
+    if minutes >= 24 * 60:
+        return _parts((minutes // 1440, "d"), (minutes // 60 % 24, "h"))
+    return _parts((minutes // 60, "h"), (minutes % 60, "min"))
 
 
 @register.filter
@@ -155,6 +152,11 @@ def is_tick(field: BoundField) -> bool:
 def is_group(field: BoundField) -> bool:
     """Several inputs under one question need a fieldset instead of a label."""
     return bool(field.field.widget.use_fieldset)
+
+
+def _parts(*parts: tuple[int, str]) -> str:
+    said = [f"{number}\N{NO-BREAK SPACE}{unit}" for number, unit in parts if number]
+    return " ".join(said) or f"0\N{NO-BREAK SPACE}{parts[-1][1]}"
 
 
 def _clothes(widget: Any) -> str:

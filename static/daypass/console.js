@@ -64,6 +64,7 @@ function openForm(panel) {
 function opened(panel) {
   panel.querySelector("[data-opened]").hidden = false;
   panel.querySelector("[data-open-form] [data-label]").textContent = "Open it again";
+  dress(panel, "btn-plain");
   speak("The console opens in a new tab.");
 }
 
@@ -74,6 +75,13 @@ function forget(panel) {
   form.querySelectorAll("input").forEach((input) => { input.value = ""; input.remove(); });
   form.removeAttribute("action");
   form.querySelector("[data-label]").textContent = "Open the console";
+  dress(panel, "btn-primary");
+}
+
+function dress(panel, clothes) {
+  const button = panel.querySelector("[data-open-form] button");
+  button.classList.remove("btn-primary", "btn-plain");
+  button.classList.add(clothes);
 }
 
 function address({ url, fields }) {

@@ -41,7 +41,7 @@ export const FORMATS = {
 /** When these very keys stop: the pass's end, or STS's own if that comes first. */
 export function endOf(payload) {
   const ends = [payload.expires_at, payload.sts_expires_at].filter(Boolean).map((at) => Date.parse(at));
-  return new Date(Math.min(...ends)).toISOString().replace(".000Z", "Z");
+  return new Date(Math.min(...ends)).toISOString().replace(/\.\d+Z$/, "Z");
 }
 
 const panel = document.querySelector('[data-delivery][data-kind="credentials"]');

@@ -4,9 +4,10 @@
   var root = document.documentElement;
   root.setAttribute("data-js", "");
 
+  // The admin's own switch keeps its choice under this name too.
   function chosen() {
     try {
-      var value = window.localStorage.getItem("daypass-theme");
+      var value = window.localStorage.getItem("theme");
       return value === "light" || value === "dark" ? value : "auto";
     } catch (error) {
       return "auto"; // storage may be forbidden; the system's choice is a good one
@@ -16,8 +17,6 @@
   function apply(value) {
     if (value === "auto") root.removeAttribute("data-bs-theme");
     else root.setAttribute("data-bs-theme", value);
-    // The admin has its own name for the same thing.
-    if (root.hasAttribute("data-admin")) root.dataset.theme = value;
   }
 
   apply(chosen());
@@ -29,7 +28,7 @@
   document.addEventListener("change", function (event) {
     if (event.target.name !== "theme") return;
     try {
-      window.localStorage.setItem("daypass-theme", event.target.value);
+      window.localStorage.setItem("theme", event.target.value);
     } catch (error) { /* then it holds for this page */ }
     apply(event.target.value);
   });

@@ -22,6 +22,7 @@ class Page(HTMLParser):
         self.labelled: set[str] = set()
         self._open: list[str] = []
         self.problems: list[str] = []
+        self._in_phase = 0  # how many elements were open when a phase of a delivery began
         self.feed(html)
         self.close()
         if self._open:
@@ -38,6 +39,8 @@ class Page(HTMLParser):
         attributes = dict(attrs)
         self.elements.append((tag, attributes))
         if tag not in _VOID:
+            if "data-phase" in attributes and not self._in_phase:
+                self._in_phase = len(self._open) + 1
             self._open.append(tag)
         if tag == "style" or "style" in attributes or any(name.startswith(("on", "hx-on")) for name in attributes):
             self.inline.append(f"<{tag} {attributes}>")
@@ -49,6 +52,8 @@ class Page(HTMLParser):
             self.labelled.add(str(attributes["for"]))
         if tag in ("input", "select", "textarea"):
             attributes["data-in-label"] = "yes" if "label" in self._open else None
+        if self._in_phase:
+            attributes["data-in-phase"] = "yes"
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
@@ -62,6 +67,8 @@ class Page(HTMLParser):
                 return
         while self._open and self._open.pop() != tag:
             pass
+        if len(self._open) < self._in_phase:
+            self._in_phase = 0
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)

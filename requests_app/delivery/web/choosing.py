@@ -120,5 +120,6 @@ def _usual_times(role: Role) -> dict[int, timedelta]:
     lately = AccessRequest.objects.filter(role=role, approved_at__isnull=False, stage__gt=0).order_by("-asked_at")[:40]
     taken: dict[int, list[float]] = defaultdict(list)
     for entitlement, asked_at, approved_at in lately.values_list("entitlement", "asked_at", "approved_at"):
-        taken[entitlement].append((approved_at - asked_at).total_seconds())
+        if approved_at is not None:
+            taken[entitlement].append((approved_at - asked_at).total_seconds())
     return {entitlement: timedelta(seconds=median(seconds)) for entitlement, seconds in taken.items()}

@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from requests_app.domain import clock
-from requests_app.domain.models import AccessRequest
+from requests_app.domain.models import AccessRequest, User
 
 # The number beside "Approvals" counts no further.
 MOST_COUNTED = 20
@@ -15,9 +15,11 @@ MOST_COUNTED = 20
 
 def now_of(request: HttpRequest) -> datetime:
     """The database's clock, read once for the whole page, so that a page does not disagree with itself."""
-    if not hasattr(request, "read_at"):
-        request.read_at = clock.now()
-    return request.read_at
+    read_at: datetime | None = getattr(request, "read_at", None)
+    if read_at is None:
+        read_at = clock.now()
+        request.read_at = read_at  # type: ignore[attr-defined]
+    return read_at
 
 
 def portal(request: HttpRequest) -> dict[str, Any]:
@@ -26,11 +28,11 @@ def portal(request: HttpRequest) -> dict[str, Any]:
         return {}
     return {
         "now": partial(now_of, request),
-        "waiting_for_me": partial(_waiting, request),
+        "waiting_for_me": partial(_waiting, request.user, request),
     }
 
 
-def _waiting(request: HttpRequest) -> str:
-    waiting = AccessRequest.objects.waiting_for(request.user, now_of(request)).values("pk")[: MOST_COUNTED + 1]
+def _waiting(person: User, request: HttpRequest) -> str:
+    waiting = AccessRequest.objects.waiting_for(person, now_of(request)).values("pk")[: MOST_COUNTED + 1]
     number = len(waiting)
     return f"{MOST_COUNTED}+" if number > MOST_COUNTED else str(number or "")

@@ -1,6 +1,7 @@
 """What every page shares: who may come in, and how a refusal is said."""
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import wraps
 from typing import Any
 
@@ -9,6 +10,15 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from requests_app.domain.errors import Conflict, DomainError, Invalid, NotAllowed, TooMany
+from requests_app.domain.models import User
+
+
+class PersonRequest(HttpRequest):
+    """What a view behind `signed_in` gets."""
+
+    user: User
+    read_at: datetime
+
 
 View = Callable[..., HttpResponse]
 _STATUS = {NotAllowed: 403, Conflict: 409, TooMany: 429, Invalid: 422}

@@ -47,7 +47,8 @@ class RequestForm(forms.Form):
 
     def __init__(self, *args: Any, found: list[Choice], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["entitlement"].choices = [(choice.key, choice.entitlement.name) for choice in found]
+        how: Any = self.fields["entitlement"]
+        how.choices = [(choice.key, choice.entitlement.name) for choice in found]
         rule = {choice.terms.ticket for choice in found}
         self.fields["ticket"].required = rule == {"required"}
         self.fields["ticket"].error_messages["required"] = "A ticket is required here. Give its number."

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from django.http import Http404, HttpRequest
+from django.http import Http404
 
+from requests_app.delivery.web.doors import PersonRequest
 from requests_app.domain.codes import CODE
 from requests_app.domain.models import AccessRequest, User
 
@@ -29,7 +30,7 @@ class Viewer:
         )
 
 
-def find_request(request: HttpRequest, code: str) -> AccessRequest:
+def find_request(request: PersonRequest, code: str) -> AccessRequest:
     """The request with this code; 404 alike for one that is not there and one that is not theirs to see."""
     code = code.upper()
     found = AccessRequest.objects.with_names().filter(code=code).first() if CODE.fullmatch(code) else None

@@ -8,10 +8,10 @@ from requests_app.domain.models import AccessRequest, AuditEvent
 MOST_EVENTS = 200
 
 # What was done, and the colour of its dot.
-_DONE = {
+_DONE: dict[str, tuple[str, str]] = {
     Action.REQUEST_SUBMITTED: ("asked for access", "amber"),
     Action.REQUEST_APPROVED: ("approved", "blue"),
-    Action.REQUEST_GRANTED: ("gave the last approval: ready to start", "blue"),
+    Action.REQUEST_GRANTED: ("The last stage agreed: ready to start", "blue"),
     Action.REQUEST_DENIED: ("denied the request", "red"),
     Action.REQUEST_WITHDRAWN: ("withdrew the request", "grey"),
     Action.REQUEST_REMINDED: ("sent a reminder", "grey"),
@@ -28,11 +28,11 @@ _DONE = {
     Action.SESSION_UNACCOUNTED: ("AWS was asked, and whether it issued a session is not known", "amber"),
 }
 # The same acts when nobody acted but the clock or the rules.
-_BY_ITSELF = {
+_BY_ITSELF: dict[str, str] = {
     Action.REQUEST_GRANTED: "Approved by the rules: nobody had to be asked",
     Action.REQUEST_STARTED: "The pass started at once, as asked",
 }
-_REFUSED = {
+_REFUSED: dict[str, str] = {
     Action.REQUEST_APPROVED: "tried to approve",
     Action.REQUEST_DENIED: "tried to deny",
     Action.REQUEST_WITHDRAWN: "tried to withdraw the request",

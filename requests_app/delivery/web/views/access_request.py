@@ -1,11 +1,11 @@
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import signed_in
+from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.judging import dossiers, work_until
 from requests_app.delivery.web.seeing import find_request
 from requests_app.delivery.web.timeline import moments
@@ -20,7 +20,7 @@ MOST_SESSIONS = 50
 
 @require_safe
 @signed_in
-def access_request(request: HttpRequest, code: str) -> HttpResponse:
+def access_request(request: PersonRequest, code: str) -> HttpResponse:
     """Everything about one request, and what the viewer may do about it now."""
     now = now_of(request)
     one = find_request(request, code)

@@ -2,12 +2,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import signed_in
+from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.judging import dossiers
 from requests_app.delivery.web.seeing import Viewer
 from requests_app.domain import workflow
@@ -22,7 +22,7 @@ NOTHING_LEFT = "None of what you ticked can be decided together any more. Powerf
 
 @require_safe
 @signed_in
-def approvals(request: HttpRequest) -> HttpResponse:
+def approvals(request: PersonRequest) -> HttpResponse:
     """What waits for me, most urgent first, with what I need to judge."""
     now = now_of(request)
     waiting = AccessRequest.objects.waiting_for(request.user, now).with_names()
@@ -44,7 +44,7 @@ def approvals(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @signed_in
-def updates(request: HttpRequest) -> HttpResponse:
+def updates(request: PersonRequest) -> HttpResponse:
     """What is new, and what became of the rows that are shown and no longer wait. Polled; changes nothing."""
     now = now_of(request)
     codes = request.GET.getlist("shown")[: 2 * MOST_SHOWN]
@@ -65,7 +65,7 @@ def updates(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
-def decide_several(request: HttpRequest) -> HttpResponse:
+def decide_several(request: PersonRequest) -> HttpResponse:
     """Several at once: GET lists them, POST decides them. Powerful roles are decided one by one."""
     asked = request.POST if request.method == "POST" else request.GET
     approving = asked.get("verdict") != "deny"
@@ -92,7 +92,7 @@ def outcome(one: AccessRequest, now: datetime) -> str:
     return f"No longer waiting: {words}{who}."
 
 
-def _decide_all(request: HttpRequest, chosen: Sequence[AccessRequest], *, approving: bool) -> None:
+def _decide_all(request: PersonRequest, chosen: Sequence[AccessRequest], *, approving: bool) -> None:
     verb = workflow.approve if approving else workflow.deny
     done = 0
     for one in chosen:

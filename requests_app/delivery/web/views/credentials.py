@@ -1,10 +1,10 @@
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import signed_in
+from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.seeing import find_request
 from requests_app.domain import partitions
 from requests_app.domain.transitions import State
@@ -15,19 +15,19 @@ NOT_NOW = "Nothing to get here now: only the person a pass is for can use it, an
 
 @require_safe
 @signed_in
-def credentials(request: HttpRequest, code: str) -> HttpResponse:
+def credentials(request: PersonRequest, code: str) -> HttpResponse:
     """Where the browser makes a key and opens what was sealed for it. Opening this page changes nothing."""
     return _page(request, code, "credentials.html")
 
 
 @require_safe
 @signed_in
-def console(request: HttpRequest, code: str) -> HttpResponse:
+def console(request: PersonRequest, code: str) -> HttpResponse:
     """The same for the console: where to, and the form that opens it."""
     return _page(request, code, "console.html")
 
 
-def _page(request: HttpRequest, code: str, template: str) -> HttpResponse:
+def _page(request: PersonRequest, code: str, template: str) -> HttpResponse:
     one = find_request(request, code)
     state = one.state_at(now_of(request))
     if one.beneficiary_id != request.user.pk or state not in (State.APPROVED, State.ACTIVE):

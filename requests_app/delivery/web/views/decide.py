@@ -1,10 +1,10 @@
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import say_refusal, signed_in
+from requests_app.delivery.web.doors import PersonRequest, say_refusal, signed_in
 from requests_app.delivery.web.forms import CommentForm
 from requests_app.delivery.web.judging import dossiers
 from requests_app.delivery.web.seeing import find_request
@@ -16,17 +16,17 @@ from requests_app.domain.models import AccessRequest
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
-def approve(request: HttpRequest, code: str) -> HttpResponse:
+def approve(request: PersonRequest, code: str) -> HttpResponse:
     return _decide(request, code, approving=True)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
-def deny(request: HttpRequest, code: str) -> HttpResponse:
+def deny(request: PersonRequest, code: str) -> HttpResponse:
     return _decide(request, code, approving=False)
 
 
-def _decide(request: HttpRequest, code: str, *, approving: bool) -> HttpResponse:
+def _decide(request: PersonRequest, code: str, *, approving: bool) -> HttpResponse:
     """GET names who, what, where and how long; only POST decides."""
     one = find_request(request, code)
     if request.method != "POST":
@@ -53,7 +53,7 @@ def _decide(request: HttpRequest, code: str, *, approving: bool) -> HttpResponse
 
 
 def _page(
-    request: HttpRequest, one: AccessRequest, form: CommentForm, *, approving: bool, status: int = 200
+    request: PersonRequest, one: AccessRequest, form: CommentForm, *, approving: bool, status: int = 200
 ) -> HttpResponse:
     (dossier,) = dossiers([one], now_of(request))
     context = {"one": one, "form": form, "approving": approving, "dossier": dossier, "lifted": lifted(one)}

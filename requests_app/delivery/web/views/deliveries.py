@@ -4,11 +4,11 @@ import json
 from typing import Any
 from uuid import UUID
 
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpResponse, JsonResponse
 from django.views.decorators.http import require_POST, require_safe
 
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import refused_as_json, signed_in
+from requests_app.delivery.web.doors import PersonRequest, refused_as_json, signed_in
 from requests_app.delivery.web.seeing import find_request
 from requests_app.domain import envelopes, workflow
 from requests_app.domain.errors import DomainError, Invalid
@@ -21,7 +21,7 @@ _FIELDS = ("code", "kind", "destination")
 
 @require_POST
 @signed_in
-def ask(request: HttpRequest) -> HttpResponse:
+def ask(request: PersonRequest) -> HttpResponse:
     """Write down the wish and answer at once with its id; a worker does the rest."""
     try:
         wish = _read(request)
@@ -43,7 +43,7 @@ def ask(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @signed_in
-def delivery(request: HttpRequest, public_id: UUID) -> HttpResponse:
+def delivery(request: PersonRequest, public_id: UUID) -> HttpResponse:
     """What has become of it so far."""
     found = _find(request, public_id)
     if found is None:
@@ -62,7 +62,7 @@ def delivery(request: HttpRequest, public_id: UUID) -> HttpResponse:
 
 @require_POST
 @signed_in
-def envelope(request: HttpRequest, public_id: UUID) -> HttpResponse:
+def envelope(request: PersonRequest, public_id: UUID) -> HttpResponse:
     """The sealed envelope, once, to the sign-in session that asked for it."""
     found = _find(request, public_id)
     if found is None:
@@ -93,7 +93,7 @@ _MESSAGES = {
 }
 
 
-def _read(request: HttpRequest) -> dict[str, Any]:
+def _read(request: PersonRequest) -> dict[str, Any]:
     """The wish, from JSON or from a form whose `jwk` is JSON. Raises Invalid."""
     if len(request.body) > MOST_BYTES:
         raise Invalid({"jwk": ["This is too long to be a wish for credentials."]})
@@ -109,9 +109,9 @@ def _read(request: HttpRequest) -> dict[str, Any]:
     return {**wish, "jwk": jwk}
 
 
-def _find(request: HttpRequest, public_id: UUID) -> Delivery | None:
+def _find(request: PersonRequest, public_id: UUID) -> Delivery | None:
     return Delivery.objects.filter(public_id=public_id, beneficiary=request.user).first()
 
 
-def _sign_in(request: HttpRequest) -> str:
+def _sign_in(request: PersonRequest) -> str:
     return request.session.session_key or ""

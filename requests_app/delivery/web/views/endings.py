@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import say_refusal, signed_in
+from requests_app.delivery.web.doors import PersonRequest, say_refusal, signed_in
 from requests_app.delivery.web.forms import ReasonForm
 from requests_app.delivery.web.seeing import find_request
 from requests_app.domain import workflow
@@ -19,25 +19,25 @@ from requests_app.domain.models import AccessRequest, IssuedSession
 
 @require_POST
 @signed_in
-def withdraw(request: HttpRequest, code: str) -> HttpResponse:
+def withdraw(request: PersonRequest, code: str) -> HttpResponse:
     return _act(request, code, workflow.withdraw, "Withdrawn.")
 
 
 @require_POST
 @signed_in
-def start(request: HttpRequest, code: str) -> HttpResponse:
+def start(request: PersonRequest, code: str) -> HttpResponse:
     return _act(request, code, workflow.start, "Your pass is active: the clock runs.")
 
 
 @require_POST
 @signed_in
-def remind(request: HttpRequest, code: str) -> HttpResponse:
+def remind(request: PersonRequest, code: str) -> HttpResponse:
     return _act(request, code, workflow.remind, "They are asked once more.")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
-def give_back(request: HttpRequest, code: str) -> HttpResponse:
+def give_back(request: PersonRequest, code: str) -> HttpResponse:
     if request.method == "POST":
         return _act(request, code, workflow.give_back, "You gave your pass back.")
     one = find_request(request, code)
@@ -46,7 +46,7 @@ def give_back(request: HttpRequest, code: str) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
-def revoke(request: HttpRequest, code: str) -> HttpResponse:
+def revoke(request: PersonRequest, code: str) -> HttpResponse:
     one = find_request(request, code)
     form = ReasonForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
@@ -64,7 +64,7 @@ def revoke(request: HttpRequest, code: str) -> HttpResponse:
     return render(request, "revoke.html", context, status=422 if form.errors else 200)
 
 
-def _act(request: HttpRequest, code: str, verb: Callable[..., AccessRequest], said: str) -> HttpResponse:
+def _act(request: PersonRequest, code: str, verb: Callable[..., AccessRequest], said: str) -> HttpResponse:
     one = find_request(request, code)
     try:
         verb(one, by=request.user)
@@ -78,7 +78,7 @@ def _act(request: HttpRequest, code: str, verb: Callable[..., AccessRequest], sa
     return redirect("access_request", one.code)
 
 
-def _would_work_until(request: HttpRequest, one: AccessRequest) -> object:
+def _would_work_until(request: PersonRequest, one: AccessRequest) -> object:
     """If it ended now: until when credentials that were already issued would still work."""
     now = now_of(request)
     ends = [

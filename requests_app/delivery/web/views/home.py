@@ -1,11 +1,11 @@
 from datetime import datetime
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import signed_in
+from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.judging import dossiers, work_until
 from requests_app.domain.models import AccessRequest
 from requests_app.domain.transitions import ENDED, State
@@ -17,7 +17,7 @@ MOST_RECENT = 10
 
 @require_safe
 @signed_in
-def home(request: HttpRequest) -> HttpResponse:
+def home(request: PersonRequest) -> HttpResponse:
     """My access: what runs, what can be started, what waits, what was."""
     now = now_of(request)
     mine = AccessRequest.objects.of(request.user).with_names()

@@ -1,13 +1,13 @@
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from requests_app.delivery.web import choosing
 from requests_app.delivery.web.choosing import Choice
-from requests_app.delivery.web.doors import signed_in
+from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.forms import RequestForm
 from requests_app.domain import workflow
 from requests_app.domain.errors import DomainError, Invalid
@@ -20,7 +20,7 @@ USUAL_MINUTES = 60
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
-def request_access(request: HttpRequest) -> HttpResponse:
+def request_access(request: PersonRequest) -> HttpResponse:
     """The form. Its GET parameters fill it in and change nothing."""
     if request.method == "POST":
         return _submit(request)
@@ -33,7 +33,7 @@ def request_access(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @signed_in
-def role_search(request: HttpRequest) -> HttpResponse:
+def role_search(request: PersonRequest) -> HttpResponse:
     """What was found for the words typed so far."""
     words = request.GET.get("q", "")[:200].strip()
     roles = choosing.find_roles(request.user, words) if words else choosing.recent_roles(request.user)
@@ -42,16 +42,18 @@ def role_search(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @signed_in
-def role_terms(request: HttpRequest) -> HttpResponse:
+def role_terms(request: PersonRequest) -> HttpResponse:
     """The chosen role and the terms on which this person may ask for it; without a role, the search."""
     role = choosing.find_role(request.user, request.GET.get("role", ""))
     found = choosing.choices(request.user, role) if role else []
-    form = RequestForm(initial=_initial({}, found, role), found=found)
+    # What was typed stays: the reason is kept by the page, the ticket comes along.
+    typed = {"ticket": request.GET.get("ticket", "")[:100]}
+    form = RequestForm(initial=_initial(typed, found, role), found=found)
     context = _context(request, form, role, found) | {"focus": True}
     return render(request, "request_access/asking.html", context)
 
 
-def _submit(request: HttpRequest) -> HttpResponse:
+def _submit(request: PersonRequest) -> HttpResponse:
     role = choosing.find_role(request.user, request.POST.get("role", ""))
     found = choosing.choices(request.user, role) if role else []
     form = RequestForm(request.POST, found=found)
@@ -87,7 +89,7 @@ def _said(made: AccessRequest) -> str:
     return "Asked. The people who decide have been told."
 
 
-def _from_again(request: HttpRequest) -> dict[str, Any]:
+def _from_again(request: PersonRequest) -> dict[str, Any]:
     """What an earlier request of this person's asked for."""
     code = request.GET.get("again", "").upper()
     earlier = AccessRequest.objects.filter(code=code, beneficiary=request.user).select_related("role").first()
@@ -114,7 +116,7 @@ def _initial(typed: dict[str, Any], found: list[Choice], role: Role | None) -> d
     return initial
 
 
-def _context(request: HttpRequest, form: RequestForm, role: Role | None, found: list[Choice]) -> dict[str, Any]:
+def _context(request: PersonRequest, form: RequestForm, role: Role | None, found: list[Choice]) -> dict[str, Any]:
     words = request.GET.get("q", "")[:200].strip()  # without script the search is a plain GET of this page
     searching = role is None and bool(words)
     return {
@@ -129,6 +131,6 @@ def _context(request: HttpRequest, form: RequestForm, role: Role | None, found: 
 
 
 def _page(
-    request: HttpRequest, form: RequestForm, role: Role | None, found: list[Choice], status: int = 200
+    request: PersonRequest, form: RequestForm, role: Role | None, found: list[Choice], status: int = 200
 ) -> HttpResponse:
     return render(request, "request_access/page.html", _context(request, form, role, found), status=status)
