@@ -9,6 +9,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, quote
 
+import httpx
 import pytest
 
 from requests_app.aws import console, sts
@@ -53,7 +54,7 @@ def test_a_link_is_a_form_with_the_token_hidden(server):
     assert link.fields["Action"] == "login"
     assert link.fields["Destination"] == DESTINATION
     assert link.fields["Issuer"] == ISSUER
-    assert link.fields["SigninToken"].reveal() == SIGN_IN_TOKEN
+    assert link.fields["SigninToken"] == Secret(SIGN_IN_TOKEN)
     assert SIGN_IN_TOKEN not in f"{link!r} {link} {link.fields}"
     with pytest.raises(TypeError):
         pickle.dumps(link)
@@ -116,7 +117,7 @@ TROUBLE = {
 @pytest.mark.parametrize("trouble", TROUBLE)
 def test_trouble_is_told_apart_soon_and_tells_no_secret(server, caplog, monkeypatch, trouble):
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(console, "_TIMEOUT", console.httpx.Timeout(0.5))
+    monkeypatch.setattr(console, "_TIMEOUT", httpx.Timeout(0.5))
     monkeypatch.setattr(console, "_LONGEST_WAIT", 1)
     script, kind = TROUBLE[trouble]
     endpoint = server(script)
@@ -213,7 +214,7 @@ def test_a_minted_session_signs_in(minter, federation, order):
     link = sign_in(federation.url, sts.assume_role(order))
 
     form = {name: value.reveal() if isinstance(value, Secret) else value for name, value in link.fields.items()}
-    page = console.httpx.post(link.url, data=form)
+    page = httpx.post(link.url, data=form)
     assert page.status_code == 200
     assert "DP-7K2M9QX4-alice" in page.text
 

@@ -1,6 +1,7 @@
 """The two kinds of "no", apart from any wire."""
 
 import pickle
+from typing import Any
 
 import pytest
 from botocore import exceptions as botocore
@@ -9,7 +10,7 @@ from requests_app.aws.errors import AwsError, Refused, Unavailable, own_identity
 
 
 def client_error(code: str, message: str = "", status: int = 400) -> botocore.ClientError:
-    answer = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return botocore.ClientError(answer, "AssumeRole")
 
 

@@ -6,6 +6,7 @@ import logging
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,10 @@ def test_a_session_is_minted_and_works(minter, order):
     assert session.access_key_id.startswith("ASIA")
     assert session.expires_at.utcoffset() == timedelta(0)
     assert abs(session.expires_at - before - timedelta(seconds=900)) < timedelta(seconds=5)
+    assert session.aws_date
     assert abs(session.aws_date - before) < timedelta(seconds=5)
     assert session.asked_duration == 900
+    assert session.packed_policy_size
     assert session.packed_policy_size > 0
 
 
@@ -200,7 +203,7 @@ def test_the_client_is_patient_enough_and_never_repeats(minter, monkeypatch):
     monkeypatch.setenv("AWS_RETRY_MODE", "legacy")
     sts.forget_clients()
 
-    config = sts._ready("us-east-1").client.meta.config
+    config: Any = sts._ready("us-east-1").client.meta.config
 
     assert (config.connect_timeout, config.read_timeout, config.max_pool_connections) == (3, 10, 32)
     assert config.retries == {"mode": "standard", "total_max_attempts": 1}
