@@ -54,7 +54,9 @@ lock: $(BIN)/installed  ## compile the requirements files from pyproject.toml
 install: $(BIN)/installed  ## the virtual environment with exactly what requirements-dev.txt says
 
 $(BIN)/installed: requirements-dev.txt requirements-uv.txt
+	@echo "Installing what requirements-dev.txt says into .venv"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes \
+		-r requirements-dev.txt
 	@touch $@

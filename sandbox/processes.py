@@ -20,7 +20,15 @@ class Process:
 PROCESSES = (
     Process(
         "web",
-        ("gunicorn", "portal.wsgi", "--worker-class=gthread", "--workers=2", "--threads=16", "--no-control-socket"),
+        (
+            "gunicorn",
+            "portal.wsgi",
+            "--worker-class=gthread",
+            "--preload",
+            "--workers=2",
+            "--threads=16",
+            "--no-control-socket",
+        ),
     ),
     Process("mint", (*_WORKER, "--queues=mint,aws", "--concurrency=16", "--hostname=mint@%h"), aws_profile="minter"),
     Process("revoke", (*_WORKER, "--queues=revoke", "--concurrency=4", "--hostname=revoke@%h"), aws_profile="revoker"),

@@ -73,8 +73,8 @@ class Setting:
     def prepare(self) -> None:
         self._database()
         self._redis()
-        self._aws()
-        self._static_and_schema()
+        with self._schema_and_static():  # meanwhile
+            self._aws()
         self._demo()
 
     def environment(self, process: Process) -> dict[str, str]:
@@ -128,13 +128,16 @@ class Setting:
             self._watched["the federation endpoint"] = endpoint.alive
             self.shared["FEDERATION_URL"] = endpoint.url
 
-    def _static_and_schema(self) -> None:
-        collecting = self._manage("collectstatic", "--noinput", "--verbosity=0")
+    @contextlib.contextmanager
+    def _schema_and_static(self) -> Iterator[None]:
+        begun = [self._manage("collectstatic", "--noinput", "--verbosity=0")]
         if self.owner_url:
-            _finish(self._manage("migrate", "--database=owner", "--noinput", "--verbosity=0"))
+            begun.append(self._manage("migrate", "--database=owner", "--noinput", "--verbosity=0"))
         else:
             self.notes.append("            without DATABASE_OWNER_URL nothing was migrated")
-        _finish(collecting)
+        yield
+        for child in begun:
+            _finish(child)
 
     def _demo(self) -> None:
         # Never into somebody's own database.
@@ -195,23 +198,25 @@ def reset() -> int:
 
 
 def _run(setting: Setting, began: float) -> int:
+    over = threading.Event()
+
     def ready() -> None:
         if _web_answers(setting.port):
             print(_screen(setting, time.monotonic() - began), flush=True)
-        threading.Thread(target=_watch, args=[setting], daemon=True).start()
+        threading.Thread(target=_watch, args=[setting, over], daemon=True).start()
 
     runner = honcho.manager.Manager(Announcing(ready))
     for process in PROCESSES:
         command = " ".join(["exec", *command_line(process, port=setting.port)])
         runner.add_process(process.name, command, env=setting.environment(process), cwd=str(PROJECT))
     runner.loop()
+    over.set()
     return 0 if runner.returncode in (130, 143) else int(runner.returncode or 0)
 
 
-def _watch(setting: Setting) -> None:
+def _watch(setting: Setting, over: threading.Event) -> None:
     """Without one of its servers nothing here is of use: stop as if told to."""
-    while True:
-        time.sleep(1)
+    while not over.wait(1):
         if lost := setting.lost_server():
             print(f"\n{lost} has ended. Its log is in .run/log.", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGTERM)
