@@ -39,6 +39,7 @@ class Action(StrEnum):
     CATALOG_CHANGED = "catalog.changed"
     ENTITLEMENT_CHANGED = "entitlement.changed"
     GROUP_CHANGED = "group.changed"
+    ADMIN_GROUP_CHANGED = "admin_group.changed"  # who may look at what in the admin
     SIGNED_IN = "sign_in.succeeded"
     SIGN_IN_FAILED = "sign_in.failed"
     SIGNED_OUT = "sign_in.ended"

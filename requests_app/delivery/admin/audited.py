@@ -1,0 +1,226 @@
+"""Pages on which operators change things: each change is an audit event in the same transaction."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, QuerySet
+from django.forms import BaseInlineFormSet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from requests_app.delivery.admin.bounded import MOST_COUNTED, MOST_LINES, BoundedPaginator, FirstLines
+from requests_app.delivery.web.origin import client_ip
+from requests_app.domain import audit
+from requests_app.domain.models import AuditEvent, User
+
+MOST_HISTORY = 100
+# Their values are in no event.
+SECRET = {"password", "password1", "password2", "usable_password"}
+
+Changes = dict[str, Any]
+
+
+class OperatorsChange:
+    """For a page or an inline: who has the permission to view may look; only operators change anything."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)  # type: ignore[union-attr]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)  # type: ignore[union-attr]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class Audited(OperatorsChange, admin.ModelAdmin):
+    """Nothing here is ever deleted: requests and the record refer to it. It is taken out of use instead.
+
+    `fixed` names what cannot change once it was made.
+    """
+
+    action: ClassVar[audit.Action]
+    fixed: ClassVar[tuple[str, ...]] = ()
+    actions = None
+    list_per_page = 50
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    paginator = BoundedPaginator
+    view_on_site = False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [*super().get_readonly_fields(request, obj), *(self.fixed if obj else ())]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Where something is posted, the row is held, so that old and new are what this change made of it."""
+        found = super().get_object(request, object_id, from_field)
+        if found is not None and request.method == "POST":
+            held = self.get_queryset(request).select_for_update(of=("self",), no_key=True)
+            found = held.filter(pk=found.pk).first()
+        return found
+
+    def construct_change_message(  # type: ignore[override]
+        self, request: HttpRequest, form: forms.Form, formsets: Iterable[Any] | None, add: bool = False
+    ) -> Changes:
+        """Field by field [old, new]; of lines what was added, removed and changed."""
+        changes = changes_of(form, new=add)
+        for formset in formsets or ():
+            if not self.records_lines_itself(formset) and (lines := lines_of(formset)):
+                changes[str(formset.model._meta.verbose_name_plural)] = lines
+        return changes
+
+    def records_lines_itself(self, formset: BaseInlineFormSet) -> bool:
+        return False
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Changes) -> None:  # type: ignore[override]
+        self.record(request, obj, message, made=True)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Changes) -> None:  # type: ignore[override]
+        if message:
+            self.record(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:  # type: ignore[override]
+        raise PermissionDenied
+
+    def record(
+        self,
+        request: HttpRequest,
+        obj: Any,
+        changes: Changes,
+        *,
+        action: audit.Action | None = None,
+        beneficiary: User | None = None,
+        **detail: Any,
+    ) -> None:
+        with by_admin(request):
+            audit.record(
+                action or self.action,
+                by=request.user,  # type: ignore[arg-type]
+                beneficiary=beneficiary,
+                subject=getattr(obj, "arn", "") or str(obj),
+                kind=obj._meta.verbose_name,
+                id=obj.pk,
+                changes=changes,
+                **detail,
+            )
+
+    def events(self, obj: Any) -> QuerySet[AuditEvent]:
+        """What operators did to this one."""
+        return AuditEvent.objects.filter(action=self.action, detail__kind=obj._meta.verbose_name, detail__id=obj.pk)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        obj = self.get_object(request, unquote(object_id))
+        if obj is None:
+            raise Http404
+        if not (self.has_view_permission(request, obj) and request.user.has_perm("requests_app.view_auditevent")):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Changes of {obj}",
+            "events": self.events(obj).order_by("-pk")[:MOST_HISTORY],
+            "most": MOST_HISTORY,
+            "object": obj,
+            "opts": self.opts,
+            **(extra_context or {}),
+        }
+        return TemplateResponse(request, "admin/changes.html", context)
+
+
+class Lines(OperatorsChange, admin.TabularInline):
+    """Rows that are added and taken out, never rewritten. The first ones are shown."""
+
+    formset = FirstLines
+    extra = 0
+    show_change_link = False
+    # Where whatever is not among the first can be taken out.
+    elsewhere: ClassVar[str] = ""
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)  # type: ignore[union-attr]
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> type[Any]:
+        formset = super().get_formset(request, obj, **kwargs)
+        if obj is not None:
+            rows = self.model.objects.filter(**{formset.fk.name: obj})  # type: ignore[attr-defined]
+            number = rows.values("pk")[:MOST_COUNTED].count()
+            if number > MOST_LINES:
+                self.verbose_name_plural = (
+                    f"{self.opts.verbose_name_plural}: the first {MOST_LINES} of {number:,}. {self.elsewhere}"
+                )
+        return formset
+
+
+@contextmanager
+def by_admin(request: HttpRequest) -> Iterator[None]:
+    """What is recorded inside came by the admin."""
+    agent = request.headers.get("User-Agent", "")
+    with audit.context(channel="admin", ip=client_ip(request), user_agent=agent):
+        yield
+
+
+def changes_of(form: Any, *, new: bool) -> Changes:
+    """What a saved form changed: [old, new] for each field; everything it holds where the row is new."""
+    names = [name for name in form.cleaned_data if name in form.fields] if new else form.changed_data
+    changes: Changes = {}
+    for name in names:
+        if name in SECRET:
+            changes["password"] = "set"  # noqa: S105
+        elif name not in _NOT_VALUES and name in form.cleaned_data:
+            changes[name] = [None if new else plain(form.initial.get(name)), plain(form.cleaned_data[name])]
+    return changes
+
+
+def lines_of(formset: BaseInlineFormSet) -> Changes:
+    gone = [form for form in formset.deleted_forms if form in formset.initial_forms]
+    kept = [form for form in formset.initial_forms if form not in gone and form.has_changed()]
+    added = [form for form in formset.extra_forms if form.has_changed() and form not in formset.deleted_forms]
+    lines: Changes = {
+        "removed": [_values_before(form, formset) for form in gone],
+        "changed": [{"line": str(form.instance), **changes_of(form, new=False)} for form in kept],
+        "added": [_values_now(form, formset) for form in added],
+    }
+    return {name: value for name, value in lines.items() if value}
+
+
+def plain(value: Any) -> Any:
+    """A form's value as JSON that reads the same in ten years: names, not keys."""
+    if isinstance(value, User):
+        return value.username
+    if isinstance(value, Model):
+        return str(value)
+    if isinstance(value, QuerySet | list | tuple | set):
+        return [plain(one) for one in value]
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+# Parts of a form that are no property of the row.
+_NOT_VALUES = {"DELETE", "id", "seen_revision"}
+
+
+def _values_before(form: Any, formset: BaseInlineFormSet) -> Changes:
+    # A foreign key's initial value is only its number; many-to-many ones are rows, and gone from the database.
+    return {
+        name: plain(value if isinstance(value := form.initial.get(name), list) else getattr(form.instance, name, value))
+        for name in form.fields
+        if name not in _NOT_VALUES and name != formset.fk.name  # type: ignore[attr-defined]
+    }
+
+
+def _values_now(form: Any, formset: BaseInlineFormSet) -> Changes:
+    return {
+        name: plain(value)
+        for name, value in form.cleaned_data.items()
+        if name not in _NOT_VALUES and name != formset.fk.name  # type: ignore[attr-defined]
+    }

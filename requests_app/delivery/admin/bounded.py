@@ -1,0 +1,63 @@
+"""What keeps a page of the admin small, however many rows there are."""
+
+import re
+from typing import Any
+
+from django.contrib.admin.views.main import ChangeList
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.forms import BaseInlineFormSet
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+
+MOST_COUNTED = 10_000
+# Every row of an inline posts two fields at least, and Django takes 1,000 fields in one form.
+MOST_LINES = 100
+OLDER_THAN = "id__lt"
+
+
+class BoundedPaginator(Paginator):
+    """Counts no further than `MOST_COUNTED`; whoever looks for more must search."""
+
+    @cached_property
+    def count(self) -> int:
+        return int(self.object_list.order_by().values("pk")[:MOST_COUNTED].count())  # type: ignore[union-attr]
+
+
+class NewestFirst(ChangeList):
+    """A page of rows by key, with a link to the older ones: nothing is counted, skipped or sorted."""
+
+    older: str | None
+    newest: str | None
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
+        return ["-pk"]
+
+    def get_results(self, request: HttpRequest) -> None:
+        rows = list(self.queryset[: self.list_per_page + 1])
+        self.result_list = rows[: self.list_per_page]
+        more = len(rows) > self.list_per_page
+        self.older = self.get_query_string({OLDER_THAN: str(self.result_list[-1].pk)}) if more else None
+        self.newest = self.get_query_string(remove=[OLDER_THAN]) if OLDER_THAN in self.params else None
+        # From here on only the links of filters and search are made, and those begin with the newest.
+        self.params.pop(OLDER_THAN, None)
+        self.filter_params.pop(OLDER_THAN, None)
+        self.paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
+        self.result_count = self.full_result_count = len(self.result_list)
+        self.show_full_result_count = self.show_admin_actions = False
+        self.can_show_all = self.multi_page = False
+
+
+class FirstLines(BaseInlineFormSet):
+    """Shows the first rows only; what is posted may be about those and no others."""
+
+    def get_queryset(self) -> QuerySet[Any]:
+        if not hasattr(self, "_queryset"):
+            rows = super().get_queryset()
+            self._queryset = rows.filter(pk__in=self._posted()) if self.is_bound else rows[:MOST_LINES]
+        return self._queryset
+
+    def _posted(self) -> list[str]:
+        key = re.compile(rf"{re.escape(self.prefix)}-[0-9]+-{self.model._meta.pk.name}")
+        values = [value for name, value in self.data.items() if key.fullmatch(name)]
+        return [value for value in values if re.fullmatch(r"[0-9]{1,18}", str(value))]

@@ -1,0 +1,88 @@
+from typing import ClassVar
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from requests_app.delivery.admin.audited import Audited
+from requests_app.delivery.admin.entitlements import RoleGivenBy, TakenOutElsewhere
+from requests_app.delivery.admin.site import site
+from requests_app.domain.audit import Action
+from requests_app.domain.models import Account, Role
+
+MOST_ACCOUNTS_FOUND = 200
+
+
+@admin.register(Account, site=site)
+class AccountAdmin(Audited):
+    action = Action.CATALOG_CHANGED
+    fixed: ClassVar[tuple[str, ...]] = ("partition", "number")
+    fields = ("name", "partition", "number", "is_active", "external_id", "allows_source_identity", "its_roles")
+    readonly_fields = ("its_roles",)
+    list_display = ("name", "number", "partition", "is_active", "allows_source_identity")
+    list_filter = ("partition", "is_active", "allows_source_identity")
+    search_fields = ("name", "number")
+    search_help_text = "Any part of a name or a number"
+    ordering = ("name",)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Account], search_term: str
+    ) -> tuple[QuerySet[Account], bool]:
+        for word in search_term.replace("\0", "").split():
+            queryset = queryset.filter(_account_has(word))
+        return queryset, False
+
+    @admin.display(description="roles")
+    def its_roles(self, obj: Account) -> SafeString | str:
+        if obj.pk is None:
+            return "Save the account first."
+        address = reverse("admin:requests_app_role_changelist") + f"?account__id__exact={obj.pk}"
+        return format_html('<a href="{}">See its roles</a>', address)
+
+
+@admin.register(Role, site=site)
+class RoleAdmin(TakenOutElsewhere):
+    action = Action.CATALOG_CHANGED
+    # What was approved for one role must not become a pass for another.
+    fixed: ClassVar[tuple[str, ...]] = ("account", "path", "name")
+    fields = (
+        "account",
+        "path",
+        "name",
+        "description",
+        "power",
+        "longest_session_seconds",
+        "identity_is_access",
+        "is_active",
+    )
+    inlines = (RoleGivenBy,)
+    autocomplete_fields = ("account",)
+    list_display = ("name", "account", "path", "power", "is_active", "identity_is_access")
+    list_select_related = ("account",)
+    list_filter = ("power", "is_active", "identity_is_access")
+    search_fields = ("name", "account__name", "account__number")
+    search_help_text = "Any part of a role's name, its account's name or number"
+    sortable_by = ()
+    # As the index has them: 200,000 roles are not sorted for a page.
+    ordering = ("account_id", "name")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Role]:
+        return super().get_queryset(request).select_related("account")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Role], search_term: str
+    ) -> tuple[QuerySet[Role], bool]:
+        for word in search_term.replace("\0", "").split():
+            # First the accounts, which are few: each side of the condition then has an index of its own.
+            accounts = Account.objects.filter(_account_has(word)).values_list("pk", flat=True)
+            queryset = queryset.filter(Q(name__icontains=word) | Q(account__in=list(accounts[:MOST_ACCOUNTS_FOUND])))
+        return queryset, False
+
+
+def _account_has(word: str) -> Q:
+    found = Q(name__icontains=word)
+    digits = word.replace("-", "")
+    return found | Q(number__contains=digits) if digits.isascii() and digits.isdigit() else found

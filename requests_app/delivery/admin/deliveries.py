@@ -1,0 +1,157 @@
+from typing import ClassVar
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from requests_app.delivery.admin import searching, shown
+from requests_app.delivery.admin.records import Record
+from requests_app.delivery.admin.site import site
+from requests_app.domain.models import AwsClock, Delivery, IssuedSession, Notice
+
+
+def by_public_id(word: str) -> Q | None:
+    try:
+        return Q(public_id=UUID(word))
+    except ValueError:
+        return None
+
+
+def by_access_key(word: str) -> Q | None:
+    return Q(access_key_id=word) if word.isalnum() and word[:4].upper() in ("ASIA", "AKIA", "LSIA") else None
+
+
+class OfOneRequest(Record):
+    """Its code stands in each row, so the request is read with it."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
+        return super().get_queryset(request).select_related("access_request")
+
+    @admin.display(description="request")
+    def about(self, row: Delivery | IssuedSession | Notice) -> SafeString | str:
+        return shown.request_link(row.access_request_id, row.access_request.code)
+
+
+@admin.register(Delivery, site=site)
+class DeliveryAdmin(OfOneRequest):
+    finders: ClassVar[list[searching.Finder]] = [
+        searching.by_code("access_request"),
+        by_public_id,
+        searching.by_person("beneficiary"),
+    ]
+    search_help_text = f"{searching.HELP}, or a delivery's id"
+    list_display = ("when", "about", "beneficiary", "kind", "state", "aws_code")
+    list_select_related = ("access_request", "beneficiary")
+    # What the person's browser is proved by (`sign_in`) concerns nobody who reads this.
+    fields = (
+        "public_id",
+        "about",
+        "beneficiary",
+        "role",
+        "kind",
+        "destination",
+        "thumbprint",
+        "state",
+        "when",
+        "claimed",
+        "claimed_by",
+        "sealed",
+        "envelope_sha256",
+        "finished",
+        "message",
+        "advice",
+        "aws_code",
+        "aws_message",
+    )
+    readonly_fields = fields
+
+    @admin.display(description="asked at (UTC)")
+    def when(self, delivery: Delivery) -> str:
+        return shown.utc(delivery.asked_at)
+
+    @admin.display(description="claimed at (UTC)")
+    def claimed(self, delivery: Delivery) -> str:
+        return shown.utc(delivery.claimed_at)
+
+    @admin.display(description="sealed at (UTC)")
+    def sealed(self, delivery: Delivery) -> str:
+        return shown.utc(delivery.sealed_at)
+
+    @admin.display(description="finished at (UTC)")
+    def finished(self, delivery: Delivery) -> str:
+        return shown.utc(delivery.finished_at)
+
+
+@admin.register(IssuedSession, site=site)
+class IssuedSessionAdmin(OfOneRequest):
+    finders: ClassVar[list[searching.Finder]] = [
+        searching.by_code("access_request"),
+        by_access_key,
+        searching.by_person("beneficiary"),
+    ]
+    search_help_text = f"{searching.HELP}, or an access key id (ASIA…)"
+    list_display = ("issued", "about", "session_name", "role_arn", "ends", "sts_ends", "discarded")
+    fields = (
+        "issued",
+        "about",
+        "beneficiary",
+        "role_arn",
+        "session_name",
+        "source_identity",
+        "access_key_id",
+        "assumed_role_id",
+        "minted_by",
+        "thumbprint",
+        "ends",
+        "sts_ends",
+        "packed_policy_size",
+        "discarded",
+    )
+    readonly_fields = fields
+
+    @admin.display(description="issued at (UTC)")
+    def issued(self, session: IssuedSession) -> str:
+        return shown.utc(session.issued_at)
+
+    @admin.display(description="denied from (UTC, AWS's clock)")
+    def ends(self, session: IssuedSession) -> str:
+        return shown.utc(session.cut_off)
+
+    @admin.display(description="STS session ends (UTC)")
+    def sts_ends(self, session: IssuedSession) -> str:
+        return shown.utc(session.sts_expires_at)
+
+
+@admin.register(Notice, site=site)
+class NoticeAdmin(OfOneRequest):
+    finders: ClassVar[list[searching.Finder]] = [searching.by_code("access_request"), searching.by_person("recipient")]
+    search_help_text = searching.HELP
+    list_display = ("due", "kind", "recipient", "about", "sent", "gave_up", "attempts")
+    list_select_related = ("access_request", "recipient")
+    fields = ("kind", "recipient", "about", "due", "sent", "gave_up", "attempts", "last_error")
+    readonly_fields = fields
+
+    @admin.display(description="due at (UTC)")
+    def due(self, notice: Notice) -> str:
+        return shown.utc(notice.due_at)
+
+    @admin.display(description="sent at (UTC)")
+    def sent(self, notice: Notice) -> str:
+        return shown.utc(notice.sent_at)
+
+    @admin.display(description="given up at (UTC)")
+    def gave_up(self, notice: Notice) -> str:
+        return shown.utc(notice.gave_up_at)
+
+
+@admin.register(AwsClock, site=site)
+class AwsClockAdmin(Record):
+    list_display = ("region", "low_seconds", "high_seconds", "measured", "identity_arn", "chained")
+    fields = list_display
+    readonly_fields = list_display
+
+    @admin.display(description="measured at (UTC)")
+    def measured(self, reading: AwsClock) -> str:
+        return shown.utc(reading.measured_at)

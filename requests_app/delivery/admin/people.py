@@ -1,0 +1,313 @@
+from typing import Any, ClassVar
+from zoneinfo import available_timezones
+
+from allauth.account.models import EmailAddress
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.forms import AdminUserCreationForm, UsernameField
+from django.contrib.auth.models import Group as AdminGroup
+from django.contrib.auth.models import Permission
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import path
+
+from requests_app.delivery.admin import shown
+from requests_app.delivery.admin.audited import Audited, Changes, Lines, by_admin
+from requests_app.delivery.admin.entitlements import GroupGivenBy, PersonGivenBy, TakenOutElsewhere
+from requests_app.delivery.admin.site import site
+from requests_app.domain import workflow
+from requests_app.domain.audit import Action
+from requests_app.domain.models import AuditEvent, Group, Membership, User
+
+
+class PersonForm(forms.ModelForm):
+    class Meta:
+        model = User
+        fields = ("username", "email", "name", "time_zone", "is_staff", "is_superuser", "groups")
+        field_classes: ClassVar[dict[str, Any]] = {"username": UsernameField}
+
+    def clean_username(self) -> str:
+        return _own_name(self.cleaned_data["username"], self.instance)
+
+    def clean_email(self) -> str:
+        return _own_address(self.cleaned_data["email"], self.instance)
+
+    def clean_time_zone(self) -> str:
+        zone: str = self.cleaned_data["time_zone"]
+        if zone not in available_timezones():
+            raise ValidationError("Give a time zone's name, such as Europe/Vienna or UTC.")
+        return zone
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("is_superuser") and not cleaned.get("is_staff"):
+            self.add_error("is_staff", "An operator must be able to open the admin.")
+        return cleaned
+
+
+class NewPersonForm(AdminUserCreationForm):
+    class Meta:
+        model = User
+        fields = ("username", "email", "name")
+        field_classes: ClassVar[dict[str, Any]] = {"username": UsernameField}
+
+    def clean_username(self) -> str:
+        return _own_name(self.cleaned_data["username"], self.instance)
+
+    def clean_email(self) -> str:
+        return _own_address(self.cleaned_data["email"], self.instance)
+
+
+class ActiveFilter(admin.SimpleListFilter):
+    title = "active"
+    parameter_name = "active"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "active"), ("no", "deactivated")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
+        return queryset.filter(deactivated_at__isnull=self.value() == "yes") if self.value() else queryset
+
+
+class MembershipLines(Lines):
+    model = Membership
+    verbose_name = "membership"
+    readonly_fields = ("added", "added_by")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        return super().get_queryset(request).select_related("user", "group", "added_by").order_by("pk")
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> type[Any]:
+        formset = super().get_formset(request, obj, **kwargs)
+        # Shown, and so checked against the others, but not chosen: what is added here is added by hand.
+        formset.form.base_fields["source"].disabled = True
+        return formset
+
+    @admin.display(description="added at (UTC)")
+    def added(self, membership: Membership) -> str:
+        return shown.utc(membership.added_at)
+
+
+class MembersOfGroup(MembershipLines):
+    fk_name = "group"
+    fields = ("user", "source", "added", "added_by")
+    autocomplete_fields = ("user",)
+    verbose_name_plural = "members"
+    elsewhere = "Take others out on the person's own page."
+
+
+class GroupsOfPerson(MembershipLines):
+    fk_name = "user"
+    fields = ("group", "source", "added", "added_by")
+    autocomplete_fields = ("group",)
+    verbose_name_plural = "groups"
+    elsewhere = "Take others out on the group's own page."
+
+
+class WithMemberships(TakenOutElsewhere):
+    """A page with `MembershipLines`: each one added or taken out is an event of its own, about that person."""
+
+    def records_lines_itself(self, formset: Any) -> bool:
+        return formset.model is Membership or super().records_lines_itself(formset)
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        if formset.model is not Membership:
+            super().save_formset(request, form, formset, change)
+            return
+        gone = [(one.instance.group, one.instance.user, one.instance.source) for one in formset.deleted_forms]
+        for one in formset.extra_forms:
+            one.instance.added_by = request.user
+        super().save_formset(request, form, formset, change)
+        for group, user, source in gone:
+            self._record_membership(request, group, user, removed=source)
+        for membership in formset.new_objects:
+            self._record_membership(request, membership.group, membership.user, added=membership.source)
+
+    def _record_membership(self, request: HttpRequest, group: Group, user: User, **what: str) -> None:
+        changes = {"members": {name: [{"user": user.username, "source": source}] for name, source in what.items()}}
+        self.record(request, group, changes, action=Action.GROUP_CHANGED, beneficiary=user)
+
+
+@admin.register(Group, site=site)
+class GroupAdmin(WithMemberships):
+    action = Action.GROUP_CHANGED
+    fields = ("name", "description")
+    inlines = (MembersOfGroup, GroupGivenBy)
+    list_display = ("name", "description")
+    search_fields = ("name",)
+    search_help_text = "Any part of a name"
+    ordering = ("name",)
+
+
+@admin.register(User, site=site)
+class PersonAdmin(WithMemberships, UserAdmin):
+    """People are made, edited and deactivated here, never deleted."""
+
+    action = Action.PERSON_CHANGED
+    form = PersonForm
+    add_form = NewPersonForm
+    fieldsets = (
+        (None, {"fields": ("username", "email", "name", "time_zone")}),
+        ("Rights in Daypass", {"fields": ("is_superuser", "is_staff", "groups")}),
+        ("Keys", {"fields": ("source_identity", "public_id")}),
+        ("Times", {"fields": ("joined", "signed_in", "deactivated")}),
+    )
+    add_fieldsets = ((None, {"fields": ("username", "email", "name", "usable_password", "password1", "password2")}),)
+    readonly_fields = ("source_identity", "public_id", "joined", "signed_in", "deactivated")
+    filter_horizontal = ()
+    inlines = (GroupsOfPerson, PersonGivenBy)
+    list_display = ("username", "name", "email", "active", "is_staff", "is_superuser")
+    list_filter = (ActiveFilter, "is_staff", "is_superuser")
+    search_fields = ("username", "email", "name")
+    search_help_text = "Any part of a name or an address"
+    ordering = ("username",)
+    change_form_template = "admin/person.html"
+
+    def get_urls(self) -> list[Any]:
+        own = [
+            path("<path:object_id>/deactivate/", self.admin_site.admin_view(self.deactivate), name="deactivate_person"),
+            path("<path:object_id>/bring-back/", self.admin_site.admin_view(self.bring_back), name="bring_back_person"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> tuple[Any, ...]:
+        return self.inlines if obj else ()
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        fields = super().get_readonly_fields(request, obj)
+        # Nobody changes their own rights; another operator does.
+        return [*fields, "is_staff", "is_superuser", "groups"] if obj == request.user else fields
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
+    ) -> tuple[QuerySet[User], bool]:
+        found, _ = super().get_search_results(request, queryset, search_term)
+        if request.path.endswith("/autocomplete/"):
+            found = found.filter(deactivated_at=None)
+        return found, False
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change and "email" in form.changed_data:
+            # Or the address they had would still open their account.
+            EmailAddress.objects.filter(user=obj).exclude(email__iexact=obj.email).delete()
+
+    def log_addition(self, request: HttpRequest, obj: User, message: Changes) -> None:  # type: ignore[override]
+        self.record(request, obj, message, action=Action.PERSON_MADE, beneficiary=obj)
+
+    def log_change(self, request: HttpRequest, obj: User, message: Changes) -> None:  # type: ignore[override]
+        if message:
+            self.record(request, obj, message, beneficiary=obj)
+        if message.get("is_superuser") == [False, True]:
+            self.record(request, obj, {}, action=Action.OPERATOR_MADE, beneficiary=obj)
+
+    def events(self, obj: User) -> QuerySet[AuditEvent]:
+        about = [
+            Action.PERSON_MADE,
+            Action.PERSON_CHANGED,
+            Action.PERSON_DEACTIVATED,
+            Action.OPERATOR_MADE,
+            Action.GROUP_CHANGED,
+        ]
+        return AuditEvent.objects.filter(beneficiary=obj, action__in=about)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        if str(request.user.pk) == id:
+            return redirect("account_change_password")  # which asks for the one they have
+        with transaction.atomic():
+            return super().user_change_password(request, id, form_url)
+
+    def deactivate(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        person = self._person_for(request, object_id)
+        if request.method != "POST":
+            return self._ask(request, person, "admin/deactivate.html", f"Deactivate {person}?")
+        with by_admin(request):
+            workflow.people.deactivate(person, by=request.user)  # type: ignore[arg-type]
+        messages.success(request, f"{person} is deactivated: no signing in, no decisions, no new credentials.")
+        return redirect("admin:requests_app_user_change", person.pk)
+
+    def bring_back(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        person = self._person_for(request, object_id)
+        if request.method != "POST":
+            return self._ask(request, person, "admin/bring_back.html", f"Bring {person} back?")
+        with transaction.atomic():
+            person = User.objects.select_for_update(no_key=True).get(pk=person.pk)
+            if before := person.deactivated_at:
+                person.deactivated_at = None
+                person.save(update_fields=["deactivated_at"])
+                self.record(request, person, {"deactivated_at": [before.isoformat(), None]}, beneficiary=person)
+        messages.success(request, f"{person} is active again, with the groups and rights they still have.")
+        return redirect("admin:requests_app_user_change", person.pk)
+
+    def _person_for(self, request: HttpRequest, object_id: str) -> User:
+        """Whom an operator acts on: anyone but themselves."""
+        person = User.objects.filter(pk=unquote(object_id)).first() if unquote(object_id).isdigit() else None
+        if not self.has_change_permission(request, person) or person == request.user:
+            raise PermissionDenied
+        if person is None:
+            raise Http404
+        return person
+
+    def _ask(self, request: HttpRequest, person: User, template: str, title: str) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "title": title, "person": person, "opts": self.opts}
+        return TemplateResponse(request, template, context)
+
+    @admin.display(description="active", boolean=True)
+    def active(self, person: User) -> bool:
+        return person.deactivated_at is None
+
+    @admin.display(description="made at (UTC)")
+    def joined(self, person: User) -> str:
+        return shown.utc(person.date_joined)
+
+    @admin.display(description="last signed in at (UTC)")
+    def signed_in(self, person: User) -> str:
+        return shown.utc(person.last_login)
+
+    @admin.display(description="deactivated at (UTC)")
+    def deactivated(self, person: User) -> str:
+        return shown.utc(person.deactivated_at)
+
+
+@admin.register(AdminGroup, site=site)
+class AdminGroupAdmin(Audited):
+    """Django's own groups: who may look at what in the admin, and nothing else."""
+
+    action = Action.ADMIN_GROUP_CHANGED
+    NOTE = (
+        "These groups say who may look at what in the admin. Who may ask for access, and who approves, "
+        "is said by Daypass's own groups. Only operators change anything."
+    )
+    fieldsets = ((None, {"fields": ("name", "permissions"), "description": NOTE}),)
+    filter_horizontal = ("permissions",)
+    list_display = ("name",)
+    search_fields = ("name",)
+    ordering = ("name",)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"subtitle": self.NOTE, **(extra_context or {})})
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "permissions":
+            ours = Q(content_type__app_label="requests_app", codename__startswith="view_")
+            kwargs["queryset"] = Permission.objects.filter(ours).select_related("content_type")
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+
+def _own_name(name: str, person: User) -> str:
+    name = name.lower()  # signing in looks for it so
+    if User.objects.filter(username__iexact=name).exclude(pk=person.pk).exists():
+        raise ValidationError("Someone has this user name.")
+    return name
+
+
+def _own_address(address: str, person: User) -> str:
+    if User.objects.filter(email__iexact=address).exclude(pk=person.pk).exists():
+        raise ValidationError("Someone has this address.")
+    return address

@@ -1,0 +1,77 @@
+"""Pages of what happened: read by auditors and operators, changed by nobody."""
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from requests_app.delivery.admin import searching
+from requests_app.delivery.admin.bounded import MOST_LINES, OLDER_THAN, BoundedPaginator, FirstLines, NewestFirst
+
+
+class ReadOnly:
+    """For a page or an inline: whoever has the permission to view may, and that is all anyone may."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class Record(ReadOnly, admin.ModelAdmin):
+    """A list of the newest, found by exact names, and a page for each."""
+
+    finders: ClassVar[list[searching.Finder]] = []
+    actions = None
+    list_per_page = 50
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    paginator = BoundedPaginator
+    sortable_by = ()
+    change_list_template = "admin/record_list.html"
+    change_form_template = "admin/record.html"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[NewestFirst]:
+        return NewestFirst
+
+    def get_search_fields(self, request: HttpRequest) -> list[str]:
+        return ["pk"] if self.finders else []  # only so that the box is shown
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        meant = searching.condition(search_term, self.finders)
+        return (queryset.none() if meant is None else queryset.filter(meant)), False
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        # An address with any other one could make the database read millions of rows.
+        names = {getattr(one, "parameter_name", one) for one in self.list_filter}
+        return lookup == OLDER_THAN or lookup in names or lookup.removesuffix("__exact") in names
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        # A record is its own history.
+        return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", object_id)
+
+
+class RecordLines(ReadOnly, admin.TabularInline):
+    """The newest rows that belong to something else."""
+
+    formset = FirstLines
+    ordering = ("-pk",)
+    extra = 0
+    max_num = 0
+    can_delete = False
+    show_change_link = True
+    classes = ("collapse",)
+
+    def __init__(self, parent_model: Any, admin_site: Any) -> None:
+        super().__init__(parent_model, admin_site)
+        self.verbose_name_plural = f"{self.opts.verbose_name_plural} (at most the newest {MOST_LINES})"

@@ -1,0 +1,163 @@
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.safestring import SafeString
+
+from requests_app.delivery.admin import searching, shown
+from requests_app.delivery.admin.audit import AuditEventAdmin
+from requests_app.delivery.admin.deliveries import DeliveryAdmin, IssuedSessionAdmin
+from requests_app.delivery.admin.records import Record, RecordLines
+from requests_app.delivery.admin.site import site
+from requests_app.domain import clock
+from requests_app.domain.models import AccessRequest, AuditEvent, Decision, Delivery, IssuedSession, Role
+
+
+def by_account(word: str) -> Q | None:
+    number = word.replace("-", "")
+    if not (number.isascii() and number.isdigit() and len(number) == 12):
+        return None
+    return Q(role__in=Role.objects.filter(account__number=number))
+
+
+class DecisionColumns:
+    @admin.display(description="decided at (UTC)")
+    def when(self, decision: Decision) -> str:
+        return shown.utc(decision.decided_at)
+
+    @admin.display(description="request")
+    def about(self, decision: Decision) -> SafeString | str:
+        return shown.request_link(decision.access_request_id, decision.access_request.code)
+
+
+@admin.register(Decision, site=site)
+class DecisionAdmin(DecisionColumns, Record):
+    finders: ClassVar[list[searching.Finder]] = [searching.by_code("access_request"), searching.by_person("approver")]
+    search_help_text = searching.HELP
+    list_display = ("when", "approver_name", "verdict", "stage", "about", "comment")
+    list_select_related = ("access_request",)
+    fields = ("when", "about", "stage", "approver_name", "verdict", "comment")
+    readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Decision]:
+        return super().get_queryset(request).select_related("access_request")
+
+
+class DecisionLines(DecisionColumns, RecordLines):
+    model = Decision
+    fields = ("when", "stage", "approver_name", "verdict", "comment")
+    readonly_fields = fields
+
+
+class DeliveryLines(RecordLines):
+    model = Delivery
+    fields = ("when", "kind", "state", "message", "aws_code", "thumbprint")
+    readonly_fields = fields
+    when = DeliveryAdmin.when
+
+
+class SessionLines(RecordLines):
+    model = IssuedSession
+    fields = ("issued", "session_name", "ends", "sts_ends", "minted_by", "discarded")
+    readonly_fields = fields
+    issued = IssuedSessionAdmin.issued
+    ends = IssuedSessionAdmin.ends
+    sts_ends = IssuedSessionAdmin.sts_ends
+
+
+class EventLines(RecordLines):
+    model = AuditEvent
+    fields = ("when", "action", "actor_name", "channel", "ip", "details")
+    readonly_fields = fields
+    when = AuditEventAdmin.when
+    details = AuditEventAdmin.details
+
+
+@admin.register(AccessRequest, site=site)
+class AccessRequestAdmin(Record):
+    finders: ClassVar[list[searching.Finder]] = [
+        searching.by_code("pk"),
+        by_account,
+        searching.by_person("beneficiary", "requester"),
+    ]
+    search_help_text = f"{searching.HELP}, or an account's number"
+    list_display = ("code", "beneficiary", "role", "state", "asked", "began", "ends", "ended")
+    list_select_related = ("beneficiary", "role__account")
+    list_filter = ("state",)
+    inlines = (DecisionLines, DeliveryLines, SessionLines, EventLines)
+    fields = (
+        "code",
+        "state",
+        "by_the_clock",
+        "requester",
+        "beneficiary",
+        "role",
+        "entitlement",
+        "justification",
+        "ticket",
+        "lasts",
+        "start",
+        "asked",
+        "decide_until",
+        "approved",
+        "start_until",
+        "began",
+        "ends",
+        "ended",
+        "ended_by",
+        "end_reason",
+        "terms_as_stored",
+    )
+    readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AccessRequest]:
+        return super().get_queryset(request)
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        found = super().get_object(request, object_id, from_field)
+        return found and AccessRequest.objects.with_names().select_related("entitlement").get(pk=found.pk)
+
+    def view_on_site(self, access_request: AccessRequest) -> str:
+        return reverse("access_request", args=[access_request.code])
+
+    @admin.display(description="state by the clock")
+    def by_the_clock(self, access_request: AccessRequest) -> str:
+        return str(access_request.state_at(clock.now()))
+
+    @admin.display(description="lasts (h:mm:ss)")
+    def lasts(self, access_request: AccessRequest) -> str:
+        return str(access_request.duration)
+
+    @admin.display(description="asked at (UTC)")
+    def asked(self, access_request: AccessRequest) -> str:
+        return shown.utc(access_request.asked_at)
+
+    @admin.display(description="to be decided until (UTC)")
+    def decide_until(self, access_request: AccessRequest) -> str:
+        return shown.utc(access_request.decide_by)
+
+    @admin.display(description="approved at (UTC)")
+    def approved(self, access_request: AccessRequest) -> str:
+        return shown.utc(access_request.approved_at)
+
+    @admin.display(description="to be started until (UTC)")
+    def start_until(self, access_request: AccessRequest) -> str:
+        return shown.utc(access_request.start_by)
+
+    @admin.display(description="began at (UTC)")
+    def began(self, access_request: AccessRequest) -> str:
+        return shown.utc(access_request.activated_at)
+
+    @admin.display(description="ends at (UTC)")
+    def ends(self, access_request: AccessRequest) -> str:
+        return shown.utc(access_request.expires_at)
+
+    @admin.display(description="ended at (UTC)")
+    def ended(self, access_request: AccessRequest) -> str:
+        return shown.utc(access_request.ended_at)
+
+    @admin.display(description="terms, as they were")
+    def terms_as_stored(self, access_request: AccessRequest) -> SafeString:
+        return shown.document(access_request.terms_document)

@@ -1,0 +1,40 @@
+"""The admin as a whole: what it is called, what is not in it, and its doors, which are everybody's."""
+
+# Their modules register what we take out again or replace, so they come first.
+import allauth.account.admin
+import allauth.mfa.admin
+import allauth.usersessions.admin  # noqa: F401
+import django.contrib.auth.admin  # noqa: F401
+from allauth.account.adapter import get_adapter
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
+from django.contrib import admin
+from django.contrib.auth.models import Group as AdminGroup
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+
+def log_out(request: HttpRequest, extra_context: object = None) -> HttpResponse:
+    """By the same way as everywhere, which records it."""
+    if request.method != "POST":
+        return redirect("account_logout")
+    get_adapter(request).logout(request)
+    return redirect("account_login")
+
+
+def change_password(request: HttpRequest, extra_context: object = None) -> HttpResponse:
+    return redirect("account_change_password")
+
+
+for model in (EmailAddress, Authenticator, UserSession, AdminGroup):
+    if admin.site.is_registered(model):
+        admin.site.unregister(model)
+
+admin.site.site_title = admin.site.site_header = "Daypass"
+admin.site.index_title = "Catalog and rules"
+admin.site.disable_action("delete_selected")
+admin.site.logout = log_out  # type: ignore[method-assign,assignment]
+admin.site.password_change = change_password  # type: ignore[method-assign,assignment]
+# What the pages register with: this module, and so the above, comes before them.
+site = admin.site
