@@ -3,7 +3,7 @@
 import os
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
@@ -12,7 +12,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["requests_app.background"], related_name="tasks")
 
 # A task's name starts with its queue: mint.…, aws.…, revoke.…, default.…
-app.conf.task_queues = [Queue(name) for name in ("mint", "aws", "revoke", "default")]
+app.conf.task_queues = [Queue(name) for name in ("mint", "aws", "revoke", "default")]  # type: ignore[no-untyped-call]
 app.conf.task_routes = {f"{name}.*": {"queue": name} for name in ("mint", "aws", "revoke", "default")}
 
 # Each entry only wakes a sweep; what is due stands in the database. A wake that nobody took in time

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from requests_app.domain import clock, workflow
-from requests_app.domain.models import AccessRequest, AuditEvent, Delivery, IssuedSession, User
+from requests_app.domain import clock, sealing, workflow
+from requests_app.domain.models import AccessRequest, AuditEvent, Delivery, Entitlement, IssuedSession, Role, User
 from requests_app.domain.transitions import State
 from sandbox.processes import PROCESSES
 from sandbox.stack import Stack
@@ -68,8 +68,6 @@ def test_a_session_cannot_be_turned_into_a_longer_one(product: Stack, sign_in: S
 
 
 def test_a_narrowed_pass_reads_and_nothing_else(product: Stack, sign_in: SignIn, make_pass: MakePass) -> None:
-    from requests_app.domain.models import Entitlement, Role
-
     alice = User.objects.get(username="alice")
     narrowed = workflow.submit(
         Role.objects.get(account__name="payments-prod", name="Administrator"),
@@ -92,7 +90,7 @@ def test_whoever_writes_to_redis_mints_nothing(product: Stack, sign_in: SignIn, 
     alice = sign_in("alice")
     before = IssuedSession.objects.count()
     ended = make_pass("alice")
-    over = _delivery_of(ended)
+    over = factories.delivery(ended)  # its pass ends before any worker sees it
     workflow.give_back(ended, by=ended.beneficiary)
     handed = alice.ask(make_pass("alice").code)
     handed.open()
@@ -125,8 +123,6 @@ class _Evil:
 
 
 def test_an_envelope_replaced_in_redis_is_not_handed_over(product: Stack, sign_in: SignIn, make_pass: MakePass) -> None:
-    from requests_app.domain import sealing
-
     wish = sign_in("alice").ask(make_pass("alice").code)
     assert wish.settle() == "sealed"
     forged = sealing.seal({"access_key_id": "AKIAEVIL"}, wish.key.as_dict(private=False))
@@ -154,9 +150,7 @@ def test_an_envelope_is_given_once_and_only_to_the_sign_in_that_asked(
     assert Delivery.objects.get(public_id=wish.public_id).state == "delivered"
 
 
-def test_nobody_asks_for_what_is_not_theirs_or_not_active(
-    product: Stack, sign_in: SignIn, make_pass: MakePass
-) -> None:
+def test_nobody_asks_for_what_is_not_theirs_or_not_active(product: Stack, sign_in: SignIn, make_pass: MakePass) -> None:
     pass_of_alice = make_pass("alice")
     ended = make_pass("alice")
     workflow.give_back(ended, by=ended.beneficiary)
@@ -236,9 +230,7 @@ def test_a_silent_aws_holds_up_no_page(product: Stack, sign_in: SignIn, make_pas
     until(lambda: alice.ask(mine.code).settle() == "sealed", 60)
 
 
-def test_killed_workers_come_back_and_nothing_is_stuck(
-    product: Stack, sign_in: SignIn, make_pass: MakePass
-) -> None:
+def test_killed_workers_come_back_and_nothing_is_stuck(product: Stack, sign_in: SignIn, make_pass: MakePass) -> None:
     alice = sign_in("alice")
     mine = make_pass("alice")
     product.aws.freeze()
@@ -257,8 +249,6 @@ def test_killed_workers_come_back_and_nothing_is_stuck(
 
 
 def _ask_for_administrator() -> AccessRequest:
-    from requests_app.domain.models import Entitlement, Role
-
     return workflow.submit(
         Role.objects.get(account__name="payments-prod", name="Administrator"),
         by=User.objects.get(username="alice"),
@@ -266,11 +256,6 @@ def _ask_for_administrator() -> AccessRequest:
         duration=timedelta(minutes=30),
         justification="replay the failed settlement batch",
     )
-
-
-def _delivery_of(one: AccessRequest) -> Delivery:
-    """A wish whose pass ends before any worker saw it."""
-    return factories.delivery(one)
 
 
 def _message(task: str, args: list[object], *, body: str = "", content_type: str = "application/json") -> str:

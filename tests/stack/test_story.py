@@ -1,11 +1,13 @@
-"""The whole story in a real browser, and then with the real AWS CLI; while everyone who could overhear is listened to."""
+"""The whole story in a real browser, then with the real AWS CLI, while we listen to all who could overhear it."""
 
 import contextlib
 import os
+import quopri
 import re
 import shutil
 import subprocess
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +43,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def someone(demo: Stack, browser: Browser) -> Iterator[Any]:
-    """Opens a browser of their own for a person and signs them in; a page that breaks the CSP or throws fails the test."""
+    """Signs a person in, in a browser of their own; a page that breaks the CSP or throws fails the test."""
     contexts: list[BrowserContext] = []
     wrong: list[str] = []
 
@@ -57,7 +59,7 @@ def someone(demo: Stack, browser: Browser) -> Iterator[Any]:
             lambda message: wrong.append(f"{username}: {message.text}") if message.type == "error" else None,
         )
         page.goto(start)
-        page.get_by_label("Login").or_(page.get_by_label(re.compile("e-?mail|user", re.IGNORECASE))).first.fill(username)
+        page.locator("input[name=login]").fill(username)
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
         page.wait_for_load_state()
@@ -107,9 +109,8 @@ def _choose(page: Page, words: str) -> None:
 def _approve_on_a_phone(demo: Stack, someone: Any, code: str) -> None:
     """From the mail's link through sign-in to the decision, 360 px wide."""
     link = _link_in_mail(demo, code, to="bob@example.com")
-    bob = someone(
-        "bob", start=link, viewport={"width": 360, "height": 740}, has_touch=True, color_scheme="dark"
-    )
+    phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "color_scheme": "dark"}
+    bob = someone("bob", start=link, **phone)
     expect(bob.locator("main")).to_contain_text("Administrator")
     assert bob.evaluate("document.documentElement.scrollWidth") <= 360
     bob.get_by_role("link", name=re.compile("^Approve")).or_(
@@ -123,9 +124,6 @@ def _approve_on_a_phone(demo: Stack, someone: Any, code: str) -> None:
 
 
 def _link_in_mail(demo: Stack, code: str, *, to: str) -> str:
-    import quopri
-    import time
-
     for _ in range(200):
         for message in demo.mail():
             if code in message and f"To: {to}" in message:
@@ -212,8 +210,8 @@ def _nobody_overheard(demo: Stack, secrets: list[str], redis_traffic: list[str])
 def _the_record_shows_it(dave: Page, demo: Stack, code: str) -> None:
     with demo.connection() as connection:
         rows = connection.execute(
-            "SELECT action FROM requests_app_auditevent e JOIN requests_app_accessrequest r ON r.id = e.access_request_id"
-            " WHERE r.code = %s ORDER BY e.id",
+            "SELECT action FROM requests_app_auditevent e"
+            " JOIN requests_app_accessrequest r ON r.id = e.access_request_id WHERE r.code = %s ORDER BY e.id",
             [code],
         ).fetchall()
     actions = [action for (action,) in rows]
@@ -253,7 +251,7 @@ def _dump_of_redis(demo: Stack) -> str:
 
 def _dump_of_postgres(demo: Stack) -> str:
     """Every row of every table; as root also every byte of the cluster's files, its log of writes among them."""
-    text = []
+    text: list[str] = []
     with demo.connection(owner=True) as connection:
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         for (table,) in tables:
@@ -265,5 +263,3 @@ def _dump_of_postgres(demo: Stack) -> str:
     if os.access(folder, os.R_OK):
         text += [file.read_bytes().decode("latin-1") for file in Path(folder, "pg_wal").iterdir() if file.is_file()]
     return "\n".join(text)
-
-
