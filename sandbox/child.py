@@ -103,7 +103,7 @@ class Child:
             pass_fds=self.pass_fds,
             # Its own session: Ctrl-C in the terminal reaches us alone, and we stop things in order.
             start_new_session=True,
-            preexec_fn=_die_with_parent(self.stop_signal),
+            preexec_fn=die_with_parent(self.stop_signal),
         )
 
 
@@ -140,15 +140,18 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    # Each child leads a session of its own, so its group is it and what it forked (gunicorn's workers).
-    os.killpg(pid, number)
+def die_with_parent(number: signal.Signals) -> Callable[[], object]:
+    """To be called in a new process: on Linux the kernel then ends it even when we are killed with SIGKILL.
 
-
-def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """On Linux, have the kernel end the child even when we are killed with SIGKILL."""
+    The parent is the thread that started it, so start what should last from a thread that lasts.
+    """
     if not sys.platform.startswith("linux"):
-        return None
+        return lambda: None
     prctl = ctypes.CDLL(None).prctl
     pr_set_pdeathsig = 1
     return lambda: prctl(pr_set_pdeathsig, int(number))
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    # Each child leads a session of its own, so its group is it and what it forked (gunicorn's workers).
+    os.killpg(pid, number)

@@ -6,6 +6,7 @@ started in their place.
 
 import contextlib
 import fcntl
+import functools
 import os
 import secrets
 import shutil
@@ -18,14 +19,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import honcho.manager
 import honcho.printer
+import honcho.process
 
 from sandbox import postgres, story
 from sandbox.aws import AwsStandIn
-from sandbox.child import DidNotStart, listen
+from sandbox.child import DidNotStart, die_with_parent, listen
 from sandbox.federation import Federation
 from sandbox.processes import PROCESSES, Process, command_line
 from sandbox.redis_server import RedisServer
@@ -54,7 +56,7 @@ class Setting:
         self.shared = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             "PYTHONUNBUFFERED": "1",
-            "SECRET_KEY_FILE": str(_secret_key_file()),
+            "SECRET_KEY_FILE": os.environ.get("SECRET_KEY_FILE", str(_secret_key_file())),
             # localhost is a secure context: without one the browser has no WebCrypto to open envelopes with.
             "BASE_URL": os.environ.get("BASE_URL", f"http://localhost:{self.port}"),
             "ALLOWED_HOSTS": os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1"),
@@ -152,6 +154,18 @@ class Setting:
         return subprocess.Popen([sys.executable, *arguments], cwd=PROJECT, env={**self.shared, **owner})
 
 
+class Tethered(honcho.process.Process):
+    """honcho's process (a child of ours, and the program as its child), which ends when we are killed."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._child_ctor = functools.partial(honcho.process.Popen, preexec_fn=die_with_parent(signal.SIGTERM))
+
+    def run(self, *arguments: Any, **options: Any) -> None:
+        die_with_parent(signal.SIGKILL)()
+        super().run(*arguments, **options)
+
+
 class Announcing(honcho.printer.Printer):
     """Prints what honcho prints; when every process has said that it is ready, calls `ready` once."""
 
@@ -206,6 +220,7 @@ def _run(setting: Setting, began: float) -> int:
         threading.Thread(target=_watch, args=[setting, over], daemon=True).start()
 
     runner = honcho.manager.Manager(Announcing(ready))
+    runner._process_ctor = Tethered
     for process in PROCESSES:
         command = " ".join(["exec", *command_line(process, port=setting.port)])
         runner.add_process(process.name, command, env=setting.environment(process), cwd=str(PROJECT))

@@ -227,10 +227,10 @@ def _start_servers() -> None:
 
 def _set_environment() -> None:
     """What portal.settings reads; nothing of the developer's own set-up may leak in."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "PG")) or name.endswith("_FILE")]:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "PG"))]:
         del os.environ[name]
     redis_database = int(worker().removeprefix("gw")) + 1 if worker() != "main" else 0
-    os.environ |= {
+    settings = {
         "DATABASE_URL": database_url("app", database_name()),
         "DATABASE_OWNER_URL": database_url("owner", database_name()),
         "REDIS_URL": f"{json.loads(os.environ[_HANDOVER])['redis']}/{redis_database}",
@@ -248,6 +248,9 @@ def _set_environment() -> None:
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_REGION": "us-east-1",
     }
+    for name in settings:
+        os.environ.pop(f"{name}_FILE", None)  # it would win
+    os.environ |= settings
 
 
 def _forbid_the_outside() -> None:
