@@ -58,7 +58,7 @@ class Choice:
 def find_roles(person: User, words: str) -> list[Role]:
     """Roles this person may ask for, whose account, number or name has every word; the first few."""
     found = _open_to(person)
-    for word in words.replace("\0", "").split()[:5]:
+    for word in words.split()[:5]:
         matches = Q(name__icontains=word) | Q(account__name__icontains=word) | Q(description__icontains=word)
         if re.fullmatch(r"[0-9-]+", word):
             matches |= Q(account__number__contains=word.replace("-", ""))

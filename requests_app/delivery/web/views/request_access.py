@@ -35,7 +35,7 @@ def request_access(request: PersonRequest) -> HttpResponse:
 @signed_in
 def role_search(request: PersonRequest) -> HttpResponse:
     """What was found for the words typed so far."""
-    words = request.GET.get("q", "")[:200].strip()
+    words = _words(request)
     roles = choosing.find_roles(request.user, words) if words else choosing.recent_roles(request.user)
     return render(request, "request_access/found.html", {"roles": roles, "words": words})
 
@@ -117,7 +117,7 @@ def _initial(typed: dict[str, Any], found: list[Choice], role: Role | None) -> d
 
 
 def _context(request: PersonRequest, form: RequestForm, role: Role | None, found: list[Choice]) -> dict[str, Any]:
-    words = request.GET.get("q", "")[:200].strip()  # without script the search is a plain GET of this page
+    words = _words(request)  # without script the search is a plain GET of this page
     searching = role is None and bool(words)
     return {
         "form": form,
@@ -128,6 +128,10 @@ def _context(request: PersonRequest, form: RequestForm, role: Role | None, found
         "roles": choosing.find_roles(request.user, words) if searching else None,
         "words": words,
     }
+
+
+def _words(request: PersonRequest) -> str:
+    return request.GET.get("q", "").replace("\0", "")[:200].strip()
 
 
 def _page(

@@ -1,0 +1,183 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from requests_app.domain import clock, workflow
+from requests_app.domain.models import AccessRequest, Entitlement, Membership, Role, User
+from tests.factories import person, wish
+from tests.web.minting import session_of
+from tests.web.pages import Page, page, signed_in
+from tests.web.test_home import queries
+
+pytestmark = pytest.mark.django_db
+
+
+def shown_to(who: User, access_request: AccessRequest) -> Page:
+    response = signed_in(who).get(f"/requests/{access_request.code}")
+    assert response.status_code == 200
+    return page(response)
+
+
+def acts(shown: Page) -> set[str]:
+    """What the page offers, by the last part of each address."""
+    addresses = [link.get("href") for link in shown.all("a")] + [form.get("action") for form in shown.all("form")]
+    return {str(one).rsplit("/", 1)[1] for one in addresses if str(one).startswith("/requests/DP-")}
+
+
+@pytest.mark.parametrize("address", ["", "/approve", "/deny", "/give-back", "/revoke", "/credentials", "/console"])
+def test_strangers_get_the_same_404_as_for_no_request(
+    address: str, pending_request: AccessRequest, mallory: User
+) -> None:
+    client = signed_in(mallory)
+    theirs = client.get(f"/requests/{pending_request.code}{address}")
+    nobodys = client.get(f"/requests/DP-00000000{address}")
+
+    assert theirs.status_code == nobodys.status_code == 404
+    assert page(theirs).text == page(nobodys).text
+
+
+@pytest.mark.parametrize("act", ["approve", "deny", "withdraw", "start", "give-back", "revoke", "remind"])
+def test_strangers_cannot_press_anything_either(act: str, pending_request: AccessRequest, mallory: User) -> None:
+    response = signed_in(mallory).post(f"/requests/{pending_request.code}/{act}", {"reason": "because"})
+
+    pending_request.refresh_from_db()
+    assert response.status_code == 404
+    assert pending_request.state == "pending"
+
+
+def test_those_it_concerns_auditors_and_operators_see_it(
+    pending_request: AccessRequest, alice: User, bob: User, dave: User, olivia: User
+) -> None:
+    for who in (alice, bob, dave, olivia):
+        assert pending_request.justification in shown_to(who, pending_request).text
+
+
+def test_who_decided_sees_it_after_leaving_the_group(approved_request: AccessRequest, bob: User, carol: User) -> None:
+    Membership.objects.filter(user__in=[bob, carol]).delete()
+
+    assert shown_to(bob, approved_request)
+    assert signed_in(carol).get(f"/requests/{approved_request.code}").status_code == 404
+
+
+def test_codes_are_read_in_either_case_and_nothing_else(pending_request: AccessRequest, alice: User) -> None:
+    client = signed_in(alice)
+    assert client.get(f"/requests/{pending_request.code.lower()}").status_code == 200
+    for wrong in ("DP-", "DP-123", "x" * 300, "DP-ILOUILOU"):
+        assert client.get(f"/requests/{wrong}").status_code == 404
+
+
+def test_each_sees_only_what_they_may_do(
+    pending_request: AccessRequest, alice: User, bob: User, dave: User, olivia: User
+) -> None:
+    assert acts(shown_to(alice, pending_request)) == {"withdraw"}
+    assert acts(shown_to(bob, pending_request)) == {"approve", "deny"}
+    assert acts(shown_to(dave, pending_request)) == set()
+
+    workflow.approve(pending_request, by=bob)
+    assert acts(shown_to(alice, pending_request)) == {"start", "withdraw"}
+    assert acts(shown_to(bob, pending_request)) == {"revoke"}
+    assert acts(shown_to(olivia, pending_request)) == {"revoke"}
+
+    workflow.start(pending_request, by=alice)
+    assert acts(shown_to(alice, pending_request)) == {"console", "credentials", "give-back"}
+    assert acts(shown_to(bob, pending_request)) == {"revoke"}
+    assert acts(shown_to(dave, pending_request)) == set()
+
+    workflow.give_back(pending_request, by=alice)
+    shown = shown_to(alice, pending_request)
+    assert acts(shown) == set()
+    assert any(link.get("href") == f"/request/?again={pending_request.code}" for link in shown.all("a"))
+
+
+def test_the_timeline_tells_who_did_what_and_why(pending_request: AccessRequest, alice: User, bob: User) -> None:
+    workflow.approve(pending_request, by=bob, comment="go ahead, I watch the dashboard")
+    workflow.start(pending_request, by=alice)
+    workflow.revoke(pending_request, by=bob, reason="the batch is a different one")
+    shown = shown_to(alice, pending_request).text
+
+    for words in (
+        "Alice asked for access",
+        "Bob approved",
+        "go ahead, I watch the dashboard",
+        "Alice started the pass",
+        "Bob revoked the pass",
+        "the batch is a different one",
+    ):
+        assert words in shown
+
+
+def test_a_refused_attempt_is_in_the_timeline(approved_request: AccessRequest, alice: User, bob: User) -> None:
+    signed_in(bob).post(f"/requests/{approved_request.code}/withdraw")
+
+    assert "Bob tried to withdraw the request, and was refused" in shown_to(alice, approved_request).text
+
+
+def test_what_ending_does_not_stop_stands_there(active_request: AccessRequest, alice: User) -> None:
+    shown = shown_to(alice, active_request)
+
+    assert "What ending this does not stop" in shown.text
+    assert any(one.get("id") == "not-stopped" for _, one in shown.elements)
+
+
+def test_lifted_denies_say_how_long_their_results_live(
+    alice: User, administrator: Role, staged: Entitlement, bob: User
+) -> None:
+    Entitlement.objects.filter(pk=staged.pk).update(lifted=["assume-role"])
+    asked = wish(alice, administrator, staged)
+
+    assert "up to 1 hour after the pass" in shown_to(alice, asked).text
+    assert "up to 1 hour after the pass" in page(signed_in(bob).get(f"/requests/{asked.code}/approve")).text
+
+
+def test_the_truth_about_keys_after_an_early_end(
+    active_request: AccessRequest, alice: User, bob: User, aws_clock: Any
+) -> None:
+    session_of(active_request, minutes=10)
+    workflow.revoke(active_request, by=bob, reason="wrong batch")
+    assert "No new credentials. Those already issued work until" in shown_to(alice, active_request).text
+
+    with clock.moved(timedelta(hours=1)):
+        assert "No new credentials. None that were issued still work." in shown_to(alice, active_request).text
+
+
+def test_nothing_says_active_after_its_end(active_request: AccessRequest, alice: User) -> None:
+    with clock.moved(timedelta(hours=2)):
+        shown = shown_to(alice, active_request)
+
+    assert acts(shown) == set()
+    assert not [time for time in shown.all("time") if "data-countdown" in time]
+
+
+def test_a_long_story_takes_no_more_queries(active_request: AccessRequest, alice: User, bob: User) -> None:
+    client = signed_in(alice)
+    client.get(f"/requests/{active_request.code}")
+    few = queries(lambda: client.get(f"/requests/{active_request.code}"))
+    for _ in range(10):
+        signed_in(bob).post(f"/requests/{active_request.code}/withdraw")
+
+    assert queries(lambda: client.get(f"/requests/{active_request.code}")) == few
+
+
+def test_only_the_beneficiary_reaches_the_credentials_page(
+    active_request: AccessRequest, alice: User, bob: User
+) -> None:
+    for address in ("credentials", "console"):
+        assert signed_in(alice).get(f"/requests/{active_request.code}/{address}").status_code == 200
+        response = signed_in(bob).get(f"/requests/{active_request.code}/{address}", follow=True)
+        assert "only the person a pass is for can use it" in page(response).text
+
+
+def test_a_name_that_looks_like_markup_stays_text(alice: User, administrator: Role, staged: Entitlement) -> None:
+    evil = person("eve")
+    User.objects.filter(pk=evil.pk).update(name="<script>alert(1)</script>")
+    Membership.objects.create(group=staged.groups.get(), user=evil)
+    asked = wish(
+        User.objects.get(pk=evil.pk), administrator, staged, justification="</textarea><script>alert(2)</script>"
+    )
+    client = Client()
+    client.force_login(evil, backend="allauth.account.auth_backends.AuthenticationBackend")
+
+    for address in (f"/requests/{asked.code}", f"/request/?again={asked.code}", "/"):
+        assert "<script>alert" not in client.get(address).content.decode()

@@ -1,0 +1,218 @@
+from datetime import timedelta
+
+import pytest
+
+from requests_app.domain import clock, workflow
+from requests_app.domain.models import AccessRequest, Decision, Entitlement, Group, Role, User
+from tests import factories
+from tests.factories import wish
+from tests.web.pages import Page, page, signed_in
+from tests.web.test_home import queries
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def reading(read_only: Role, engineers: Group, leads: Group, bob: User, carol: User) -> Entitlement:
+    """Reading, when one lead agrees: not powerful, so it can be decided in bulk."""
+    return factories.entitlement(read_only, groups=[engineers], stages=[(leads, 1)], name="Reading, one lead")
+
+
+def rows(shown: Page) -> list[str]:
+    return [str(one["id"]).removeprefix("row-") for one in shown.all("article") if "data-row" in one]
+
+
+def test_nothing_waiting_says_when_something_will(bob: User) -> None:
+    assert "Nothing waits for you." in page(signed_in(bob).get("/approvals/")).text
+
+
+def test_what_an_approver_needs_to_judge(pending_request: AccessRequest, alice: User, bob: User) -> None:
+    earlier = wish(alice, pending_request.role, pending_request.entitlement)
+    workflow.approve(earlier, by=bob)
+    workflow.start(earlier, by=alice)
+    workflow.give_back(earlier, by=alice)
+    running = wish(alice, pending_request.role, pending_request.entitlement)
+    workflow.approve(running, by=bob)
+    workflow.start(running, by=alice)
+    shown = page(signed_in(bob).get("/approvals/")).text
+
+    for words in (
+        "Alice asks",
+        "Administrator in payments-prod 2222-2222-2222",
+        "powerful",
+        pending_request.justification,
+        "2 passes in 30 days, 1 returned early",
+        "active on this role now: Alice",
+        "0 of 1 agreed",
+    ):
+        assert words in shown
+
+
+def test_the_most_urgent_first(alice: User, bob: User, administrator: Role, staged: Entitlement) -> None:
+    later = wish(alice, administrator, staged)
+    Entitlement.objects.filter(pk=staged.pk).update(pending_seconds=600)
+    sooner = wish(alice, administrator, staged)
+
+    assert rows(page(signed_in(bob).get("/approvals/"))) == [sooner.code, later.code]
+
+
+def test_nobody_sees_their_own_request_there(
+    administrator: Role, staged: Entitlement, bob: User, engineers: Group
+) -> None:
+    factories.Membership.objects.create(group=engineers, user=bob)
+    own = wish(bob, administrator, staged)
+    client = signed_in(bob)
+
+    assert rows(page(client.get("/approvals/"))) == []
+    response = client.get(f"/requests/{own.code}/approve", follow=True)
+    assert "Nobody decides on a request they made" in page(response).text
+    client.post(f"/requests/{own.code}/approve")
+    assert not Decision.objects.exists()
+
+
+def test_confirmation_names_person_role_account_and_duration(pending_request: AccessRequest, bob: User) -> None:
+    for act in ("approve", "deny"):
+        shown = page(signed_in(bob).get(f"/requests/{pending_request.code}/{act}", {"comment": "as discussed"})).text
+        for words in ("Alice", "Administrator", "payments-prod", "2222-2222-2222", "30 min", "as discussed"):
+            assert words in shown.replace("\xa0", " ")
+
+
+def test_approving_with_a_comment(pending_request: AccessRequest, bob: User) -> None:
+    response = signed_in(bob).post(f"/requests/{pending_request.code}/approve", {"comment": " go "}, follow=True)
+
+    pending_request.refresh_from_db()
+    assert "You approved Alice's request" in page(response).text
+    assert pending_request.state == "approved"
+    assert Decision.objects.get().comment == "go"
+
+
+def test_denying(pending_request: AccessRequest, bob: User) -> None:
+    signed_in(bob).post(f"/requests/{pending_request.code}/deny", {"comment": "use ReadOnly"})
+
+    pending_request.refresh_from_db()
+    assert (pending_request.state, pending_request.end_reason) == ("denied", "use ReadOnly")
+
+
+def test_a_comment_that_is_too_long_is_kept_and_said(pending_request: AccessRequest, bob: User) -> None:
+    response = signed_in(bob).post(f"/requests/{pending_request.code}/approve", {"comment": "x" * 1001})
+
+    assert response.status_code == 422
+    assert "under 1,000" in page(response).text
+    assert "x" * 1001 in response.content.decode()
+
+
+@pytest.mark.parametrize("act", ["approve", "deny"])
+def test_the_slower_of_two_is_told(act: str, pending_request: AccessRequest, alice: User, bob: User) -> None:
+    workflow.withdraw(pending_request, by=alice)
+    client = signed_in(bob)
+    response = client.post(f"/requests/{pending_request.code}/{act}", follow=True)
+    assert "withdrawn in the meantime" in page(response).text
+
+    response = client.get(f"/requests/{pending_request.code}/{act}", follow=True)
+    assert "no longer pending" in page(response).text
+
+
+def test_a_link_that_came_too_late_says_so(pending_request: AccessRequest, bob: User) -> None:
+    with clock.moved(timedelta(days=2)):
+        response = signed_in(bob).get(f"/requests/{pending_request.code}/approve", follow=True)
+
+    assert "time ran out" in page(response).text
+
+
+def test_several_at_once_are_listed_then_decided(alice: User, bob: User, read_only: Role, reading: Entitlement) -> None:
+    asked = [wish(alice, read_only, reading) for _ in range(3)]
+    codes = [one.code for one in asked[:2]]
+    client = signed_in(bob)
+    shown = page(client.get("/approvals/decide", {"code": codes, "verdict": "approve"}))
+    assert "Approve these 2 requests?" in shown.text
+    assert not Decision.objects.exists()
+
+    response = client.post("/approvals/decide", {"code": codes, "verdict": "approve"}, follow=True)
+    assert "You approved 2 requests." in page(response).text
+    assert rows(page(response)) == [asked[2].code]
+
+
+def test_powerful_roles_are_never_decided_in_bulk(
+    alice: User, bob: User, pending_request: AccessRequest, read_only: Role, reading: Entitlement
+) -> None:
+    plain = wish(alice, read_only, reading)
+    client = signed_in(bob)
+    codes = [plain.code, pending_request.code]
+    shown = page(client.get("/approvals/decide", {"code": codes, "verdict": "approve"}))
+    assert "powerful roles are decided one by one" in shown.text
+
+    client.post("/approvals/decide", {"code": codes, "verdict": "approve"})
+    client.post("/approvals/decide", {"code": [pending_request.code], "verdict": "approve"})
+    pending_request.refresh_from_db()
+    plain.refresh_from_db()
+    assert (plain.state, pending_request.state) == ("approved", "pending")
+
+
+def test_bulk_reaches_only_what_waits_for_me(alice: User, mallory: User, read_only: Role, reading: Entitlement) -> None:
+    asked = wish(alice, read_only, reading)
+    response = signed_in(mallory).post("/approvals/decide", {"code": [asked.code], "verdict": "approve"}, follow=True)
+
+    assert "None of what you ticked" in page(response).text
+    assert not Decision.objects.exists()
+
+
+def test_ticks_are_offered_only_for_what_bulk_takes(
+    alice: User, bob: User, pending_request: AccessRequest, read_only: Role, reading: Entitlement
+) -> None:
+    plain = {wish(alice, read_only, reading).code for _ in range(2)}
+    shown = page(signed_in(bob).get("/approvals/"))
+
+    assert {one["value"] for one in shown.all("input") if one.get("name") == "code"} == plain
+
+
+def test_updates_count_what_is_new_and_replace_what_is_decided(
+    alice: User, bob: User, carol: User, administrator: Role, staged: Entitlement
+) -> None:
+    stays, goes = wish(alice, administrator, staged), wish(alice, administrator, staged)
+    client = signed_in(bob)
+    quiet = client.get("/approvals/updates", {"shown": [stays.code, goes.code]})
+    assert page(quiet).text == ""
+
+    wish(alice, administrator, staged)
+    workflow.deny(goes, by=carol)
+    shown = page(client.get("/approvals/updates", {"shown": [stays.code, goes.code]}))
+
+    assert "1 new since you opened this page." in shown.text
+    assert rows(shown) == [goes.code]
+    assert shown.all("article")[0]["hx-swap-oob"] == "true"
+    assert "No longer waiting: denied by Carol." in shown.text
+
+
+def test_updates_tell_nothing_about_what_was_never_asked_of_me(
+    pending_request: AccessRequest, mallory: User, alice: User
+) -> None:
+    workflow.withdraw(pending_request, by=alice)
+    shown = page(signed_in(mallory).get("/approvals/updates", {"shown": [pending_request.code, "nonsense"] * 50}))
+
+    assert shown.text == ""
+
+
+def test_the_number_beside_approvals(pending_request: AccessRequest, alice: User, bob: User) -> None:
+    assert "1 waiting for you" in page(signed_in(bob).get("/")).text
+    assert "waiting for you" not in page(signed_in(alice).get("/")).text
+
+
+def test_many_rows_take_no_more_queries(alice: User, bob: User, read_only: Role, reading: Entitlement) -> None:
+    client = signed_in(bob)
+
+    def fill(number: int) -> list[str]:
+        for _ in range(number):
+            workflow.approve(wish(alice, read_only, reading), by=bob)
+        return [wish(alice, read_only, reading).code for _ in range(number)]
+
+    codes = fill(1)
+    client.get("/approvals/")
+    few = queries(lambda: client.get("/approvals/"))
+    few_updates = queries(lambda: client.get("/approvals/updates", {"shown": codes}))
+    codes += fill(35)
+
+    assert queries(lambda: client.get("/approvals/")) == few
+    assert queries(lambda: client.get("/approvals/updates", {"shown": codes})) == few_updates
+    shown = page(client.get("/approvals/"))
+    assert len(rows(shown)) == 30
+    assert "More wait" in shown.text

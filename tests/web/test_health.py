@@ -1,0 +1,40 @@
+import pytest
+from django.db import DatabaseError
+from django.test import Client
+
+from requests_app.delivery.web.views import health
+
+
+def test_live_needs_nothing(client: Client) -> None:
+    assert client.get("/livez").status_code == 200
+
+
+@pytest.mark.django_db
+def test_ready_when_database_and_redis_answer(client: Client) -> None:
+    response = client.get("/readyz")
+
+    assert response.status_code == 200
+    assert response.content == b"database: ok\nredis: ok\n"
+
+
+@pytest.mark.django_db
+def test_not_ready_without_redis(client: Client, settings: object) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"  # type: ignore[attr-defined]
+    response = client.get("/readyz")
+
+    assert response.status_code == 503
+    assert b"redis: does not answer" in response.content
+
+
+@pytest.mark.django_db
+def test_not_ready_without_the_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*_: object) -> None:
+        raise DatabaseError
+
+    monkeypatch.setattr(health.transaction, "atomic", down)
+    assert client.get("/readyz").status_code == 503
+
+
+@pytest.mark.django_db
+def test_the_metrics_are_served_to_nobody(client: Client) -> None:
+    assert client.get("/metrics").status_code == 404

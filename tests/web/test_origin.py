@@ -1,0 +1,31 @@
+from typing import Any
+
+import pytest
+from django.test import RequestFactory
+
+from requests_app.delivery.web.origin import client_ip
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "expected"),
+    [
+        (0, "203.0.113.9", "192.0.2.1"),  # nobody of ours wrote that
+        (1, "203.0.113.9", "203.0.113.9"),
+        (1, "6.6.6.6, 203.0.113.9", "203.0.113.9"),  # the caller wrote the first
+        (2, "6.6.6.6, 203.0.113.9, 10.0.0.1", "203.0.113.9"),
+        (2, "203.0.113.9", "192.0.2.1"),  # it came past one of them
+        (1, "not an address", "192.0.2.1"),
+        (1, "2001:db8::7", "2001:db8::7"),
+        (1, "", "192.0.2.1"),
+    ],
+)
+def test_only_our_own_proxies_are_believed(proxies: int, forwarded: str, expected: str, settings: Any) -> None:
+    settings.TRUSTED_PROXIES = proxies
+    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+    request = RequestFactory().get("/", headers=headers, REMOTE_ADDR="192.0.2.1")
+
+    assert client_ip(request) == expected
+
+
+def test_a_unix_socket_has_no_address() -> None:
+    assert client_ip(RequestFactory().get("/", REMOTE_ADDR="")) is None
