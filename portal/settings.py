@@ -59,7 +59,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "allauth.usersessions.middleware.UserSessionsMiddleware",
+    "requests_app.delivery.web.middleware.LastSeenMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "requests_app.delivery.web.middleware.AuditContextMiddleware",
     "requests_app.delivery.web.middleware.PersonalTimeZoneMiddleware",

@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from requests_app.domain import clock, workflow
-from requests_app.domain.models import AccessRequest, Decision, Entitlement, Group, Role, User
+from requests_app.domain.models import AccessRequest, Decision, Entitlement, Group, Membership, Role, User
 from tests import factories
 from tests.factories import wish
 from tests.web.pages import Page, page, signed_in
@@ -59,7 +59,7 @@ def test_the_most_urgent_first(alice: User, bob: User, administrator: Role, stag
 def test_nobody_sees_their_own_request_there(
     administrator: Role, staged: Entitlement, bob: User, engineers: Group
 ) -> None:
-    factories.Membership.objects.create(group=engineers, user=bob)
+    Membership.objects.create(group=engineers, user=bob)
     own = wish(bob, administrator, staged)
     client = signed_in(bob)
 

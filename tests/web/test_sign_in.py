@@ -1,7 +1,9 @@
+import time
+
 import pytest
-from allauth.mfa.adapter import get_adapter
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal import auth as totp
+from allauth.usersessions.models import UserSession
 from django.core import mail
 from django.test import Client
 
@@ -130,8 +132,7 @@ def test_the_second_factor_from_set_up_to_sign_in(alice: User, client: Client) -
 
 
 def code_of(secret: str) -> str:
-    now = int(get_adapter() and totp.time.time()) // 30
-    return totp.format_hotp_value(totp.hotp_value(secret, now))
+    return totp.format_hotp_value(totp.hotp_value(secret, int(time.time()) // 30))
 
 
 def test_confirming_that_it_is_me(alice: User, client: Client) -> None:
@@ -140,3 +141,13 @@ def test_confirming_that_it_is_me(alice: User, client: Client) -> None:
 
     assert "Confirm that it is you" in shown.text
     assert (shown.inline, shown.unlabelled()) == ([], [])
+
+
+def test_last_use_is_noted_once_a_minute(alice: User, client: Client) -> None:
+    sign_in(client, "alice")
+    noted = UserSession.objects.get(user=alice).last_seen_at
+    for _ in range(3):
+        client.get("/")
+
+    assert UserSession.objects.get(user=alice).last_seen_at == noted
+    assert "this browser" in page(client.get("/accounts/sessions/")).text
