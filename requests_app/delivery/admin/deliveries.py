@@ -2,8 +2,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.db.models import Q
 from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin import searching, shown
@@ -26,8 +25,7 @@ def by_access_key(word: str) -> Q | None:
 class OfOneRequest(Record):
     """Its code stands in each row, so the request is read with it."""
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
-        return super().get_queryset(request).select_related("access_request")
+    list_select_related = ("access_request",)
 
     @admin.display(description="request")
     def about(self, row: Delivery | IssuedSession | Notice) -> SafeString | str:

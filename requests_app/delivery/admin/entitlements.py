@@ -258,24 +258,29 @@ class GivenBy(Lines):
     fields = ("entitlement",)
     verbose_name_plural = "entitlements that name it"
     elsewhere = "Take some out to see more."
+    named: ClassVar[tuple[str, ...]] = ()
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).select_related("entitlement").order_by("entitlement__name")
+        lines = super().get_queryset(request).select_related("entitlement", *self.named)
+        return lines.order_by("entitlement__name")
 
 
 class RoleGivenBy(GivenBy):
     model = EntitlementRole
+    named = ("role__account",)
 
 
 class GroupGivenBy(GivenBy):
     model = EntitlementGroup
+    named = ("group",)
 
 
 class PersonGivenBy(GivenBy):
     model = EntitlementUser
+    named = ("user",)
 
 
 class TakenOutElsewhere(Audited):

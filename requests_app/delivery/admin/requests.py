@@ -1,7 +1,7 @@
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.safestring import SafeString
@@ -40,9 +40,6 @@ class DecisionAdmin(DecisionColumns, Record):
     list_select_related = ("access_request",)
     fields = ("when", "about", "stage", "approver_name", "verdict", "comment")
     readonly_fields = fields
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Decision]:
-        return super().get_queryset(request).select_related("access_request")
 
 
 class DecisionLines(DecisionColumns, RecordLines):
@@ -111,9 +108,6 @@ class AccessRequestAdmin(Record):
         "terms_as_stored",
     )
     readonly_fields = fields
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[AccessRequest]:
-        return super().get_queryset(request)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         found = super().get_object(request, object_id, from_field)
