@@ -247,6 +247,8 @@ def _set_environment() -> None:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_REGION": "us-east-1",
+        # For pytest-xdist's workers: a set in a test's parameters must read the same in each.
+        "PYTHONHASHSEED": "0",
     }
     for name in settings:
         os.environ.pop(f"{name}_FILE", None)  # it would win
