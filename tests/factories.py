@@ -7,7 +7,7 @@ from typing import Any
 
 from joserfc.jwk import ECKey
 
-from requests_app.domain import clock, workflow
+from requests_app.domain import clock, sealing, workflow
 from requests_app.domain.models import (
     AccessRequest,
     Account,
@@ -100,3 +100,31 @@ def recipient_key() -> dict[str, Any]:
 def delivery(of: AccessRequest, **values: Any) -> Delivery:
     values = {"kind": "credentials", "recipient_key": recipient_key(), "sign_in": "a sign-in", **values}
     return deliveries.ask(of, by=of.beneficiary, **values)
+
+
+def minted(order: deliveries.Order, **values: Any) -> deliveries.Minted:
+    """What AWS would have given for this order, by a clock that equals ours."""
+    return deliveries.Minted(
+        **{
+            "session_name": f"{order.code}-{order.beneficiary_name}",
+            "source_identity": order.source_identity,
+            "access_key_id": f"ASIA{next(_number):016d}",
+            "assumed_role_id": "AROAEXAMPLE:session",
+            "sts_expires_at": clock.now() + timedelta(minutes=15),
+            "packed_policy_size": 20,
+            "aws_ahead_at_most": 0.5,
+            **values,
+        }
+    )
+
+
+def sealed(of: AccessRequest, **values: Any) -> tuple[Delivery, str]:
+    """A delivery that a worker has minted and sealed, and the envelope that it put down."""
+    made = delivery(of, **values)
+    order = deliveries.claim(made.pk, worker="worker")
+    assert order is not None
+    assert deliveries.record(order, minted(order), worker="worker")
+    envelope = sealing.seal({"kind": "credentials"}, order.recipient_key)
+    assert deliveries.seal_down(order, envelope)
+    made.refresh_from_db()
+    return made, envelope

@@ -172,6 +172,8 @@ BEGIN
         NEW.state <> 'active' OR NEW.activated_at NOT BETWEEN OLD.approved_at AND OLD.start_by
         -- Or a pass "activated" in ten years would be open until then.
         OR NEW.activated_at > clock_timestamp() + requests_app_clock_may_step_back()
+        -- A comparison with nothing is no refusal, in a CHECK neither.
+        OR NEW.expires_at IS NULL OR NEW.expires_at <= NEW.activated_at
         OR NEW.expires_at > NEW.activated_at + make_interval(secs => NEW.approved_seconds)) THEN
         PERFORM requests_app_refuse('begins in time and lasts no longer than approved');
     END IF;
