@@ -9,7 +9,7 @@ TOOLS := SECRET_KEY=$(shell printf 'tools-only-%.0s' 1 2 3 4 5 6) BASE_URL=https
 	DATABASE_URL=postgres://app:none@127.0.0.1:9/none REDIS_URL=redis://127.0.0.1:9/0 DEBUG=0 PYTHONWARNINGS=ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help run reset test test-pg15 lint browser lock install
+.PHONY: help run reset test test-pg15 bench lint browser lock install
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,14 +26,17 @@ test: $(BIN)/installed browser lint  ## everything that must hold: lint, types, 
 	else echo "Left out: PostgreSQL 15 is not installed in $(POSTGRES_15)."; fi
 
 test-pg15: $(BIN)/installed  ## the tests that lean on the database, on Debian's PostgreSQL 15
-	POSTGRES_BIN=$(POSTGRES_15) $(BIN)/pytest -m "not browser and not stack" tests/domain
+	POSTGRES_BIN=$(POSTGRES_15) $(BIN)/pytest -m "not browser and not stack" -n auto tests/domain
+
+bench: $(BIN)/installed  ## what a mint costs; writes bench/mint.md
+	$(BIN)/python -m bench.mint
 
 lint: $(BIN)/installed  ## style, types, forgotten migrations, production settings
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(TOOLS) $(BIN)/mypy
-	$(TOOLS) $(BIN)/python manage.py makemigrations --check --dry-run
-	$(TOOLS) $(BIN)/python manage.py check --deploy --fail-level WARNING
+	@echo "ruff check" && $(BIN)/ruff check --quiet
+	@echo "ruff format --check" && $(BIN)/ruff format --check --quiet
+	@echo "mypy" && $(TOOLS) $(BIN)/mypy
+	@echo "manage.py makemigrations --check" && $(TOOLS) $(BIN)/python manage.py makemigrations --check --dry-run
+	@echo "manage.py check --deploy" && $(TOOLS) $(BIN)/python manage.py check --deploy --fail-level WARNING
 
 browser:
 	@if command -v chromium >/dev/null; then :; \

