@@ -22,8 +22,9 @@ class Form(HTMLParser):
         has = {name: value or "" for name, value in attrs}
         name = has.get("name", "")
         if tag == "input" and name and has.get("type") not in ("submit", "button"):
-            if has.get("type") not in ("checkbox", "radio") or "checked" in has:
-                self._add(name, has.get("value", "on"))
+            ticks = has.get("type") in ("checkbox", "radio")
+            if "checked" in has or not ticks:
+                self._add(name, has.get("value", "on" if ticks else ""))
         elif tag == "select":
             self._select = name
         elif tag == "option" and self._select and "selected" in has:
@@ -40,7 +41,8 @@ class Form(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._textarea:
-            self.fields[self._textarea][0] += data.removeprefix("\r\n") if not self.fields[self._textarea][0] else data
+            typed = self.fields[self._textarea]
+            typed[0] += data if typed[0] else data.removeprefix("\r").removeprefix("\n")
 
     def _add(self, name: str, value: str) -> None:
         self.fields.setdefault(name, []).append(value)

@@ -103,7 +103,7 @@ class Audited(OperatorsChange, admin.ModelAdmin):
                 by=request.user,  # type: ignore[arg-type]
                 beneficiary=beneficiary,
                 subject=getattr(obj, "arn", "") or str(obj),
-                kind=obj._meta.verbose_name,
+                kind=str(obj._meta.verbose_name),
                 id=obj.pk,
                 changes=changes,
                 **detail,
@@ -111,7 +111,7 @@ class Audited(OperatorsChange, admin.ModelAdmin):
 
     def events(self, obj: Any) -> QuerySet[AuditEvent]:
         """What operators did to this one."""
-        return AuditEvent.objects.filter(action=self.action, detail__kind=obj._meta.verbose_name, detail__id=obj.pk)
+        return AuditEvent.objects.filter(action=self.action, detail__kind=str(obj._meta.verbose_name), detail__id=obj.pk)
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -181,9 +181,10 @@ def changes_of(form: Any, *, new: bool) -> Changes:
 
 
 def lines_of(formset: BaseInlineFormSet) -> Changes:
+    """What a saved formset changed, in the words that were there before and after."""
     gone = [form for form in formset.deleted_forms if form in formset.initial_forms]
     kept = [form for form in formset.initial_forms if form not in gone and form.has_changed()]
-    added = [form for form in formset.extra_forms if form.has_changed() and form not in formset.deleted_forms]
+    added = [form for form in formset.extra_forms if form.instance in formset.new_objects]
     lines: Changes = {
         "removed": [_values_before(form, formset) for form in gone],
         "changed": [{"line": str(form.instance), **changes_of(form, new=False)} for form in kept],

@@ -38,13 +38,17 @@ class Statements(forms.JSONField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(required=False, widget=forms.Textarea(attrs={"rows": 8}), **kwargs)
 
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return data  # as it was typed
+
     def prepare_value(self, value: Any) -> Any:
-        if isinstance(value, forms.fields.InvalidJSONInput | str):
+        if isinstance(value, str):
             return value
         return json.dumps(value, indent=2, ensure_ascii=False) if value else ""
 
     def to_python(self, value: Any) -> Any:
-        if isinstance(value, str) and len(value) > LONGEST_TYPED:
+        value = (value or "").strip()
+        if len(value) > LONGEST_TYPED:
             raise ValidationError(self.error_messages["too_long"], code="too_long")
         try:
             statements = super().to_python(value)
