@@ -186,7 +186,7 @@ TIME_ZONE = "UTC"
 # --- mail --------------------------------------------------------------------------------------
 vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=f"Daypass <daypass@{_host}>")
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="") or f"Daypass <daypass@{_host}>"
 
 # --- logs --------------------------------------------------------------------------------------
 LOGGING = logs.config(
