@@ -138,8 +138,8 @@ def a_thousand_active(alice: User, read_only: Role, automatic: Entitlement) -> N
 
 
 def _copies(one: AccessRequest, many: int) -> list[AccessRequest]:
-    names = ("requester", "beneficiary", "role", "entitlement", "terms_document", "justification", "asked_at")
-    names += ("duration_seconds", "decide_by")
+    names = ["requester", "beneficiary", "role", "entitlement", "terms_document", "justification", "asked_at"]
+    names += ["duration_seconds", "decide_by"]
     return [AccessRequest(**{name: getattr(one, name) for name in names}) for _ in range(many)]
 
 
