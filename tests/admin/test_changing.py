@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
-from requests_app.domain import audit, workflow
+from requests_app.domain import workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict
 from requests_app.domain.models import (
@@ -90,7 +90,7 @@ def test_without_its_event_no_change_is_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     account = administrator.account
-    fields = {
+    fields: dict[str, Any] = {
         "account": lambda: (address(Account, account.pk), {"name": "other"}),
         "role": lambda: (address(Role, administrator.pk), {"description": "other"}),
         "entitlement": lambda: (address(Entitlement, staged.pk), {"name": "other", "longest_seconds": "60"}),
@@ -112,7 +112,7 @@ def test_without_its_event_no_change_is_made(
     def broken(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the record cannot be written")
 
-    monkeypatch.setattr(audit.AuditEvent.objects, "create", broken)
+    monkeypatch.setattr(AuditEvent.objects, "create", broken)
     with pytest.raises(RuntimeError):
         send(operator, at, page, **changed)
 

@@ -29,10 +29,10 @@ class OperatorsChange:
     """For a page or an inline: who has the permission to view may look; only operators change anything."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.is_superuser)  # type: ignore[union-attr]
+        return bool(request.user.is_superuser)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.is_superuser)  # type: ignore[union-attr]
+        return bool(request.user.is_superuser)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -111,7 +111,9 @@ class Audited(OperatorsChange, admin.ModelAdmin):
 
     def events(self, obj: Any) -> QuerySet[AuditEvent]:
         """What operators did to this one."""
-        return AuditEvent.objects.filter(action=self.action, detail__kind=str(obj._meta.verbose_name), detail__id=obj.pk)
+        return AuditEvent.objects.filter(
+            action=self.action, detail__kind=str(obj._meta.verbose_name), detail__id=obj.pk
+        )
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -146,7 +148,7 @@ class Lines(OperatorsChange, admin.TabularInline):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.is_superuser)  # type: ignore[union-attr]
+        return bool(request.user.is_superuser)
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> type[Any]:
         formset = super().get_formset(request, obj, **kwargs)
@@ -215,7 +217,7 @@ def _values_before(form: Any, formset: BaseInlineFormSet) -> Changes:
     return {
         name: plain(value if isinstance(value := form.initial.get(name), list) else getattr(form.instance, name, value))
         for name in form.fields
-        if name not in _NOT_VALUES and name != formset.fk.name  # type: ignore[attr-defined]
+        if name not in _NOT_VALUES and name != formset.fk.name
     }
 
 
@@ -223,5 +225,5 @@ def _values_now(form: Any, formset: BaseInlineFormSet) -> Changes:
     return {
         name: plain(value)
         for name, value in form.cleaned_data.items()
-        if name not in _NOT_VALUES and name != formset.fk.name  # type: ignore[attr-defined]
+        if name not in _NOT_VALUES and name != formset.fk.name
     }

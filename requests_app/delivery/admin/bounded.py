@@ -6,6 +6,7 @@ from typing import Any
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
+from django.db.models.expressions import Combinable
 from django.forms import BaseInlineFormSet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
@@ -21,7 +22,8 @@ class BoundedPaginator(Paginator):
 
     @cached_property
     def count(self) -> int:
-        return int(self.object_list.order_by().values("pk")[:MOST_COUNTED].count())  # type: ignore[union-attr]
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        return rows.order_by().values("pk")[:MOST_COUNTED].count()
 
 
 class NewestFirst(ChangeList):
@@ -30,7 +32,7 @@ class NewestFirst(ChangeList):
     older: str | None
     newest: str | None
 
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str | Combinable]:
         return ["-pk"]
 
     def get_results(self, request: HttpRequest) -> None:
@@ -58,6 +60,6 @@ class FirstLines(BaseInlineFormSet):
         return self._queryset
 
     def _posted(self) -> list[str]:
-        key = re.compile(rf"{re.escape(self.prefix)}-[0-9]+-{self.model._meta.pk.name}")
+        key = re.compile(rf"{re.escape(str(self.prefix))}-[0-9]+-id")
         values = [value for name, value in self.data.items() if key.fullmatch(name)]
         return [value for value in values if re.fullmatch(r"[0-9]{1,18}", str(value))]

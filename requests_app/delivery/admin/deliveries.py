@@ -25,7 +25,7 @@ def by_access_key(word: str) -> Q | None:
 class OfOneRequest(Record):
     """Its code stands in each row, so the request is read with it."""
 
-    list_select_related = ("access_request",)
+    list_select_related: ClassVar[tuple[str, ...]] = ("access_request",)
 
     @admin.display(description="request")
     def about(self, row: Delivery | IssuedSession | Notice) -> SafeString | str:

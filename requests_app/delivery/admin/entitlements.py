@@ -179,7 +179,7 @@ class StageLines(OperatorsChange, admin.TabularInline):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.has_change_permission(request, obj)
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         # As a method: Django's check refuses `fields` with a relation through a model of ours, which works.
         return ["position", "quorum", "groups", "users"]
 
@@ -237,7 +237,7 @@ class EntitlementAdmin(Audited):
     search_help_text = "Any part of a name"
     ordering = ("name",)
 
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         seen = ("seen_revision",) if obj and self.has_change_permission(request, obj) else ()
         times = ("longest_seconds", "pending_seconds", "start_within_seconds", "session_ceiling_seconds")
         return [
