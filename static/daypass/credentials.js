@@ -73,7 +73,7 @@ function show() {
   clock.setAttribute("data-countdown", "");
   clock.textContent = "";
   panel.querySelector("[data-keys-until]").textContent = inZone(end);
-  const sooner = end < Date.parse(keys.expires_at);
+  const sooner = end < Date.parse(keys.expires_at) - 60_000;
   panel.querySelector("[data-keys-sooner]").hidden = !sooner;
   panel.querySelector("[data-pass-until]").textContent = inZone(Date.parse(keys.expires_at));
   clearTimeout(endTimer);
