@@ -46,6 +46,7 @@ class Reading:
     seconds: list[float] = field(default_factory=list)
     wall: float = 0.0
     cpu: dict[str, float] = field(default_factory=dict)
+    counted: dict[str, float] = field(default_factory=dict)  # each time, by PostgreSQL
 
     @property
     def cpu_ms(self) -> float:
@@ -60,7 +61,7 @@ class Reading:
 
 
 def main() -> None:
-    began = time.monotonic()
+    began, load = time.monotonic(), os.getloadavg()[0]
     with _whole_product() as (stack, server):
         meter = Meter({name: stack[name].pid for name in ("web", "mint", "default")})
         meter.roots |= {"PostgreSQL": server, "Redis": stack["redis"].pid}
@@ -74,7 +75,7 @@ def main() -> None:
             _celery(meter, stack),
             *_mints(meter, colleagues),
         ]
-        text = _report(readings, time.monotonic() - began)
+        text = _report(readings, time.monotonic() - began, load)
     print(f"\n{text}")
     READING.write_text(text)
 
@@ -294,7 +295,10 @@ def _drain(subscription: Any, seconds: float) -> None:
 
 
 def _mints(meter: Meter, colleagues: list[Colleague]) -> list[Reading]:
+    before = _counted_by_postgresql()
     one = meter.measure("**a mint, one after the other**", lambda _: _mint(colleagues[0]), MINTS)
+    for name, count in _counted_by_postgresql().items():
+        one.counted[name] = (count - before[name]) / len(one.seconds)
     inner = _from_asked_to_sealed(len(one.seconds))
     many = meter.measure(
         f"**a mint, {AT_ONCE} people at once**", lambda thread: _mint(colleagues[thread]), MINTS, at_once=AT_ONCE
@@ -325,6 +329,15 @@ def _page_waits() -> Iterator[float]:
         wait = min(wait * 1.4, 1.0)
 
 
+def _counted_by_postgresql() -> dict[str, int]:
+    from django.db import connection
+
+    time.sleep(1.5)  # its processes hand their counts in once a second
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sessions, xact_commit FROM pg_stat_database WHERE datname = current_database()")
+        return dict(zip(("connections", "transactions"), cursor.fetchone(), strict=True))
+
+
 def _from_asked_to_sealed(count: int) -> Reading:
     """The same mints by their rows, without the page's waits: from the wish to the envelope lying ready."""
     from requests_app.domain.models import Delivery
@@ -334,7 +347,7 @@ def _from_asked_to_sealed(count: int) -> Reading:
     return Reading("… of that from the wish to the sealed envelope", seconds)
 
 
-def _report(readings: list[Reading], seconds: float) -> str:
+def _report(readings: list[Reading], seconds: float, load: float) -> str:
     parts, (one, inner, many) = readings[:4], readings[4:]
     total = Reading("**the four together**", [sum(statistics.median(part.seconds) for part in parts)])
     total.cpu = {who: sum(part.of(who) for part in parts) / 1000 for who in WATCHED}
@@ -348,8 +361,9 @@ def _report(readings: list[Reading], seconds: float) -> str:
         when=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         cores=os.cpu_count(),
         machine=f"{platform.system()} {platform.machine()}, {_processor()}",
-        load=" ".join(f"{one:.1f}" for one in os.getloadavg()),
+        load=load,
         versions=_versions(),
+        **one.counted,
         throughput=len(many.seconds) / many.wall,
         at_once=AT_ONCE,
         seconds=seconds,
@@ -387,18 +401,20 @@ def _versions() -> str:
 _TEXT = """\
 # What a mint costs
 
-Taken by `make bench` on {when}, in {seconds:.0f} s: {cores} cores ({machine}), load {load} at the end.
+Taken by `make bench` on {when}, in {seconds:.0f} s: {cores} cores ({machine}), load {load:.1f} before it began.
 {versions}.
 
 Milliseconds; CPU is each time's, altogether and by process.
 
 {table}
 
-At {at_once} people at once: {throughput:.1f} mints a second.
+At {at_once} people at once: {throughput:.1f} mints a second. Each mint, with its looks and its mail, opens about
+{connections:.1f} new connections to PostgreSQL and commits {transactions:.0f} transactions, single reads among them.
 
 How to read it:
 
-- The ratios are the finding. Each compares with *the four together*: the sum of the parts' p50, and of their CPU.
+- The ratios are the finding, and only of a machine that had nothing else to do. Each compares with *the four
+  together*: the sum of the parts' p50, and of their CPU.
 - **signed-in POST that does nothing**: to the address where a mint begins, with sign-in and CSRF check, refused for
   want of a key before any row is written.
 - **Celery, there and back**: `mint.mint` with an id that no delivery has, from publishing (counted as web) to the
