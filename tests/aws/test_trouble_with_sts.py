@@ -129,7 +129,7 @@ def test_an_answer_that_comes_too_late_is_not_asked_for_again(facing, order):
     with pytest.raises(Unavailable):
         sts.assume_role(order)
 
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
     time.sleep(0.3)
     assert sts_server.count(b"Action=AssumeRole") == 1
 
