@@ -59,12 +59,12 @@ class AuditEventAdmin(Record):
     )
     readonly_fields = fields
 
-    @admin.display(description="at (UTC)")
-    def when(self, event: AuditEvent) -> str:
+    @admin.display(description="at")
+    def when(self, event: AuditEvent) -> SafeString | str:
         return shown.utc(event.at)
 
-    @admin.display(description="recorded at (UTC)")
-    def recorded(self, event: AuditEvent) -> str:
+    @admin.display(description="recorded at")
+    def recorded(self, event: AuditEvent) -> SafeString | str:
         return shown.utc(event.recorded_at)
 
     @admin.display(description="transaction")

@@ -13,6 +13,7 @@ from django.forms import BaseInlineFormSet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from requests_app.delivery.admin import shown
 from requests_app.delivery.admin.bounded import MOST_COUNTED, MOST_LINES, BoundedPaginator, FirstLines
 from requests_app.delivery.web.origin import client_ip
 from requests_app.domain import audit
@@ -126,7 +127,7 @@ class Audited(OperatorsChange, admin.ModelAdmin):
         context = {
             **self.admin_site.each_context(request),
             "title": f"Changes of {obj}",
-            "events": self.events(obj).order_by("-pk")[:MOST_HISTORY],
+            "events": [(event, _in_words(event)) for event in self.events(obj).order_by("-pk")[:MOST_HISTORY]],
             "most": MOST_HISTORY,
             "object": obj,
             "opts": self.opts,
@@ -206,6 +207,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): plain(one) for key, one in value.items()}
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _in_words(event: AuditEvent) -> list[tuple[str, str]]:
+    return [(name, shown.change(value)) for name, value in event.detail.get("changes", {}).items()]
 
 
 # Parts of a form that are no property of the row.

@@ -65,20 +65,20 @@ class DeliveryAdmin(OfOneRequest):
     )
     readonly_fields = fields
 
-    @admin.display(description="asked at (UTC)")
-    def when(self, delivery: Delivery) -> str:
+    @admin.display(description="asked at")
+    def when(self, delivery: Delivery) -> SafeString | str:
         return shown.utc(delivery.asked_at)
 
-    @admin.display(description="claimed at (UTC)")
-    def claimed(self, delivery: Delivery) -> str:
+    @admin.display(description="claimed at")
+    def claimed(self, delivery: Delivery) -> SafeString | str:
         return shown.utc(delivery.claimed_at)
 
-    @admin.display(description="sealed at (UTC)")
-    def sealed(self, delivery: Delivery) -> str:
+    @admin.display(description="sealed at")
+    def sealed(self, delivery: Delivery) -> SafeString | str:
         return shown.utc(delivery.sealed_at)
 
-    @admin.display(description="finished at (UTC)")
-    def finished(self, delivery: Delivery) -> str:
+    @admin.display(description="finished at")
+    def finished(self, delivery: Delivery) -> SafeString | str:
         return shown.utc(delivery.finished_at)
 
 
@@ -109,16 +109,16 @@ class IssuedSessionAdmin(OfOneRequest):
     )
     readonly_fields = fields
 
-    @admin.display(description="issued at (UTC)")
-    def issued(self, session: IssuedSession) -> str:
+    @admin.display(description="issued at")
+    def issued(self, session: IssuedSession) -> SafeString | str:
         return shown.utc(session.issued_at)
 
-    @admin.display(description="denied from (UTC, AWS's clock)")
-    def ends(self, session: IssuedSession) -> str:
+    @admin.display(description="denied from (AWS's clock)")
+    def ends(self, session: IssuedSession) -> SafeString | str:
         return shown.utc(session.cut_off)
 
-    @admin.display(description="STS session ends (UTC)")
-    def sts_ends(self, session: IssuedSession) -> str:
+    @admin.display(description="STS session ends")
+    def sts_ends(self, session: IssuedSession) -> SafeString | str:
         return shown.utc(session.sts_expires_at)
 
 
@@ -131,16 +131,16 @@ class NoticeAdmin(OfOneRequest):
     fields = ("kind", "recipient", "about", "due", "sent", "gave_up", "attempts", "last_error")
     readonly_fields = fields
 
-    @admin.display(description="due at (UTC)")
-    def due(self, notice: Notice) -> str:
+    @admin.display(description="due at")
+    def due(self, notice: Notice) -> SafeString | str:
         return shown.utc(notice.due_at)
 
-    @admin.display(description="sent at (UTC)")
-    def sent(self, notice: Notice) -> str:
+    @admin.display(description="sent at")
+    def sent(self, notice: Notice) -> SafeString | str:
         return shown.utc(notice.sent_at)
 
-    @admin.display(description="given up at (UTC)")
-    def gave_up(self, notice: Notice) -> str:
+    @admin.display(description="given up at")
+    def gave_up(self, notice: Notice) -> SafeString | str:
         return shown.utc(notice.gave_up_at)
 
 
@@ -150,6 +150,6 @@ class AwsClockAdmin(Record):
     fields = list_display
     readonly_fields = list_display
 
-    @admin.display(description="measured at (UTC)")
-    def measured(self, reading: AwsClock) -> str:
+    @admin.display(description="measured at")
+    def measured(self, reading: AwsClock) -> SafeString | str:
         return shown.utc(reading.measured_at)

@@ -16,6 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import path
+from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin import shown
 from requests_app.delivery.admin.audited import Audited, Changes, Lines, by_admin
@@ -31,6 +32,11 @@ class PersonForm(forms.ModelForm):
         model = User
         fields = ("username", "email", "name", "time_zone", "is_staff", "is_superuser", "groups")
         field_classes: ClassVar[dict[str, Any]] = {"username": UsernameField}
+        labels: ClassVar[dict[str, str]] = {"is_superuser": "Operator", "groups": "Admin groups"}
+        help_texts: ClassVar[dict[str, str]] = {
+            "is_superuser": "Keeps the catalog, the rules and the people, and may revoke any pass but their own.",
+            "groups": "What they may look at in the admin. Auditors see everything.",
+        }
 
     def clean_username(self) -> str:
         return _own_name(self.cleaned_data["username"], self.instance)
@@ -89,8 +95,8 @@ class MembershipLines(Lines):
         formset.form.base_fields["source"].disabled = True
         return formset
 
-    @admin.display(description="added at (UTC)")
-    def added(self, membership: Membership) -> str:
+    @admin.display(description="added at")
+    def added(self, membership: Membership) -> SafeString | str:
         return shown.utc(membership.added_at)
 
 
@@ -184,6 +190,9 @@ class PersonAdmin(WithMemberships, UserAdmin):
         # Nobody changes their own rights; another operator does.
         return [*fields, "is_staff", "is_superuser", "groups"] if obj == request.user else fields
 
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().formfield_for_manytomany(db_field, request, widget=forms.CheckboxSelectMultiple, **kwargs)
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[User], search_term: str
     ) -> tuple[QuerySet[User], bool]:
@@ -262,16 +271,16 @@ class PersonAdmin(WithMemberships, UserAdmin):
     def active(self, person: User) -> bool:
         return person.deactivated_at is None
 
-    @admin.display(description="made at (UTC)")
-    def joined(self, person: User) -> str:
+    @admin.display(description="made at")
+    def joined(self, person: User) -> SafeString | str:
         return shown.utc(person.date_joined)
 
-    @admin.display(description="last signed in at (UTC)")
-    def signed_in(self, person: User) -> str:
+    @admin.display(description="last signed in at")
+    def signed_in(self, person: User) -> SafeString | str:
         return shown.utc(person.last_login)
 
-    @admin.display(description="deactivated at (UTC)")
-    def deactivated(self, person: User) -> str:
+    @admin.display(description="deactivated at")
+    def deactivated(self, person: User) -> SafeString | str:
         return shown.utc(person.deactivated_at)
 
 

@@ -23,8 +23,8 @@ def by_account(word: str) -> Q | None:
 
 
 class DecisionColumns:
-    @admin.display(description="decided at (UTC)")
-    def when(self, decision: Decision) -> str:
+    @admin.display(description="decided at")
+    def when(self, decision: Decision) -> SafeString | str:
         return shown.utc(decision.decided_at)
 
     @admin.display(description="request")
@@ -124,32 +124,32 @@ class AccessRequestAdmin(Record):
     def lasts(self, access_request: AccessRequest) -> str:
         return str(access_request.duration)
 
-    @admin.display(description="asked at (UTC)")
-    def asked(self, access_request: AccessRequest) -> str:
+    @admin.display(description="asked at")
+    def asked(self, access_request: AccessRequest) -> SafeString | str:
         return shown.utc(access_request.asked_at)
 
-    @admin.display(description="to be decided until (UTC)")
-    def decide_until(self, access_request: AccessRequest) -> str:
+    @admin.display(description="to be decided until")
+    def decide_until(self, access_request: AccessRequest) -> SafeString | str:
         return shown.utc(access_request.decide_by)
 
-    @admin.display(description="approved at (UTC)")
-    def approved(self, access_request: AccessRequest) -> str:
+    @admin.display(description="approved at")
+    def approved(self, access_request: AccessRequest) -> SafeString | str:
         return shown.utc(access_request.approved_at)
 
-    @admin.display(description="to be started until (UTC)")
-    def start_until(self, access_request: AccessRequest) -> str:
+    @admin.display(description="to be started until")
+    def start_until(self, access_request: AccessRequest) -> SafeString | str:
         return shown.utc(access_request.start_by)
 
-    @admin.display(description="began at (UTC)")
-    def began(self, access_request: AccessRequest) -> str:
+    @admin.display(description="began at")
+    def began(self, access_request: AccessRequest) -> SafeString | str:
         return shown.utc(access_request.activated_at)
 
-    @admin.display(description="ends at (UTC)")
-    def ends(self, access_request: AccessRequest) -> str:
+    @admin.display(description="ends at")
+    def ends(self, access_request: AccessRequest) -> SafeString | str:
         return shown.utc(access_request.expires_at)
 
-    @admin.display(description="ended at (UTC)")
-    def ended(self, access_request: AccessRequest) -> str:
+    @admin.display(description="ended at")
+    def ended(self, access_request: AccessRequest) -> SafeString | str:
         return shown.utc(access_request.ended_at)
 
     @admin.display(description="terms, as they were")

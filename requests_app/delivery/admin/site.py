@@ -1,5 +1,7 @@
 """The admin as a whole: what it is called, what is not in it, and its doors, which are everybody's."""
 
+from typing import Any
+
 # Their modules register what we take out again or replace, so they come first.
 import allauth.account.admin
 import allauth.mfa.admin
@@ -27,6 +29,17 @@ def change_password(request: HttpRequest, extra_context: object = None) -> HttpR
     return redirect("account_change_password")
 
 
+def list_of_apps(request: HttpRequest, app_label: str | None = None) -> list[dict[str, Any]]:
+    """Daypass first; Django's own groups last and by a name that nobody takes for ours."""
+    apps = admin.AdminSite.get_app_list(admin.site, request, app_label)
+    for app in apps:
+        if app["app_label"] == "auth":
+            app["name"] = "Rights in the admin"
+            for entry in app["models"]:
+                entry["name"] = "Admin groups"
+    return sorted(apps, key=lambda app: app["app_label"] == "auth")
+
+
 for model in (EmailAddress, Authenticator, UserSession, AdminGroup):
     if admin.site.is_registered(model):
         admin.site.unregister(model)
@@ -34,6 +47,7 @@ for model in (EmailAddress, Authenticator, UserSession, AdminGroup):
 admin.site.site_title = admin.site.site_header = "Daypass"
 admin.site.index_title = "Catalog and rules"
 admin.site.disable_action("delete_selected")
+admin.site.get_app_list = list_of_apps  # type: ignore[method-assign,assignment]
 admin.site.logout = log_out  # type: ignore[method-assign,assignment]
 admin.site.password_change = change_password  # type: ignore[method-assign,assignment]
 # What the pages register with: this module, and so the above, comes before them.
