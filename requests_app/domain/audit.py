@@ -118,12 +118,23 @@ def _values(
         "beneficiary": beneficiary,
         "beneficiary_name": str(beneficiary)[:150] if beneficiary else "",
         "access_request": access_request,
-        "subject": (subject or (access_request.code if access_request else ""))[:200],
+        "subject": _storable(subject or (access_request.code if access_request else ""))[:200],
         "channel": origin.channel,
         "ip": origin.ip,
         "user_agent": origin.user_agent,
-        "detail": detail,
+        "detail": _storable(detail),
     }
+
+
+def _storable(value: Any) -> Any:
+    """The same without what PostgreSQL refuses: an event must not be lost for a zero byte in AWS's words."""
+    if isinstance(value, str):
+        return value.replace("\x00", "").encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_storable(key): _storable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(part) for part in value]
+    return value
 
 
 def _printable(text: str) -> str:
