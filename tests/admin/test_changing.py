@@ -156,6 +156,9 @@ def test_autocomplete_answers_with_a_few_queries(
         answer = operator.get(reverse("admin:autocomplete"), ask).json()
     assert len(answer["results"]) == 20
     assert answer["pagination"]["more"] is True
+    for model, field in (("entitlementgroup", "group"), ("entitlementuser", "user")):
+        ask = {"app_label": "requests_app", "model_name": model, "field_name": field, "term": "\0"}
+        assert operator.get(reverse("admin:autocomplete"), ask).status_code == 200
 
 
 # --- entitlements ------------------------------------------------------------------------------
@@ -615,6 +618,21 @@ def test_someone_is_deactivated_and_brought_back(operator: Client, alice: User, 
     assert last().detail["changes"]["deactivated_at"][1] is None
     assert AuditEvent.objects.filter(action=Action.PERSON_CHANGED).count() == 1
     assert operator.get(reverse("admin:deactivate_person", args=[999999])).status_code == 404
+
+
+def test_each_act_opens_a_transaction_of_its_own(
+    transactional_db: Any, operator: Client, staged: Entitlement, alice: User
+) -> None:
+    """The other tests run inside one, where a missing transaction would not show."""
+    secret = {"password1": "correct horse battery", "password2": "correct horse battery", "usable_password": "true"}
+
+    for at in (address(Entitlement, staged.pk), address(User, alice.pk)):
+        assert save(operator, at, name="Other").status_code == 302
+    for act, data in (("auth_user_password_change", secret), ("deactivate_person", {}), ("bring_back_person", {})):
+        response = operator.post(reverse(f"admin:{act}", args=[alice.pk]), {**data, "set-password": "x"})
+        assert response.status_code == 302, act
+    assert operator.post(address(User, alice.pk, page="history")).status_code == 405
+    assert AuditEvent.objects.filter(channel="admin").count() == 5
 
 
 def test_a_forged_post_changes_nobody(alice: User, olivia: User) -> None:

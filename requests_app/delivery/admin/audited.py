@@ -10,7 +10,7 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.forms import BaseInlineFormSet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
 
 from requests_app.delivery.admin import shown
@@ -64,6 +64,11 @@ class Audited(OperatorsChange, admin.ModelAdmin):
             held = self.get_queryset(request).select_for_update(of=("self",), no_key=True)
             found = held.filter(pk=found.pk).first()
         return found
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        return super().get_search_results(request, queryset, search_term.replace("\0", ""))
 
     def construct_change_message(  # type: ignore[override]
         self, request: HttpRequest, form: forms.Form, formsets: Iterable[Any] | None, add: bool = False
@@ -119,6 +124,8 @@ class Audited(OperatorsChange, admin.ModelAdmin):
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
+        if request.method not in ("GET", "HEAD"):
+            return HttpResponseNotAllowed(["GET", "HEAD"])
         obj = self.get_object(request, unquote(object_id))
         if obj is None:
             raise Http404

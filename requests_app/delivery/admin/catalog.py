@@ -1,7 +1,7 @@
 from typing import ClassVar
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -12,8 +12,7 @@ from requests_app.delivery.admin.entitlements import RoleGivenBy, TakenOutElsewh
 from requests_app.delivery.admin.site import site
 from requests_app.domain.audit import Action
 from requests_app.domain.models import Account, Role
-
-MOST_ACCOUNTS_FOUND = 200
+from requests_app.domain.models.catalog import account_has
 
 
 @admin.register(Account, site=site)
@@ -32,7 +31,7 @@ class AccountAdmin(Audited):
         self, request: HttpRequest, queryset: QuerySet[Account], search_term: str
     ) -> tuple[QuerySet[Account], bool]:
         for word in search_term.replace("\0", "").split():
-            queryset = queryset.filter(_account_has(word))
+            queryset = queryset.filter(account_has(word))
         return queryset, False
 
     @admin.display(description="roles")
@@ -64,7 +63,7 @@ class RoleAdmin(TakenOutElsewhere):
     list_select_related = ("account",)
     list_filter = ("power", "is_active", "identity_is_access")
     search_fields = ("name", "account__name", "account__number")
-    search_help_text = "Any part of a role's name, its account's name or number"
+    search_help_text = "Any part of a role's name or description, or of its account's name or number"
     sortable_by = ()
     # As the index has them: 200,000 roles are not sorted for a page.
     ordering = ("account_id", "name")
@@ -75,14 +74,4 @@ class RoleAdmin(TakenOutElsewhere):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Role], search_term: str
     ) -> tuple[QuerySet[Role], bool]:
-        for word in search_term.replace("\0", "").split():
-            # First the accounts, which are few: each side of the condition then has an index of its own.
-            accounts = Account.objects.filter(_account_has(word)).values_list("pk", flat=True)
-            queryset = queryset.filter(Q(name__icontains=word) | Q(account__in=list(accounts[:MOST_ACCOUNTS_FOUND])))
-        return queryset, False
-
-
-def _account_has(word: str) -> Q:
-    found = Q(name__icontains=word)
-    digits = word.replace("-", "")
-    return found | Q(number__contains=digits) if digits.isascii() and digits.isdigit() else found
+        return queryset & Role.objects.matching(search_term.replace("\0", "")), False

@@ -47,7 +47,7 @@ for model in (EmailAddress, Authenticator, UserSession, AdminGroup):
 admin.site.site_title = admin.site.site_header = "Daypass"
 admin.site.index_title = "Catalog and rules"
 admin.site.disable_action("delete_selected")
-admin.site.get_app_list = list_of_apps  # type: ignore[method-assign,assignment]
+admin.site.get_app_list = list_of_apps  # type: ignore[method-assign]
 admin.site.logout = log_out  # type: ignore[method-assign,assignment]
 admin.site.password_change = change_password  # type: ignore[method-assign,assignment]
 # What the pages register with: this module, and so the above, comes before them.
