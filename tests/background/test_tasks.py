@@ -1,5 +1,6 @@
 """Celery's door: names, queues, and that nothing in a message is believed."""
 
+import functools
 from typing import Any
 
 import pytest
@@ -40,14 +41,18 @@ def test_only_a_plausible_id_is_looked_up(argument: object, monkeypatch: pytest.
 
 
 def test_a_sweep_that_cannot_go_on_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    called = []
+    called: list[str] = []
+
+    def note(name: str) -> int:
+        called.append(name)
+        return 0
 
     def broken() -> int:
         raise RuntimeError("a row that cannot be moved")
 
     monkeypatch.setattr(sweeps, "expire_due", broken)
     for name in ("lapse_due", "activate_due", "announce_endings"):
-        monkeypatch.setattr(sweeps, name, lambda name=name: called.append(name) or 0)
+        monkeypatch.setattr(sweeps, name, functools.partial(note, name))
     tasks.sweep_requests()
     assert called == ["lapse_due", "activate_due", "announce_endings"]
 
@@ -59,8 +64,13 @@ def test_a_sweep_goes_on_until_nothing_is_due_but_not_for_ever(monkeypatch: pyte
         return runs["some"].pop(0)
 
     monkeypatch.setattr(sweeps, "expire_due", some)
-    endless = []
-    monkeypatch.setattr(sweeps, "lapse_due", lambda: endless.append(1) or sweeps.BATCH)
+    endless: list[int] = []
+
+    def full() -> int:
+        endless.append(1)
+        return sweeps.BATCH
+
+    monkeypatch.setattr(sweeps, "lapse_due", full)
     monkeypatch.setattr(sweeps, "activate_due", lambda: 0)
     monkeypatch.setattr(sweeps, "announce_endings", lambda: 0)
     tasks.sweep_requests()

@@ -268,7 +268,7 @@ def test_wishes_do_not_outrun_their_limit(
         for person in people
         for _ in range(1 if limit == "ROLE" else 8)
     ]
-    outcomes = at_once(*[lambda one=one: factories.delivery(one) for one in passes])  # type: ignore[misc]
+    outcomes = at_once(*[lambda one=one: factories.delivery(one) for one in passes])
     assert Delivery.objects.count() == 3
     assert {one.rule for one in outcomes if isinstance(one, DomainError)} == {f"limit.{limit.lower()}"}
 
