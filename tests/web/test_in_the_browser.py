@@ -49,7 +49,7 @@ def test_no_page_complains_or_overflows_a_phone(scheme: Any, rendered: dict[str,
 
 def test_text_has_contrast_in_both_schemes(rendered: dict[str, Any]) -> None:
     for scheme in ("light", "dark"):
-        with browsing(color_scheme=scheme) as site:  # type: ignore[arg-type]
+        with browsing(color_scheme=scheme) as site:
             for path in ("/", "/asked", "/approvals/", "/request/"):
                 page = site.show(path, rendered[path])
                 assert page.evaluate(TOO_FAINT) == [], (scheme, path)
