@@ -213,6 +213,30 @@ def test_many_sweeps_end_each_request_once(alice: User, read_only: Role, automat
     assert Notice.objects.filter(kind="ended").count() == 40
 
 
+def test_a_sweep_goes_round_what_somebody_is_at(alice: User, read_only: Role, automatic: Entitlement) -> None:
+    with clock.moved(-timedelta(hours=1)):
+        at_it, free = (factories.wish(alice, read_only, automatic, start="at_once") for _ in range(2))
+    with row_held(REQUESTS, at_it.pk):
+        assert in_background(sweeps.expire_due).result(timeout=5) == 1
+        free.refresh_from_db()
+        assert free.state == "expired"
+    assert sweeps.expire_due() == 1
+
+
+def test_a_verb_waits_to_settle_what_is_due(active_request: AccessRequest) -> None:
+    def settle_later() -> None:
+        with clock.moved(timedelta(hours=1)):
+            sweeps.settle([active_request.pk])
+
+    with row_held(REQUESTS, active_request.pk):
+        settling = in_background(settle_later)
+        wait_until_stuck([settling])
+        assert not settling.done()
+    settling.result(timeout=5)
+    active_request.refresh_from_db()
+    assert active_request.state == "expired"
+
+
 def test_an_entitlement_edited_while_someone_asks(alice: User, administrator: Role, staged: Entitlement) -> None:
     with transaction.atomic():
         Entitlement.objects.filter(pk=staged.pk).update(longest_seconds=1200, revision=F("revision") + 1)
@@ -225,14 +249,24 @@ def test_an_entitlement_edited_while_someone_asks(alice: User, administrator: Ro
     assert not AccessRequest.objects.exists()
 
 
-def test_the_role_goes_out_of_use_while_a_wish_waits(active_request: AccessRequest, aws_clock: object) -> None:
-    # What is joined to a locked row must be read after the lock, not before.
-    with row_held(REQUESTS, active_request.pk) as other:
-        asking = in_background(lambda: factories.delivery(active_request))
+@pytest.mark.parametrize(
+    ("edit", "rule"),
+    [
+        ("UPDATE requests_app_entitlement SET is_active = false", "entitlement.does_not_reach"),
+        ("UPDATE requests_app_role SET identity_is_access = true", "mint.identity_is_access"),
+    ],
+)
+def test_an_operators_edit_while_a_wish_waits(
+    edit: str, rule: str, alice: User, read_only: Role, automatic: Entitlement, aws_clock: object
+) -> None:
+    """What is joined to a locked row must be read after the lock, not before."""
+    active = factories.wish(alice, read_only, automatic, start="at_once", duration=timedelta(minutes=10))
+    with row_held(REQUESTS, active.pk) as other:
+        asking = in_background(lambda: factories.delivery(active))
         wait_until_stuck([asking])
-        other.execute("UPDATE requests_app_entitlement SET is_active = false")
+        other.execute(edit)
         other.commit()
-    assert getattr(asking.result(timeout=10), "rule", None) == "entitlement.does_not_reach"
+    assert getattr(asking.result(timeout=10), "rule", None) == rule
 
 
 def test_what_the_database_refuses_is_a_sentence_and_no_crash(
@@ -262,12 +296,11 @@ def test_wishes_do_not_outrun_their_limit(
     limit: str, read_only: Role, automatic: Entitlement, engineers: Group, aws_clock: object, settings: Any
 ) -> None:
     setattr(settings, f"DELIVERIES_PER_{limit}_PER_MINUTE", 3)
+    # One person with many roles, or many people with one: only the limit in question is in the way.
     people = [factories.person(f"p{n}", engineers) for n in range(8 if limit == "ROLE" else 1)]
-    passes = [
-        factories.wish(person, read_only, automatic, start="at_once")
-        for person in people
-        for _ in range(1 if limit == "ROLE" else 8)
-    ]
+    roles = [read_only, *(factories.role() for _ in range(7 if limit == "PERSON" else 0))]
+    automatic.roles.set(roles)
+    passes = [factories.wish(person, role, automatic, start="at_once") for person in people for role in roles]
     outcomes = at_once(*[lambda one=one: factories.delivery(one) for one in passes])
     assert Delivery.objects.count() == 3
     assert {one.rule for one in outcomes if isinstance(one, DomainError)} == {f"limit.{limit.lower()}"}
