@@ -3,6 +3,7 @@
 import os
 
 from celery import Celery
+from celery.signals import task_prerun
 from kombu.entity import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
@@ -10,6 +11,17 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 app = Celery("daypass")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["requests_app.background"], related_name="tasks")
+
+# Celery would open a connection anew for every task; Django knows itself when one is old or broken.
+app.conf["CELERY_DB_REUSE_MAX"] = 10**9
+
+
+@task_prerun.connect
+def check_connections(**_: object) -> None:
+    from django.db import close_old_connections
+
+    close_old_connections()
+
 
 # A task's name starts with its queue: mint.…, aws.…, revoke.…, default.…
 app.conf.task_queues = [Queue(name) for name in ("mint", "aws", "revoke", "default")]  # type: ignore[no-untyped-call]

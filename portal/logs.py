@@ -1,8 +1,21 @@
 """One log format for every process: structlog over the standard library's logging."""
 
+import re
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+
+# A link for a new password works until it is used: whoever reads logs must not be the one.
+_RESET_KEY = re.compile(r"(password/reset/key/)[^/\s'\"]+")
+
+
+def without_reset_keys(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Take the keys of password-reset links out of whatever is logged."""
+    for name, value in event.items():
+        if isinstance(value, str) and "password/reset/key/" in value:
+            event[name] = _RESET_KEY.sub(r"\1…", value)
+    return event
 
 
 def config(*, level: str, as_json: bool) -> dict[str, Any]:
@@ -34,7 +47,11 @@ def config(*, level: str, as_json: bool) -> dict[str, Any]:
             "structlog": {
                 "()": structlog.stdlib.ProcessorFormatter,
                 "foreign_pre_chain": shared,
-                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+                "processors": [
+                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    without_reset_keys,
+                    *renderer,
+                ],
             }
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structlog"}},

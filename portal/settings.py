@@ -114,6 +114,9 @@ ACCOUNT_ADAPTER = "requests_app.delivery.web.accounts.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email", "username"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"  # operators make people; nobody signs up
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False  # nobody can make us write to strangers
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "Daypass: "
+ACCOUNT_EMAIL_NOTIFICATIONS = True  # a changed password or second factor is told to its owner
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_USER_DISPLAY = "requests_app.delivery.web.accounts.display_name"
@@ -173,7 +176,7 @@ STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        else "portal.static.Storage"
     },
 }
 WHITENOISE_USE_FINDERS = DEBUG

@@ -1,11 +1,27 @@
 """Who is who: making people and operators, and ending their part."""
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from requests_app.domain import audit, clock
 from requests_app.domain.audit import Action
-from requests_app.domain.errors import NotAllowed
+from requests_app.domain.errors import Invalid, NotAllowed
 from requests_app.domain.models import User
+
+
+def make_person(email: str, *, username: str, name: str = "", password: str, by: User | None = None) -> User:
+    """Someone new. Raises Invalid if the address or the user name is not theirs to have."""
+    # allauth looks for user names in lower case.
+    person = User(email=email.strip(), username=username.strip().lower(), name=name.strip())
+    person.set_password(password)
+    try:
+        person.full_clean()
+    except ValidationError as wrong:
+        raise Invalid({field: list(sentences) for field, sentences in wrong.message_dict.items()}) from wrong
+    with transaction.atomic(durable=True):
+        person.save()
+        audit.record(Action.PERSON_MADE, by=by, beneficiary=person, subject=person.email)
+    return person
 
 
 def make_operator(email: str, *, by: User | None = None) -> User:

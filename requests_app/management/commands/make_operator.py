@@ -1,22 +1,49 @@
+import getpass
+import sys
 from typing import Any
 
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from requests_app.domain import audit
 from requests_app.domain.errors import DomainError
+from requests_app.domain.models import User
 from requests_app.domain.workflow import people
 
 
 class Command(BaseCommand):
-    help = "Let the person with this address run Daypass. This is how the first operator is made; it is audited."
+    help = (
+        "Let the person with this address run Daypass, and make them first if they are new. This is how the first "
+        "operator comes to be; it is audited. A new person's password is asked for, or read from standard input."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("email")
+        parser.add_argument("--username", help="for a new person; what stands before the @ if left out")
+        parser.add_argument("--name", default="", help="for a new person")
 
-    def handle(self, *args: Any, email: str, **options: Any) -> None:
+    def handle(self, *args: Any, email: str, username: str | None, name: str, **options: Any) -> None:
         with audit.context(channel="command"):
             try:
+                if not User.objects.filter(email__iexact=email).exists():
+                    people.make_person(
+                        email, username=username or email.partition("@")[0], name=name, password=_password()
+                    )
                 person = people.make_operator(email)
             except DomainError as refusal:
                 raise CommandError(refusal.message) from refusal
         self.stdout.write(f"{person} is an operator now.")
+
+
+def _password() -> str:
+    asked = sys.stdin.isatty()
+    password = getpass.getpass("Nobody has this address yet. Their password: ") if asked else sys.stdin.readline()
+    password = password.rstrip("\n")
+    try:
+        validate_password(password)
+    except ValidationError as wrong:
+        raise CommandError(" ".join(wrong.messages)) from wrong
+    if asked and getpass.getpass("Again: ") != password:
+        raise CommandError("These were two different passwords. Run the command again.")
+    return password
