@@ -102,6 +102,34 @@ def test_stages_are_asked_in_order_and_each_person_once(
     assert access_request.state == State.APPROVED
 
 
+def test_nobody_spends_their_say_where_it_leaves_a_later_stage_stuck(
+    alice: User, bob: User, carol: User, administrator: Role, engineers: Group, leads: Group, security: Group
+) -> None:
+    """Carol leads payments and is all of Security: her yes to the first stage would leave nobody for the second."""
+    terms = factories.entitlement(administrator, groups=[engineers], stages=[(leads, 1), (security, 1)])
+    access_request = factories.wish(alice, administrator, terms)
+    with refused("decision.needed_later"):
+        workflow.approve(access_request, by=carol)
+    assert not access_request.decisions.exists()
+    workflow.approve(access_request, by=bob)
+    workflow.approve(access_request, by=carol)
+    access_request.refresh_from_db()
+    assert access_request.state == State.APPROVED
+
+
+def test_what_is_stuck_anyway_is_not_blamed_on_who_decides(
+    alice: User, bob: User, carol: User, administrator: Role, engineers: Group, leads: Group, security: Group
+) -> None:
+    frank = factories.person("frank", security)
+    terms = factories.entitlement(administrator, groups=[engineers], stages=[(leads, 1), (security, 1)])
+    access_request = factories.wish(alice, administrator, terms)
+    for person in (frank, carol):
+        person.memberships.filter(group=security).delete()
+    workflow.approve(access_request, by=bob)
+    access_request.refresh_from_db()
+    assert (access_request.state, access_request.stage) == (State.PENDING, 2)
+
+
 def test_a_quorum_needs_that_many_people(
     alice: User, bob: User, carol: User, administrator: Role, engineers: Group, leads: Group
 ) -> None:

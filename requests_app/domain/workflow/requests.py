@@ -1,6 +1,7 @@
 """The life of a request: one function per verb, the only writers of its state."""
 
 import math
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -78,6 +79,7 @@ def approve(access_request: AccessRequest, *, by: User, comment: str = "") -> De
     access_request, now = lock(access_request)
     decision = _decide(access_request, by, Decision.Verdict.APPROVE, comment, now)
     _check_still_of_use(access_request)
+    _check_who_is_left(access_request, by)
     audit.record(
         Action.REQUEST_APPROVED,
         access_request,
@@ -295,6 +297,30 @@ def _check_still_of_use(access_request: AccessRequest) -> None:
             f"{access_request.beneficiary} may not have this role on these terms any more, so it cannot be approved. "
             "Deny it, or let it lapse.",
             rule=verdict.rule,
+        )
+
+
+def _check_who_is_left(access_request: AccessRequest, by: User) -> None:
+    """One person has one say: whoever is needed for a later stage must not spend it on this one."""
+    terms = access_request.terms
+    later = terms.stages[access_request.stage :]
+    if not later:
+        return
+    decisions = access_request.decisions.filter(verdict=Decision.Verdict.APPROVE)
+    agreed = decisions.filter(stage=access_request.stage).count()
+    outside = {access_request.requester_id, access_request.beneficiary_id}
+    outside |= set(decisions.values_list("approver_id", flat=True))
+
+    def can_go_on(agreed: int, outside: set[int]) -> bool:
+        present = terms.stage(access_request.stage)
+        left = replace(present, quorum=max(present.quorum - agreed, 0))
+        return all(facts.enough_people(replace(terms, stages=(left, *later)), outside=outside))
+
+    # If it could not go on without this approval either, then it is not this approval's fault.
+    if not can_go_on(agreed, outside) and can_go_on(agreed - 1, outside - {by.pk}):
+        raise NotAllowed(
+            "You are needed for a later stage of this, and each person decides once. Let somebody else decide now.",
+            rule="decision.needed_later",
         )
 
 
