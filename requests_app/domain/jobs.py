@@ -4,6 +4,7 @@ import structlog
 from celery import current_app
 from django.db import transaction
 from kombu.exceptions import OperationalError
+from redis import TimeoutError as RedisTimeout
 
 log = structlog.get_logger(__name__)
 # A nudge that nobody took in time is worth nothing: the sweep has long looked itself.
@@ -13,13 +14,23 @@ EXPIRES_SECONDS = 20
 def nudge(job: str, *args: int | str) -> None:
     """Ask a worker to run `job` once this transaction has committed.
 
-    A broker that is down costs seconds, not a request: hence `robust`.
+    A broker that is down costs a second, not a request: hence `robust`.
     """
 
     def send() -> None:
         try:
-            current_app.send_task(job, args, expires=EXPIRES_SECONDS)
+            _send(job, args)
         except OperationalError as error:
             log.warning("nudge.lost", job=job, error=str(error))
 
     transaction.on_commit(send, robust=True)
+
+
+def _send(job: str, args: tuple[int | str, ...]) -> None:
+    try:
+        current_app.send_task(job, args, expires=EXPIRES_SECONDS, retry=False)
+    except OperationalError as error:
+        # A connection that Redis closed meanwhile is replaced; a silence is not waited for twice.
+        if isinstance(error.__cause__, RedisTimeout):
+            raise
+        current_app.send_task(job, args, expires=EXPIRES_SECONDS, retry=False)
