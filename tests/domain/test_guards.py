@@ -547,6 +547,12 @@ def test_a_delivery_is_not_redirected(
         assert update(DELIVERIES, asked.pk, **values) == GUARD, values
 
 
+def test_an_envelope_is_not_replaced_on_its_last_way(active_request: AccessRequest, aws_clock: object) -> None:
+    delivery, _ = factories.sealed(active_request)
+    assert update(DELIVERIES, delivery.pk, state="delivered", envelope_sha256="b" * 64) == GUARD
+    assert update(DELIVERIES, delivery.pk, state="delivered") is WENT_THROUGH
+
+
 def _session(of: Delivery, **values: Any) -> str | None:
     row = {
         "delivery_id": of.pk,
@@ -715,14 +721,13 @@ def test_the_owner_may_do_all_that(owner_connection: psycopg.Connection) -> None
             owner_connection.execute(statement)
 
 
-OPEN_DOOR = "UPDATE public.requests_app_accessrequest SET state = 'withdrawn', ended_at = clock_timestamp()"
+# Refused by the table of transitions and by nothing else.
+OPEN_DOOR = "UPDATE public.requests_app_delivery SET state = 'unavailable'"
 FORGED_TRANSITION = (
-    "INSERT INTO pg_temp.requests_app_transition (machine, before, after) VALUES ('request', 'active', 'withdrawn')"
+    "INSERT INTO pg_temp.requests_app_transition (machine, before, after) VALUES ('delivery', 'asked', 'unavailable')"
 )
 SHADOWS = {
-    "pgtrigger's off-switch": [
-        "SELECT set_config('pgtrigger.ignore', 'requests_app_accessrequest:guard_update', true)"
-    ],
+    "pgtrigger's off-switch": ["SELECT set_config('pgtrigger.ignore', 'requests_app_delivery:guard_update', true)"],
     "a table of transitions of my own": [
         "CREATE TEMP TABLE requests_app_transition AS TABLE public.requests_app_transition",
         FORGED_TRANSITION,
@@ -752,10 +757,10 @@ SHADOWS = {
 
 @pytest.mark.parametrize("trick", SHADOWS)
 @pytest.mark.usefixtures("temporary_tables")
-def test_shadows_do_not_fool_the_guards(trick: str, active_request: AccessRequest) -> None:
+def test_shadows_do_not_fool_the_guards(trick: str, asked: Delivery) -> None:
     assert attempt(*SHADOWS[trick], OPEN_DOOR) == GUARD
     # The control: after the same trick an honest statement still goes through.
-    honest = OPEN_DOOR.replace("withdrawn", "returned")
+    honest = OPEN_DOOR.replace("unavailable", "stale")
     assert attempt(*SHADOWS[trick], honest) is WENT_THROUGH
 
 
