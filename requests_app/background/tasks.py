@@ -60,5 +60,5 @@ def sweep_outbox() -> None:
 
 def _until_done(due: Callable[[], int]) -> None:
     for _ in range(MOST_BATCHES):
-        if due() < sweeps.BATCH:
+        if not due():
             return

@@ -24,7 +24,5 @@ class Invalid(DomainError):
     """Something typed is wrong: `fields` maps a form field to its sentences."""
 
     def __init__(self, fields: dict[str, list[str]], *, rule: str = "form.invalid") -> None:
-        super().__init__(
-            " ".join(sentence for sentences in fields.values() for sentence in sentences), rule=rule
-        )
+        super().__init__(" ".join(sentence for sentences in fields.values() for sentence in sentences), rule=rule)
         self.fields = fields

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from requests_app.domain import policy
-from requests_app.domain.models import AccessRequest, AwsClock, Entitlement, Role, User
+from requests_app.domain.models import AccessRequest, AwsClock, Entitlement, Membership, Role, User
 from requests_app.domain.terms import StageTerms, Terms
 
 
@@ -54,8 +54,11 @@ def clock(region: str) -> policy.Clock | None:
 
 def approvers(stage: StageTerms, *, outside: Iterable[int]) -> "list[User]":
     """Who could decide this stage now: active, asked, and not on the asking side. By name, at most 200."""
-    asked = User.objects.filter(memberships__group__in=stage.groups) | User.objects.filter(pk__in=stage.users)
-    return list(asked.filter(deactivated_at=None).exclude(pk__in=list(outside)).distinct().order_by("name", "pk")[:200])
+    able = User.objects.filter(deactivated_at=None).exclude(pk__in=list(outside))
+    # A union, so that each side has its index; asked for either at once, the database would read everybody.
+    members = Membership.objects.filter(group__in=stage.groups).values("user")
+    asked = able.filter(pk__in=members).union(able.filter(pk__in=stage.users))
+    return list(asked.order_by("name", "pk")[:200])
 
 
 def enough_people(terms: Terms, *, outside: Iterable[int]) -> list[bool]:

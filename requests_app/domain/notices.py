@@ -1,7 +1,9 @@
 """Mail that is due: rows in the outbox, in the same transaction as what they tell of."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
+
+from django.db import connection
 
 from requests_app.domain import jobs
 from requests_app.domain.models import AccessRequest, Notice, User
@@ -38,6 +40,25 @@ def announce(
     if rows:
         Notice.objects.bulk_create(rows, ignore_conflicts=True)
         jobs.nudge("default.sweep_outbox")
+
+
+def announce_many(kind: Notice.Kind, ids: Collection[int], *, at: datetime) -> None:
+    """Queue one mail to the beneficiary of each request with these ids, in the database; as `announce`, once."""
+    if not ids:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_ANNOUNCE_MANY, {"kind": str(kind), "at": at, "ids": list(ids)})
+    jobs.nudge("default.sweep_outbox")
+
+
+# The keys are those of `announce`.
+_ANNOUNCE_MANY = """
+INSERT INTO requests_app_notice (kind, recipient_id, access_request_id, key, due_at, attempts, last_error)
+SELECT %(kind)s, beneficiary_id, id, concat_ws(':', %(kind)s, id, beneficiary_id, ''), %(at)s, 0, ''
+FROM requests_app_accessrequest WHERE id = ANY(%(ids)s)
+ORDER BY id
+ON CONFLICT DO NOTHING
+"""
 
 
 def next_attempt(notice: Notice, now: datetime) -> datetime:

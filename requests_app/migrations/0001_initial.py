@@ -101,7 +101,7 @@ class Migration(migrations.Migration):
             name='AccessRequest',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.CharField(default=requests_app.domain.codes.new_code, editable=False, max_length=11, unique=True)),
+                ('code', models.CharField(default=requests_app.domain.codes.new_code, editable=False, max_length=11)),
                 ('terms_document', models.JSONField(editable=False)),
                 ('justification', models.TextField(max_length=2000)),
                 ('ticket', models.CharField(blank=True, max_length=100)),
@@ -121,9 +121,9 @@ class Migration(migrations.Migration):
                 ('ended_at', models.DateTimeField(editable=False, null=True)),
                 ('end_reason', models.CharField(blank=True, editable=False, max_length=500)),
                 ('reminded_at', models.DateTimeField(editable=False, null=True)),
-                ('beneficiary', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='requests', to=settings.AUTH_USER_MODEL)),
-                ('ended_by', models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('requester', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='requests_made', to=settings.AUTH_USER_MODEL)),
+                ('beneficiary', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='requests', to=settings.AUTH_USER_MODEL)),
+                ('ended_by', models.ForeignKey(db_index=False, editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('requester', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='requests_made', to=settings.AUTH_USER_MODEL)),
                 ('entitlement', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='requests', to='requests_app.entitlement')),
             ],
         ),
@@ -139,7 +139,7 @@ class Migration(migrations.Migration):
                 ('allows_source_identity', models.BooleanField(default=False, help_text='The trust policies here allow sts:SetSourceIdentity for Daypass.')),
             ],
             options={
-                'indexes': [django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('name'), name='gin_trgm_ops'), name='account_name_search')],
+                'indexes': [models.Index(fields=['name'], name='account_by_name'), django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('name'), name='gin_trgm_ops'), name='account_name_search')],
                 'constraints': [models.UniqueConstraint(fields=('partition', 'number'), name='account_number_unique'), models.UniqueConstraint(django.db.models.functions.text.Lower('name'), name='account_name_unique'), models.CheckConstraint(condition=models.Q(('number__regex', '^[0-9]{12}$')), name='account_number_12_digits')],
             },
         ),
@@ -158,9 +158,9 @@ class Migration(migrations.Migration):
                 ('ip', models.GenericIPAddressField(null=True)),
                 ('user_agent', models.CharField(blank=True, max_length=300)),
                 ('detail', models.JSONField(default=dict)),
-                ('access_request', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='events', to='requests_app.accessrequest')),
-                ('actor', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('beneficiary', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('access_request', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='events', to='requests_app.accessrequest')),
+                ('actor', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('beneficiary', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
         ),
         migrations.CreateModel(
@@ -173,8 +173,8 @@ class Migration(migrations.Migration):
                 ('comment', models.CharField(blank=True, max_length=1000)),
                 ('decided_at', models.DateTimeField()),
                 ('recorded_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('access_request', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='decisions', to='requests_app.accessrequest')),
-                ('approver', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='decisions', to=settings.AUTH_USER_MODEL)),
+                ('access_request', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='decisions', to='requests_app.accessrequest')),
+                ('approver', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='decisions', to=settings.AUTH_USER_MODEL)),
             ],
             options={
                 'ordering': ['decided_at', 'pk'],
@@ -201,8 +201,8 @@ class Migration(migrations.Migration):
                 ('advice', models.CharField(blank=True, max_length=1000)),
                 ('aws_code', models.CharField(blank=True, max_length=100)),
                 ('aws_message', models.CharField(blank=True, max_length=2000)),
-                ('access_request', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='deliveries', to='requests_app.accessrequest')),
-                ('beneficiary', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='deliveries', to=settings.AUTH_USER_MODEL)),
+                ('access_request', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='deliveries', to='requests_app.accessrequest')),
+                ('beneficiary', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='deliveries', to=settings.AUTH_USER_MODEL)),
             ],
             options={
                 'verbose_name_plural': 'deliveries',
@@ -254,8 +254,8 @@ class Migration(migrations.Migration):
                 ('sts_expires_at', models.DateTimeField()),
                 ('packed_policy_size', models.PositiveSmallIntegerField(null=True)),
                 ('discarded', models.BooleanField(default=False)),
-                ('access_request', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='issued_sessions', to='requests_app.accessrequest')),
-                ('beneficiary', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('access_request', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='issued_sessions', to='requests_app.accessrequest')),
+                ('beneficiary', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('delivery', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='issued_session', to='requests_app.delivery')),
             ],
         ),
@@ -266,8 +266,8 @@ class Migration(migrations.Migration):
                 ('source', models.CharField(choices=[('hand', 'Hand'), ('claim', 'Claim'), ('scim', 'Scim')], default='hand', max_length=8)),
                 ('added_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ('added_by', models.ForeignKey(blank=True, editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('group', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='memberships', to='requests_app.group')),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='memberships', to=settings.AUTH_USER_MODEL)),
+                ('group', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='memberships', to='requests_app.group')),
+                ('user', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='memberships', to=settings.AUTH_USER_MODEL)),
             ],
         ),
         migrations.AddField(
@@ -280,7 +280,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('kind', models.CharField(choices=[('asked', 'Asked'), ('reminded', 'Reminded'), ('decided', 'Decided'), ('issued', 'Issued'), ('ending_soon', 'Ending Soon'), ('ended', 'Ended')], max_length=12)),
-                ('key', models.CharField(max_length=120, unique=True)),
+                ('key', models.CharField(max_length=120)),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ('due_at', models.DateTimeField()),
                 ('attempts', models.PositiveSmallIntegerField(default=0)),
@@ -288,7 +288,7 @@ class Migration(migrations.Migration):
                 ('sent_at', models.DateTimeField(null=True)),
                 ('gave_up_at', models.DateTimeField(null=True)),
                 ('access_request', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='notices', to='requests_app.accessrequest')),
-                ('recipient', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='notices', to=settings.AUTH_USER_MODEL)),
+                ('recipient', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='notices', to=settings.AUTH_USER_MODEL)),
             ],
         ),
         migrations.CreateModel(
@@ -303,14 +303,14 @@ class Migration(migrations.Migration):
                 ('longest_session_seconds', models.PositiveIntegerField(default=3600, help_text="The role's MaxSessionDuration in IAM.", validators=[django.core.validators.MinValueValidator(3600), django.core.validators.MaxValueValidator(43200)])),
                 ('identity_is_access', models.BooleanField(default=False, help_text='EKS, Vault and the like take sts:GetCallerIdentity as proof, which cannot be denied: minted only while at least 15 minutes of the pass remain.')),
                 ('is_active', models.BooleanField(default=True)),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='roles', to='requests_app.account')),
+                ('account', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='roles', to='requests_app.account')),
             ],
         ),
         migrations.CreateModel(
             name='EntitlementRole',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('entitlement', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='requests_app.entitlement')),
+                ('entitlement', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, to='requests_app.entitlement')),
                 ('role', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='requests_app.role')),
             ],
         ),
@@ -322,12 +322,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='delivery',
             name='role',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='deliveries', to='requests_app.role'),
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='deliveries', to='requests_app.role'),
         ),
         migrations.AddField(
             model_name='accessrequest',
             name='role',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='requests', to='requests_app.role'),
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='requests', to='requests_app.role'),
         ),
         migrations.CreateModel(
             name='Stage',
@@ -378,6 +378,22 @@ class Migration(migrations.Migration):
             options={
                 'constraints': [models.UniqueConstraint(fields=('machine', 'before', 'after'), name='transition_unique')],
             },
+        ),
+        migrations.AddIndex(
+            model_name='user',
+            index=models.Index(fields=['username'], name='user_by_username'),
+        ),
+        migrations.AddIndex(
+            model_name='user',
+            index=django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('username'), name='gin_trgm_ops'), name='user_username_search'),
+        ),
+        migrations.AddIndex(
+            model_name='user',
+            index=django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('email'), name='gin_trgm_ops'), name='user_email_search'),
+        ),
+        migrations.AddIndex(
+            model_name='user',
+            index=django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('name'), name='gin_trgm_ops'), name='user_name_search'),
         ),
         migrations.AddConstraint(
             model_name='user',
@@ -431,6 +447,10 @@ class Migration(migrations.Migration):
             model_name='issuedsession',
             index=models.Index(fields=['access_request', '-issued_at'], name='session_of_request'),
         ),
+        migrations.AddIndex(
+            model_name='issuedsession',
+            index=models.Index(fields=['beneficiary', '-id'], name='session_of_person'),
+        ),
         migrations.AddConstraint(
             model_name='issuedsession',
             constraint=models.UniqueConstraint(fields=('access_key_id',), name='session_key_unique'),
@@ -449,7 +469,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='notice',
+            index=models.Index(fields=['recipient', '-id'], name='notice_of_person'),
+        ),
+        migrations.AddIndex(
+            model_name='notice',
             index=models.Index(condition=models.Q(('gave_up_at', None), ('sent_at', None)), fields=['due_at'], name='notice_due'),
+        ),
+        migrations.AddConstraint(
+            model_name='notice',
+            constraint=models.UniqueConstraint(fields=('key',), name='notice_once'),
         ),
         migrations.AddIndex(
             model_name='role',
@@ -458,6 +486,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='role',
             index=django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('name'), name='gin_trgm_ops'), name='role_name_search'),
+        ),
+        migrations.AddIndex(
+            model_name='role',
+            index=django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('description'), name='gin_trgm_ops'), name='role_description_search'),
         ),
         migrations.AddConstraint(
             model_name='role',
@@ -537,6 +569,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='accessrequest',
+            index=models.Index(condition=models.Q(('start', 'at_once'), ('state', 'approved')), fields=['start_by'], name='request_to_be_started'),
+        ),
+        migrations.AddIndex(
+            model_name='accessrequest',
             index=models.Index(condition=models.Q(('state', 'active')), fields=['expires_at'], name='request_active_due'),
         ),
         migrations.AddIndex(
@@ -546,6 +582,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='accessrequest',
             index=django.contrib.postgres.indexes.GinIndex(condition=models.Q(('state', 'pending')), fields=['deciding_users'], name='request_asks_users'),
+        ),
+        migrations.AddConstraint(
+            model_name='accessrequest',
+            constraint=models.UniqueConstraint(fields=('code',), name='request_code_unique'),
         ),
         migrations.AddConstraint(
             model_name='accessrequest',

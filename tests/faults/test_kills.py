@@ -117,7 +117,7 @@ def _the_same_message_comes_again(wish: Delivery) -> None:
         "after:requests_app.domain.workflow.sweeps._take",
         "before:requests_app.domain.audit.record_many",
         "after:requests_app.domain.audit.record_many",
-        "after:requests_app.domain.notices.announce",
+        "after:requests_app.domain.notices.announce_many",
     ],
 )
 def test_a_sweep_is_killed_between_taking_and_recording(active_request: AccessRequest, point: str) -> None:

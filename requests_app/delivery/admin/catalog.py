@@ -1,3 +1,5 @@
+from functools import reduce
+from operator import or_
 from typing import ClassVar
 
 from django.contrib import admin
@@ -12,7 +14,7 @@ from requests_app.delivery.admin.entitlements import RoleGivenBy, TakenOutElsewh
 from requests_app.delivery.admin.site import site
 from requests_app.domain.audit import Action
 from requests_app.domain.models import Account, Role
-from requests_app.domain.models.catalog import account_has
+from requests_app.domain.models.catalog import account_has, ways_to_match
 
 
 @admin.register(Account, site=site)
@@ -74,4 +76,5 @@ class RoleAdmin(TakenOutElsewhere):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Role], search_term: str
     ) -> tuple[QuerySet[Role], bool]:
-        return queryset & Role.objects.matching(search_term.replace("\0", "")), False
+        found = reduce(or_, ways_to_match(search_term.replace("\0", "")))
+        return queryset.filter(found), False

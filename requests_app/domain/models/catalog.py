@@ -1,18 +1,27 @@
+import re
 import uuid
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import reduce
+from operator import and_, or_
 
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import ExpressionWrapper, Q
 from django.db.models.functions import Lower, Upper
 
 from requests_app.domain import partitions
 
+MOST_WORDS = 5
+# Their keys are read for a search; far more than there are in most organisations.
+MOST_ACCOUNTS = 10_000
+# What the trigram indexes can find: three letters or digits on end.
+_IN_INDEX = re.compile(r"[^\W_]{3}")
+
 
 class Account(models.Model):
-    partition = models.CharField(
-        max_length=16, choices=[(name, name) for name in partitions.PARTITIONS], default="aws"
-    )
+    partition = models.CharField(max_length=16, choices=[(name, name) for name in partitions.PARTITIONS], default="aws")
     number = models.CharField(
         "account id",
         max_length=12,
@@ -30,12 +39,14 @@ class Account(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["partition", "number"], name="account_number_unique"),
             models.UniqueConstraint(Lower("name"), name="account_name_unique"),
-            models.CheckConstraint(
-                condition=Q(number__regex=r"^[0-9]{12}$"), name="account_number_12_digits"
-            ),
+            models.CheckConstraint(condition=Q(number__regex=r"^[0-9]{12}$"), name="account_number_12_digits"),
         ]
-        # People find a role by typing any part of a name: `icontains` compares upper case.
-        indexes = [GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="account_name_search")]
+        indexes = [
+            # Roles are listed by their account's name: the first few are found without sorting them all.
+            models.Index(fields=["name"], name="account_by_name"),
+            # People find a role by typing any part of a name: `icontains` compares upper case.
+            GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="account_name_search"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.grouped_number})"
@@ -45,6 +56,18 @@ class Account(models.Model):
         return "-".join((self.number[:4], self.number[4:8], self.number[8:]))
 
 
+class RoleQuerySet(models.QuerySet["Role"]):
+    def first_matching(self, words: str, most: int) -> "RoleQuerySet":
+        """Those whose name or description, or whose account's name or number, has every word somewhere, in any case:
+        the first few by the names of account and role.
+        """
+        # Each way by itself, because each is found by other indexes: asked for all at once, the database may read
+        # role after role in the order of names until it has found enough.
+        order = ("account__name", "name")
+        first, *others = [self.filter(way).order_by(*order).values("pk")[:most] for way in ways_to_match(words)]
+        return self.filter(pk__in=first.union(*others)).order_by(*order)[:most]
+
+
 class Role(models.Model):
     class Power(models.TextChoices):
         READ = "read", "reads only"
@@ -52,7 +75,7 @@ class Role(models.Model):
         POWERFUL = "powerful", "powerful"
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    account = models.ForeignKey(Account, models.PROTECT, related_name="roles")
+    account = models.ForeignKey(Account, models.PROTECT, db_index=False, related_name="roles")
     path = models.CharField(
         max_length=512,
         default="/",
@@ -76,6 +99,8 @@ class Role(models.Model):
     )
     is_active = models.BooleanField(default=True)
 
+    objects = RoleQuerySet.as_manager()
+
     class Meta:
         constraints = [
             # IAM's names are unique in an account whatever the path and the case, so the ARN is too.
@@ -88,6 +113,7 @@ class Role(models.Model):
         indexes = [
             models.Index(fields=["account", "name"], name="role_by_account"),
             GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="role_name_search"),
+            GinIndex(OpClass(Upper("description"), name="gin_trgm_ops"), name="role_description_search"),
         ]
 
     def __str__(self) -> str:
@@ -104,3 +130,53 @@ class Role(models.Model):
     @property
     def can_be_used(self) -> bool:
         return self.is_active and self.account.is_active
+
+
+def ways_to_match(words: str) -> list[Q]:
+    """How a role can have all the words: by itself, or some of them by its account, for each such set there is.
+
+    Where all words are too short for the index, they stand at the beginning of the role's name or in the account.
+    Put like this each way has an index. Asked word by word, "in the account or in the role", the database would
+    have to read every role.
+    """
+    wanted = words.split()[:MOST_WORDS]
+    if not wanted:
+        return [Q()]
+    leading = [word for word in wanted if _IN_INDEX.search(word)]
+    by_itself = [_role_has(word) for word in leading] or [Q(name__istartswith=word) for word in wanted]
+    ways = [reduce(and_, by_itself), *_ways_by_account(leading or wanted)]
+    # The short ones beside longer ones find nothing; they only narrow what those find.
+    narrowing = [_role_has(word) | account_has(word, "account__") for word in wanted if leading and word not in leading]
+    return [reduce(and_, narrowing, way) for way in ways]
+
+
+def account_has(word: str, path: str = "") -> Q:
+    """`path` leads to the account, such as `account__`."""
+    # People type a number as the console shows it: 1234-5678-9012.
+    digits = word.replace("-", "")
+    has = Q(**{f"{path}name__icontains": word})
+    return has | Q(**{f"{path}number__contains": digits}) if digits.isascii() and digits.isdigit() else has
+
+
+def _role_has(word: str) -> Q:
+    return Q(name__icontains=word) | Q(description__icontains=word)
+
+
+def _ways_by_account(words: list[str]) -> Iterator[Q]:
+    for which, accounts in _accounts_having(words).items():
+        # The keys lead from the roles, the words from the accounts: the database may begin at either end.
+        way = Q(account__in=accounts)
+        for word, in_account in zip(words, which, strict=True):
+            way &= account_has(word, "account__") if in_account else _role_has(word)
+        yield way
+
+
+def _accounts_having(words: list[str]) -> dict[tuple[bool, ...], list[int]]:
+    """Accounts that have at least one of the words, by which of them they have."""
+    has = [account_has(word) for word in words]
+    told = {f"has_{number}": ExpressionWrapper(one, models.BooleanField()) for number, one in enumerate(has)}
+    found: dict[tuple[bool, ...], list[int]] = defaultdict(list)
+    rows = Account.objects.filter(reduce(or_, has)).annotate(**told).values_list("pk", *told)
+    for account, *which in rows[:MOST_ACCOUNTS]:
+        found[tuple(which)].append(account)
+    return found

@@ -13,8 +13,9 @@ DAY = 24 * HOUR
 class EntitlementQuerySet(models.QuerySet["Entitlement"]):
     def reaching(self, person: User) -> "EntitlementQuerySet":
         """Candidates: what `policy.may_request` could allow this person."""
-        mine = Group.objects.filter(memberships__user=person)
-        return self.filter(Q(groups__in=mine) | Q(users=person), is_active=True).distinct()
+        by_group = EntitlementGroup.objects.filter(group__memberships__user=person).values("entitlement")
+        by_name = EntitlementUser.objects.filter(user=person).values("entitlement")
+        return self.filter(Q(pk__in=by_group) | Q(pk__in=by_name), is_active=True)
 
     def for_role(self, role: Role) -> "EntitlementQuerySet":
         return self.filter(roles=role)
@@ -39,9 +40,7 @@ class Entitlement(models.Model):
     is_active = models.BooleanField(default=True)
     # Counts the edits; a request stores the revision whose terms it follows.
     revision = models.PositiveIntegerField(default=1, editable=False)
-    groups = models.ManyToManyField(
-        Group, through="EntitlementGroup", blank=True, related_name="entitlements"
-    )
+    groups = models.ManyToManyField(Group, through="EntitlementGroup", blank=True, related_name="entitlements")
     users = models.ManyToManyField(User, through="EntitlementUser", blank=True, related_name="entitlements")
     roles = models.ManyToManyField(Role, through="EntitlementRole", related_name="entitlements")
     # No default: automatic is a choice, never what is left when nobody chose.
@@ -54,9 +53,7 @@ class Entitlement(models.Model):
         default=HOUR,
         validators=[MinValueValidator(900), MaxValueValidator(12 * HOUR)],
     )
-    pending_seconds = models.PositiveIntegerField(
-        "time to decide (s)", default=DAY, validators=[MinValueValidator(60)]
-    )
+    pending_seconds = models.PositiveIntegerField("time to decide (s)", default=DAY, validators=[MinValueValidator(60)])
     start_within_seconds = models.PositiveIntegerField(
         "time to start (s)", default=8 * HOUR, validators=[MinValueValidator(60)]
     )
@@ -98,9 +95,7 @@ class EntitlementGroup(models.Model):
     group = models.ForeignKey(Group, models.PROTECT)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["entitlement", "group"], name="entitlement_group_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["entitlement", "group"], name="entitlement_group_once")]
 
     def __str__(self) -> str:
         return str(self.group)
@@ -120,7 +115,7 @@ class EntitlementUser(models.Model):
 
 
 class EntitlementRole(models.Model):
-    entitlement = models.ForeignKey(Entitlement, models.CASCADE)
+    entitlement = models.ForeignKey(Entitlement, models.CASCADE, db_index=False)  # the constraint's begins with it
     role = models.ForeignKey(Role, models.PROTECT)
 
     class Meta:

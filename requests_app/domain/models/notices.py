@@ -18,10 +18,10 @@ class Notice(models.Model):
         ENDED = "ended"
 
     kind = models.CharField(max_length=12, choices=Kind.choices)
-    recipient = models.ForeignKey(User, models.PROTECT, related_name="notices")
+    recipient = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="notices")
     access_request = models.ForeignKey(AccessRequest, models.PROTECT, related_name="notices")
     # Says which occasion this is, so that running a sweep twice announces it once.
-    key = models.CharField(max_length=120, unique=True)
+    key = models.CharField(max_length=120)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     due_at = models.DateTimeField()
     attempts = models.PositiveSmallIntegerField(default=0)
@@ -30,7 +30,10 @@ class Notice(models.Model):
     gave_up_at = models.DateTimeField(null=True)
 
     class Meta:
+        # Not `unique=True`, which on text makes a second index, for patterns.
+        constraints = [models.UniqueConstraint(fields=["key"], name="notice_once")]
         indexes = [
+            models.Index(fields=["recipient", "-id"], name="notice_of_person"),
             models.Index(fields=["due_at"], condition=Q(sent_at=None, gave_up_at=None), name="notice_due"),
         ]
 

@@ -2,9 +2,10 @@ import uuid
 
 from django.contrib.auth.models import AbstractBaseUser, PermissionsMixin, UserManager
 from django.contrib.auth.validators import UnicodeUsernameValidator
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Lower, Now
+from django.db.models.functions import Lower, Now, Upper
 
 from requests_app.domain import codes
 
@@ -18,9 +19,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     name = models.CharField(max_length=150, blank=True)
     time_zone = models.CharField(max_length=64, default="UTC")
     # Names this person in CloudTrail for ever; a renamed person keeps it, nobody else gets it.
-    source_identity = models.CharField(
-        max_length=64, unique=True, editable=False, default=codes.new_source_identity
-    )
+    source_identity = models.CharField(max_length=64, unique=True, editable=False, default=codes.new_source_identity)
     is_staff = models.BooleanField("may open the admin", default=False)
     date_joined = models.DateTimeField(db_default=Now(), editable=False)
     deactivated_at = models.DateTimeField(null=True, blank=True)
@@ -53,6 +52,13 @@ class User(AbstractBaseUser, PermissionsMixin):
                 name="user_source_identity_alphabet",
             ),
         ]
+        indexes = [
+            models.Index(fields=["username"], name="user_by_username"),
+            # For any part of them, and for the whole in any case: `iexact` compares upper case too.
+            GinIndex(OpClass(Upper("username"), name="gin_trgm_ops"), name="user_username_search"),
+            GinIndex(OpClass(Upper("email"), name="gin_trgm_ops"), name="user_email_search"),
+            GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="user_name_search"),
+        ]
 
     def __str__(self) -> str:
         return self.name or self.username
@@ -69,9 +75,7 @@ class Group(models.Model):
 
     name = models.CharField(max_length=150)
     description = models.CharField(max_length=300, blank=True)
-    members = models.ManyToManyField(
-        User, through="Membership", through_fields=("group", "user"), related_name="+"
-    )
+    members = models.ManyToManyField(User, through="Membership", through_fields=("group", "user"), related_name="+")
 
     class Meta:
         constraints = [
@@ -90,13 +94,11 @@ class Membership(models.Model):
         CLAIM = "claim"
         SCIM = "scim"
 
-    group = models.ForeignKey(Group, models.PROTECT, related_name="memberships")
-    user = models.ForeignKey(User, models.PROTECT, related_name="memberships")
+    group = models.ForeignKey(Group, models.PROTECT, db_index=False, related_name="memberships")
+    user = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="memberships")
     source = models.CharField(max_length=8, choices=Source.choices, default=Source.HAND)
     added_at = models.DateTimeField(db_default=Now(), editable=False)
-    added_by = models.ForeignKey(
-        User, models.PROTECT, null=True, blank=True, editable=False, related_name="+"
-    )
+    added_by = models.ForeignKey(User, models.PROTECT, null=True, blank=True, editable=False, related_name="+")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["group", "user", "source"], name="membership_unique")]

@@ -18,8 +18,17 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
     def with_names(self) -> "AccessRequestQuerySet":
         return self.select_related("requester", "beneficiary", "role__account", "ended_by")
 
-    def of(self, person: User) -> "AccessRequestQuerySet":
-        return self.filter(Q(beneficiary=person) | Q(requester=person))
+    def newest_of(self, person: User, most: int) -> "AccessRequestQuerySet":
+        """The newest of these that this person asked for or benefits from.
+
+        Each side by its own index: asked for both at once, the database may read everybody's, newest first, until
+        it has found enough of theirs.
+        """
+        sides = [
+            self.filter(**{side: person}).order_by("-asked_at").values("pk")[:most]
+            for side in ("beneficiary", "requester")
+        ]
+        return self.filter(pk__in=sides[0].union(sides[1])).order_by("-asked_at")[:most]
 
     def open(self) -> "AccessRequestQuerySet":
         return self.filter(state__in=OPEN)
@@ -45,10 +54,11 @@ class AccessRequest(models.Model):
         ON_DEMAND = "on_demand", "when I press Start"
         AT_ONCE = "at_once", "at once"
 
-    code = models.CharField(max_length=11, unique=True, editable=False, default=codes.new_code)
-    requester = models.ForeignKey(User, models.PROTECT, related_name="requests_made")
-    beneficiary = models.ForeignKey(User, models.PROTECT, related_name="requests")
-    role = models.ForeignKey(Role, models.PROTECT, related_name="requests")
+    code = models.CharField(max_length=11, editable=False, default=codes.new_code)
+    # Where `db_index` is off, an index below begins with that column, or nobody looks by it.
+    requester = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="requests_made")
+    beneficiary = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="requests")
+    role = models.ForeignKey(Role, models.PROTECT, db_index=False, related_name="requests")
     entitlement = models.ForeignKey(Entitlement, models.PROTECT, related_name="requests")
     terms_document = models.JSONField(editable=False)
     justification = models.TextField(max_length=2000)
@@ -70,7 +80,7 @@ class AccessRequest(models.Model):
     activated_at = models.DateTimeField(null=True, editable=False)
     expires_at = models.DateTimeField(null=True, editable=False)
     ended_at = models.DateTimeField(null=True, editable=False)
-    ended_by = models.ForeignKey(User, models.PROTECT, null=True, editable=False, related_name="+")
+    ended_by = models.ForeignKey(User, models.PROTECT, null=True, editable=False, db_index=False, related_name="+")
     end_reason = models.CharField(max_length=500, blank=True, editable=False)
     reminded_at = models.DateTimeField(null=True, editable=False)
 
@@ -78,6 +88,8 @@ class AccessRequest(models.Model):
 
     class Meta:
         constraints = [
+            # Not `unique=True`, which on text makes a second index, for patterns.
+            models.UniqueConstraint(fields=["code"], name="request_code_unique"),
             models.CheckConstraint(condition=Q(code__regex=codes.CODE_IN_SQL), name="request_code_form"),
             models.CheckConstraint(condition=Q(duration_seconds__gte=60), name="request_lasts_a_minute"),
             models.CheckConstraint(condition=Q(state__in=list(State)), name="request_state_known"),
@@ -97,8 +109,7 @@ class AccessRequest(models.Model):
                 name="request_activated_at_fits_state",
             ),
             models.CheckConstraint(
-                condition=Q(state__in=list(OPEN), ended_at=None)
-                | Q(state__in=list(ENDED), ended_at__isnull=False),
+                condition=Q(state__in=list(OPEN), ended_at=None) | Q(state__in=list(ENDED), ended_at__isnull=False),
                 name="request_ended_at_fits_state",
             ),
             models.CheckConstraint(
@@ -124,6 +135,9 @@ class AccessRequest(models.Model):
             # The sweeps' own: tiny, because few requests are open.
             models.Index(fields=["decide_by"], condition=Q(state="pending"), name="request_pending_due"),
             models.Index(fields=["start_by"], condition=Q(state="approved"), name="request_approved_due"),
+            models.Index(
+                fields=["start_by"], condition=Q(state="approved", start="at_once"), name="request_to_be_started"
+            ),
             models.Index(fields=["expires_at"], condition=Q(state="active"), name="request_active_due"),
             GinIndex(fields=["deciding_groups"], condition=Q(state="pending"), name="request_asks_groups"),
             GinIndex(fields=["deciding_users"], condition=Q(state="pending"), name="request_asks_users"),
@@ -166,9 +180,9 @@ class Decision(models.Model):
         APPROVE = "approve"
         DENY = "deny"
 
-    access_request = models.ForeignKey(AccessRequest, models.PROTECT, related_name="decisions")
+    access_request = models.ForeignKey(AccessRequest, models.PROTECT, db_index=False, related_name="decisions")
     stage = models.PositiveSmallIntegerField()
-    approver = models.ForeignKey(User, models.PROTECT, related_name="decisions")
+    approver = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="decisions")
     approver_name = models.CharField(max_length=150)
     verdict = models.CharField(max_length=8, choices=Verdict.choices)
     comment = models.CharField(max_length=1000, blank=True)
@@ -180,9 +194,7 @@ class Decision(models.Model):
         constraints = [
             # One person has one say, so the same person cannot satisfy two stages either.
             models.UniqueConstraint(fields=["access_request", "approver"], name="decision_once_per_person"),
-            models.CheckConstraint(
-                condition=Q(verdict__in=["approve", "deny"]), name="decision_verdict_known"
-            ),
+            models.CheckConstraint(condition=Q(verdict__in=["approve", "deny"]), name="decision_verdict_known"),
         ]
         indexes = [models.Index(fields=["approver", "-decided_at"], name="decision_of_approver")]
 
@@ -198,9 +210,7 @@ class Transition(models.Model):
     after = models.CharField(max_length=16)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["machine", "before", "after"], name="transition_unique")
-        ]
+        constraints = [models.UniqueConstraint(fields=["machine", "before", "after"], name="transition_unique")]
 
     def __str__(self) -> str:
         return f"{self.machine}: {self.before} to {self.after}"

@@ -453,7 +453,7 @@ def _give_up(
     Delivery.objects.filter(pk__in=[one.pk for one in old]).update(state=to, message=message, finished_at=now)
     action = Action.SESSION_UNACCOUNTED if to == DeliveryState.UNKNOWN else Action.DELIVERY_FAILED
     details = [{"delivery": str(one.public_id), "state": str(to), "message": message} for one in old]
-    audit.record_many(action, [one.access_request for one in old], at=now, details=details)
+    audit.record_each(action, [one.access_request for one in old], details, at=now)
     return old
 
 

@@ -20,13 +20,13 @@ MOST_RECENT = 10
 def home(request: PersonRequest) -> HttpResponse:
     """My access: what runs, what can be started, what waits, what was."""
     now = now_of(request)
-    mine = AccessRequest.objects.of(request.user).with_names()
-    open_ = list(mine.open().order_by("asked_at")[:MOST_OPEN])
+    requests = AccessRequest.objects.with_names()
+    open_ = list(reversed(requests.open().newest_of(request.user, MOST_OPEN)))
     by_clock: dict[State, list[AccessRequest]] = {state: [] for state in State}
     for one in open_:
         by_clock[one.state_at(now)].append(one)
     over = [one for one in open_ if one.state_at(now) in ENDED]
-    recent = over + list(mine.filter(state__in=ENDED).order_by("-asked_at")[:MOST_RECENT])
+    recent = over + list(requests.filter(state__in=ENDED).newest_of(request.user, MOST_RECENT))
     still = work_until(recent, now)
     return render(
         request,

@@ -1,0 +1,269 @@
+"""Rows by the hundred thousand, for looking at plans: a grown company, written past every guard, in a second.
+
+Alice asks and has a history; she is in a group that may ask for every role there is. Bob is in several groups
+that approve. Carol may ask for a few roles, Dave audits, Olivia operates. Erin asked often, and long ago. Nothing
+is due.
+"""
+
+from dataclasses import asdict, dataclass
+
+import psycopg
+from psycopg import sql
+
+ALICE, BOB, CAROL, DAVE, OLIVIA, ERIN = range(1, 7)
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """How many of each."""
+
+    accounts: int = 2_000
+    roles: int = 200_000
+    people: int = 3_000
+    groups: int = 50
+    entitlements: int = 300
+    ended: int = 94_000
+    pending: int = 2_000
+    approved: int = 1_000
+    active: int = 3_000
+    deliveries: int = 100_000
+    sign_ins: int = 50_000
+
+
+def fill(connection: psycopg.Connection, crowd: Crowd) -> None:
+    """Fill an empty, migrated database. `connection` is a superuser's: triggers and foreign keys sleep meanwhile."""
+    numbers = {name: sql.Literal(number) for name, number in asdict(crowd).items()}
+    with connection.transaction():
+        connection.execute("SET LOCAL session_replication_role = replica")
+        for statement in _ROWS:
+            connection.execute(sql.SQL(statement).format(**numbers))
+        for table in _TABLES:
+            connection.execute(_SEQUENCE.format(name=sql.Literal(table), table=sql.Identifier(table)))
+    connection.execute("VACUUM (ANALYZE)")
+
+
+_PEOPLE = """
+INSERT INTO requests_app_user (id, password, is_superuser, public_id, username, email, name, time_zone,
+                               source_identity, is_staff)
+SELECT i, '!', i = 5, gen_random_uuid(), username, username || '@example.com', initcap(username), 'UTC',
+       'person-' || i, i IN (4, 5)
+FROM generate_series(1, {people}) i,
+     LATERAL (SELECT
+         coalesce((ARRAY['alice', 'bob', 'carol', 'dave', 'olivia', 'erin'])[i], 'person' || i) AS username) one
+"""
+
+_AUDITOR = """
+INSERT INTO requests_app_user_groups (user_id, group_id) SELECT 4, id FROM auth_group WHERE name = 'Auditors'
+"""
+
+_GROUPS = """
+INSERT INTO requests_app_group (id, name, description) SELECT i, 'team ' || i, '' FROM generate_series(1, {groups}) i
+"""
+
+_MEMBERSHIPS = """
+INSERT INTO requests_app_membership (group_id, user_id, source)
+SELECT g, p, 'hand'
+FROM (SELECT p, 1 + (p * step) % {groups} AS g FROM generate_series(6, {people}) p, unnest(ARRAY[1, 7, 13]) step
+      UNION SELECT 1, g FROM generate_series(1, 3) g
+      UNION SELECT 2, g FROM generate_series(11, 18) g
+      UNION SELECT 3, 20) AS member
+ORDER BY p
+"""
+
+_ACCOUNTS = """
+INSERT INTO requests_app_account (id, partition, number, name, is_active, external_id, allows_source_identity)
+SELECT i, 'aws', (100000000000 + (i::bigint * 446214177) % 899999999999)::text,
+       (ARRAY['payments', 'data-lake', 'web', 'identity', 'search', 'ledger', 'mobile', 'risk', 'billing', 'media',
+              'warehouse', 'mail', 'fraud', 'pricing', 'loyalty', 'support', 'network', 'tools', 'hr', 'archive'])
+       [1 + i % 20] || '-' || (ARRAY['prod', 'staging', 'dev', 'sandbox'])[1 + (i / 20) % 4] || '-' || i,
+       true, '', true
+FROM generate_series(1, {accounts}) i
+"""
+
+_ROLES = """
+INSERT INTO requests_app_role (id, public_id, account_id, path, name, description, power, longest_session_seconds,
+                               identity_is_access, is_active)
+SELECT i, gen_random_uuid(), 1 + i % {accounts}, '/elevated/',
+       (ARRAY['Administrator', 'ReadOnly', 'PowerUser', 'Billing', 'DatabaseAdmin', 'NetworkOperator', 'Support',
+              'Deploy', 'Observer', 'KeyCustodian', 'Backup', 'QueueOperator', 'Auditing', 'Release', 'Migration',
+              'Incident', 'Analyst', 'Scaling', 'Certificates', 'Experiments'])
+       [1 + (i / {accounts}) % 20] || '-' || (i / {accounts}),
+       'For whoever is on call for part ' || i % 977 || ' of it',
+       (ARRAY['powerful', 'read', 'change', 'change'])[1 + i % 4], 3600, false, i % 97 > 0
+FROM generate_series(1, {roles}) i
+"""
+
+_ENTITLEMENTS = """
+INSERT INTO requests_app_entitlement (id, name, is_active, revision, approval, longest_seconds, session_ceiling_seconds,
+                                      pending_seconds, start_within_seconds, ticket, justification_min,
+                                      narrowing_statements, narrowing_policy_arns, lifted)
+SELECT i, 'terms ' || i, true, 1, CASE WHEN i % 4 = 0 THEN 'automatic' ELSE 'staged' END, 43200, 3600, 86400, 28800,
+       'optional', 10, '[]', '[]', '[]'
+FROM generate_series(1, {entitlements}) i
+"""
+
+_ENTITLED_GROUPS = """
+INSERT INTO requests_app_entitlementgroup (entitlement_id, group_id)
+SELECT e, 1 + e % {groups} FROM generate_series(1, {entitlements}) e
+"""
+
+# The first gives every role, nine give a fiftieth of all, each of the others a hundred.
+_ENTITLED_ROLES = """
+INSERT INTO requests_app_entitlementrole (entitlement_id, role_id)
+SELECT e, 1 + (e * 7919 + k * 37) % {roles}
+FROM generate_series(1, {entitlements}) e,
+     generate_series(0, CASE WHEN e = 1 THEN {roles} WHEN e <= 10 THEN {roles} / 50 ELSE 100 END - 1) k
+"""
+
+_ENTITLED_PEOPLE = """
+INSERT INTO requests_app_entitlementuser (entitlement_id, user_id)
+SELECT e, 6 + (e * 31 + k * 7) % ({people} - 5)
+FROM generate_series(7, {entitlements}, 7) e, generate_series(1, least(200, {people} / 10)) k
+ON CONFLICT DO NOTHING
+"""
+
+_STAGES = """
+INSERT INTO requests_app_stage (id, entitlement_id, position, quorum)
+SELECT 2 * e + position, e, position, 1
+FROM generate_series(1, {entitlements}) e, generate_series(1, 2) position
+WHERE e % 4 > 0 AND (position = 1 OR e % 5 = 0)
+"""
+
+_STAGE_GROUPS = """
+INSERT INTO requests_app_stagegroup (stage_id, group_id)
+SELECT id, 1 + (entitlement_id * 3 + position * 8) % {groups} FROM requests_app_stage
+"""
+
+_STAGE_USERS = """
+INSERT INTO requests_app_stageuser (stage_id, user_id)
+SELECT id, 2 FROM requests_app_stage WHERE entitlement_id % 25 = 1 AND position = 1
+"""
+
+_TERMS = """
+CREATE TEMPORARY TABLE terms ON COMMIT DROP AS
+SELECT e.id, e.approval,
+       (SELECT coalesce(jsonb_agg(stage || '{{"asks": "a team"}}' ORDER BY n), '[]')
+        FROM jsonb_array_elements(requests_app_stages(e.id)) WITH ORDINALITY s(stage, n)) AS stages,
+       ARRAY(SELECT group_id FROM requests_app_stagegroup g JOIN requests_app_stage s ON s.id = g.stage_id
+             WHERE s.entitlement_id = e.id AND position = 1) AS groups,
+       ARRAY(SELECT user_id FROM requests_app_stageuser u JOIN requests_app_stage s ON s.id = u.stage_id
+             WHERE s.entitlement_id = e.id AND position = 1) AS users,
+       to_jsonb(e) - '{{id,is_active}}'::text[] || jsonb_build_object('entitlement', e.id) AS document
+FROM requests_app_entitlement e
+"""
+
+# In the order of asking: two years of ended ones, then those of today that are still open.
+_REQUESTS = """
+WITH numbered AS (
+    SELECT i, CASE WHEN i > {ended} + {pending} + {approved} THEN 'active'
+                   WHEN i > {ended} + {pending} THEN 'approved'
+                   WHEN i > {ended} THEN 'pending'
+                   ELSE (ARRAY['expired', 'expired', 'expired', 'expired', 'expired', 'expired', 'returned',
+                               'denied', 'revoked', 'lapsed', 'withdrawn'])[1 + i % 11] END AS state
+    FROM generate_series(1, {ended} + {pending} + {approved} + {active}) i
+), placed AS (
+    SELECT i, state, state IN ('active', 'expired', 'returned', 'revoked') AS began,
+           CASE WHEN i % 300 = 0 THEN 1 WHEN i % 30 = 0 AND i < {ended} / 5 THEN 6
+                ELSE 7 + i % ({people} - 6) END AS person,
+           -- Only staged terms are waited for.
+           1 + CASE WHEN state = 'pending' THEN (i * 4) % {entitlements} ELSE i % {entitlements} END AS terms,
+           CASE state WHEN 'active' THEN now() - interval '2 h' - i % 240 * interval '1 min'
+                      WHEN 'approved' THEN now() - i % 180 * interval '1 min' - interval '1 h'
+                      WHEN 'pending' THEN now() - i % 900 * interval '1 min'
+                      ELSE now() - interval '2 days' - ({ended} - i) * (interval '2 years' / {ended}) END AS asked_at
+    FROM numbered
+)
+INSERT INTO requests_app_accessrequest (
+    id, code, requester_id, beneficiary_id, role_id, entitlement_id, terms_document, justification, ticket,
+    duration_seconds, start, state, asked_at, decide_by, stage, deciding_groups, deciding_users,
+    approved_at, approved_seconds, start_by, activated_at, expires_at, ended_at, end_reason)
+SELECT i, 'DP-' || upper(lpad(to_hex(i::bigint * 2654435761 % 4294967296), 8, '0')), person, person,
+       1 + (terms * 7919 + i % 100 * 37) % {roles}, terms, document || jsonb_build_object('stages', stages),
+       'replay the failed settlement batch of night ' || i, 'INC-' || i,
+       28800, 'on_demand', state, asked_at, asked_at + interval '1 day', least(1, jsonb_array_length(stages)),
+       groups, users,
+       CASE WHEN began OR state = 'approved' THEN asked_at + interval '5 min' END,
+       CASE WHEN began OR state = 'approved' THEN 28800 END,
+       CASE WHEN began OR state = 'approved' THEN asked_at + interval '8 h 5 min' END,
+       CASE WHEN began THEN asked_at + interval '6 min' END,
+       CASE WHEN began THEN asked_at + interval '8 h 6 min' END,
+       CASE WHEN state = 'expired' THEN asked_at + interval '8 h 6 min'
+            WHEN i <= {ended} THEN asked_at + interval '30 min' END,
+       ''
+FROM placed JOIN terms ON terms.id = placed.terms
+ORDER BY i
+"""
+
+_DECISIONS = """
+INSERT INTO requests_app_decision (access_request_id, stage, approver_id, approver_name, verdict, comment, decided_at)
+SELECT id, 1, CASE WHEN id % 50 = 0 THEN 2 ELSE 6 + (id * 7) % ({people} - 5) END, 'somebody',
+       CASE state WHEN 'denied' THEN 'deny' ELSE 'approve' END, '', asked_at + interval '5 min'
+FROM requests_app_accessrequest WHERE stage > 0 AND (approved_at IS NOT NULL OR state = 'denied')
+ORDER BY id
+"""
+
+_EVENTS = """
+INSERT INTO requests_app_auditevent (at, action, actor_id, actor_name, beneficiary_id, beneficiary_name,
+                                     access_request_id, subject, channel, user_agent, detail)
+SELECT at, action, actor, 'somebody', person, 'somebody', request, code, 'web', '', '{{}}'
+FROM (SELECT asked_at AS at, 'request.submitted' AS action, requester_id AS actor, beneficiary_id AS person,
+             id AS request, code FROM requests_app_accessrequest
+      UNION ALL SELECT approved_at, 'request.granted', 2, beneficiary_id, id, code
+                FROM requests_app_accessrequest WHERE approved_at IS NOT NULL
+      UNION ALL SELECT ended_at, 'request.' || state, NULL, beneficiary_id, id, code
+                FROM requests_app_accessrequest WHERE ended_at IS NOT NULL
+      UNION ALL SELECT now() - i * interval '15 min', 'sign_in.succeeded', 1 + i % {people}, NULL, NULL, ''
+                FROM generate_series(1, {sign_ins}) i) AS event
+ORDER BY at
+"""
+
+# Of every pass the same number, the newest passes' last.
+_DELIVERIES = """
+INSERT INTO requests_app_delivery (id, public_id, access_request_id, beneficiary_id, role_id, kind, destination,
+                                   recipient_key, thumbprint, sign_in, state, asked_at, claimed_at, claimed_by,
+                                   sealed_at, envelope_sha256, finished_at, message, advice, aws_code, aws_message)
+SELECT i, gen_random_uuid(), began.ids[1 + n], beneficiary_id, role_id, 'credentials', '', '{{}}',
+       repeat('t', 43), repeat('s', 64), 'delivered', activated_at, activated_at, 'worker', activated_at,
+       repeat('0', 64), activated_at, '', '', '', ''
+FROM (SELECT array_agg(id ORDER BY id) AS ids FROM requests_app_accessrequest WHERE activated_at IS NOT NULL) began,
+     generate_series(1, {deliveries}) i,
+     LATERAL (SELECT (i - 1)::bigint * cardinality(began.ids) / {deliveries} AS n) spread
+JOIN LATERAL (SELECT * FROM requests_app_accessrequest WHERE id = began.ids[1 + n]) pass ON true
+ORDER BY i
+"""
+
+_SESSIONS = """
+INSERT INTO requests_app_issuedsession (delivery_id, access_request_id, beneficiary_id, role_arn, session_name,
+                                        source_identity, access_key_id, assumed_role_id, minted_by, thumbprint,
+                                        issued_at, cut_off, sts_expires_at, discarded)
+SELECT d.id, access_request_id, d.beneficiary_id, 'arn:aws:iam::222222222222:role/elevated/Administrator',
+       code || '-somebody', 'person', 'ASIA' || lpad(d.id::text, 16, '0'), 'AROA:somebody', 'worker', d.thumbprint,
+       d.asked_at, expires_at, d.asked_at + interval '1 h', false
+FROM requests_app_delivery d JOIN requests_app_accessrequest r ON r.id = d.access_request_id
+ORDER BY d.id
+"""
+
+_NOTICES = """
+INSERT INTO requests_app_notice (kind, recipient_id, access_request_id, key, due_at, attempts, last_error, sent_at)
+SELECT 'ended', beneficiary_id, id, 'ended:' || id || ':' || beneficiary_id || ':', ended_at, 1, '', ended_at
+FROM requests_app_accessrequest WHERE ended_at IS NOT NULL
+ORDER BY id
+"""
+
+_CLOCK = """
+INSERT INTO requests_app_awsclock (region, low_seconds, high_seconds, measured_at, identity_arn, chained)
+VALUES ('us-east-1', 0, 0, now(), 'arn:aws:sts::111111111111:assumed-role/daypass-minter/worker', true)
+"""
+
+_ROWS = (
+    *(_PEOPLE, _AUDITOR, _GROUPS, _MEMBERSHIPS, _ACCOUNTS, _ROLES),
+    *(_ENTITLEMENTS, _ENTITLED_GROUPS, _ENTITLED_PEOPLE, _ENTITLED_ROLES, _STAGES, _STAGE_GROUPS, _STAGE_USERS, _TERMS),
+    *(_REQUESTS, _DECISIONS, _EVENTS, _DELIVERIES, _SESSIONS, _NOTICES, _CLOCK),
+)
+
+# Those whose keys were given above.
+_TABLES = tuple(
+    f"requests_app_{name}"
+    for name in ("user", "group", "account", "role", "entitlement", "stage", "accessrequest", "delivery")
+)
+_SEQUENCE = sql.SQL("SELECT setval(pg_get_serial_sequence({name}, 'id'), max(id)) FROM {table}")

@@ -1,0 +1,89 @@
+"""What the database did for a piece of code: its statements, how long each took, and by which plan."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection, transaction
+
+
+@dataclass
+class Statement:
+    """One statement as it was sent."""
+
+    sql: str
+    params: Any
+    seconds: float
+
+    @property
+    def ms(self) -> float:
+        return 1000 * self.seconds
+
+    @property
+    def can_be_explained(self) -> bool:
+        return self.sql.startswith(("SELECT", "UPDATE", "INSERT", "DELETE"))
+
+    @property
+    def only_reads(self) -> bool:
+        return self.sql.startswith("SELECT")
+
+
+@dataclass
+class Plan:
+    root: dict[str, Any]
+
+    def nodes(self) -> Iterator[dict[str, Any]]:
+        waiting = [self.root]
+        while waiting:
+            node = waiting.pop()
+            waiting += node.get("Plans", [])
+            yield node
+
+    def read_whole(self) -> set[str]:
+        """Tables that are read from their first page to their last."""
+        return {node["Relation Name"] for node in self.nodes() if node["Node Type"] == "Seq Scan"}
+
+    def indexes(self) -> set[str]:
+        return {node["Index Name"] for node in self.nodes() if "Index Name" in node}
+
+    def rows_looked_at(self) -> int:
+        """Rows that scans gave or threw away; only of a plan that was carried out."""
+        return sum(_looked_at(node) for node in self.nodes() if "Scan" in node["Node Type"])
+
+    def __str__(self) -> str:
+        return json.dumps(self.root, indent=1)
+
+
+@contextmanager
+def watched() -> Iterator[list[Statement]]:
+    """The statements that run inside, in their order."""
+    statements: list[Statement] = []
+
+    def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return execute(sql, params, many, context)
+        finally:
+            statements.append(Statement(sql, params, time.perf_counter() - began))
+
+    with connection.execute_wrapper(watch):
+        yield statements
+
+
+def plan(statement: Statement, *, carried_out: bool = False) -> Plan:
+    """How PostgreSQL would run it now; `carried_out` runs it, and takes back what that changed."""
+    how = "ANALYZE, BUFFERS, FORMAT JSON" if carried_out else "FORMAT JSON"
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN ({how}) {statement.sql}", statement.params)
+        (answer,) = cursor.fetchone()
+        transaction.set_rollback(True)
+    return Plan(answer[0]["Plan"])
+
+
+def _looked_at(node: dict[str, Any]) -> int:
+    rows = node.get("Actual Rows", 0) + node.get("Rows Removed by Filter", 0)
+    rows += node.get("Rows Removed by Index Recheck", 0)
+    return int(rows * node.get("Actual Loops", 1))
