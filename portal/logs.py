@@ -32,9 +32,7 @@ def config(*, level: str, as_json: bool) -> dict[str, Any]:
         cache_logger_on_first_use=True,
     )
     # Never render local variables: a frame of the mint holds what nobody may read.
-    traceback = structlog.processors.ExceptionRenderer(
-        structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-    )
+    traceback = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
     renderer: list[Any] = (
         [traceback, structlog.processors.JSONRenderer()]
         if as_json

@@ -1,5 +1,5 @@
 from django.contrib.staticfiles.storage import HashedFilesMixin
-from whitenoise.storage import CompressedManifestStaticFilesStorage
+from whitenoise.storage import CompressedManifestStaticFilesStorage  # type: ignore[import-untyped]
 
 _, _IMPORTS = HashedFilesMixin._js_module_import_aggregation_patterns  # type: ignore[attr-defined]
 
@@ -10,4 +10,4 @@ class Storage(CompressedManifestStaticFilesStorage):
     Only for ours: a script that django-htmx carries imports one that is not there.
     """
 
-    patterns = (*CompressedManifestStaticFilesStorage.patterns, ("daypass/*.js", _IMPORTS))  # type: ignore[misc]
+    patterns = (*CompressedManifestStaticFilesStorage.patterns, ("daypass/*.js", _IMPORTS))
