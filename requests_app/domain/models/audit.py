@@ -8,7 +8,7 @@ from requests_app.domain.models.people import User
 from requests_app.domain.models.requests import AccessRequest
 
 
-class TransactionIdField(models.Field):  # type: ignore[type-arg]  # not subscriptable at run time
+class TransactionIdField(models.Field):
     """PostgreSQL's `xid8`: orders events by the transaction that wrote them, which their ids cannot."""
 
     def db_type(self, connection: Any) -> str:
