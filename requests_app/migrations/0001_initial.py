@@ -425,7 +425,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='decision',
-            index=models.Index(fields=['approver', '-decided_at'], name='decision_of_approver'),
+            index=models.Index(fields=['approver', '-id'], name='decision_of_approver'),
         ),
         migrations.AddConstraint(
             model_name='decision',
@@ -491,6 +491,18 @@ class Migration(migrations.Migration):
             model_name='role',
             index=django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('description'), name='gin_trgm_ops'), name='role_description_search'),
         ),
+        migrations.AddIndex(
+            model_name='role',
+            index=models.Index(fields=['power'], name='role_by_power'),
+        ),
+        migrations.AddIndex(
+            model_name='role',
+            index=models.Index(condition=models.Q(('is_active', False)), fields=['account', 'name'], name='role_out_of_use'),
+        ),
+        migrations.AddIndex(
+            model_name='role',
+            index=models.Index(condition=models.Q(('identity_is_access', True)), fields=['account', 'name'], name='role_identity'),
+        ),
         migrations.AddConstraint(
             model_name='role',
             constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('name'), models.F('account'), name='role_name_unique_in_account'),
@@ -518,6 +530,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='delivery',
             index=models.Index(fields=['beneficiary', '-asked_at'], name='delivery_of_person'),
+        ),
+        migrations.AddIndex(
+            model_name='delivery',
+            index=models.Index(fields=['beneficiary', '-id'], name='delivery_newest_of_person'),
         ),
         migrations.AddIndex(
             model_name='delivery',
@@ -557,7 +573,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='accessrequest',
-            index=models.Index(fields=['-asked_at'], name='request_newest'),
+            index=models.Index(fields=['beneficiary', '-id'], name='request_newest_of_beneficiary'),
+        ),
+        migrations.AddIndex(
+            model_name='accessrequest',
+            index=models.Index(fields=['requester', '-id'], name='request_newest_of_requester'),
         ),
         migrations.AddIndex(
             model_name='accessrequest',

@@ -7,19 +7,20 @@ from django.db.models import Q
 from requests_app.domain.codes import CODE
 from requests_app.domain.models import AccessRequest, User
 
-Finder = Callable[[str], Q | None]
+# None where the word means nothing to it; a list of alternatives where each has an index of its own.
+Finder = Callable[[str], Q | list[Q] | None]
 MOST_WORDS = 4
 HELP = "Exact: a request's code (DP-…), or a person's user name, address or key in CloudTrail"
 
 
-def condition(words: str, finders: list[Finder]) -> Q | None:
-    """Every word must be found by the first finder that knows it; None when nobody knows one of them."""
-    found = Q()
+def ways(words: str, finders: list[Finder]) -> list[Q]:
+    """Every word must be found by the first finder that knows it; none at all when nobody knows one of them."""
+    found = [Q()]
     for word in words.replace("\0", "").split()[:MOST_WORDS]:
         meant = next((meant for finder in finders if (meant := finder(word)) is not None), None)
         if meant is None:
-            return None
-        found &= meant
+            return []
+        found = [way & one for way in found for one in (meant if isinstance(meant, list) else [meant])]
     return found
 
 
@@ -35,14 +36,11 @@ def by_code(path: str) -> Finder:
 
 
 def by_person(*paths: str) -> Finder:
-    def find(word: str) -> Q | None:
+    def find(word: str) -> list[Q] | None:
         meant = Q(username__iexact=word) | Q(email__iexact=word) | Q(source_identity=word)
         person = User.objects.filter(meant).values_list("pk", flat=True).first()
         if person is None:
             return None
-        found = Q()
-        for path in paths:
-            found |= Q(**{path: person})
-        return found
+        return [Q(**{path: person}) for path in paths]
 
     return find

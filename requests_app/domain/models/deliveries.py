@@ -54,6 +54,7 @@ class Delivery(models.Model):
         ]
         indexes = [
             models.Index(fields=["beneficiary", "-asked_at"], name="delivery_of_person"),
+            models.Index(fields=["beneficiary", "-id"], name="delivery_newest_of_person"),
             models.Index(fields=["role", "-asked_at"], name="delivery_of_role"),
             models.Index(fields=["access_request", "-asked_at"], name="delivery_of_request"),
             models.Index(

@@ -131,7 +131,9 @@ class AccessRequest(models.Model):
             models.Index(fields=["beneficiary", "-asked_at"], name="request_of_beneficiary"),
             models.Index(fields=["requester", "-asked_at"], name="request_of_requester"),
             models.Index(fields=["role", "-asked_at"], name="request_of_role"),
-            models.Index(fields=["-asked_at"], name="request_newest"),
+            # As the admin goes through them.
+            models.Index(fields=["beneficiary", "-id"], name="request_newest_of_beneficiary"),
+            models.Index(fields=["requester", "-id"], name="request_newest_of_requester"),
             # The sweeps' own: tiny, because few requests are open.
             models.Index(fields=["decide_by"], condition=Q(state="pending"), name="request_pending_due"),
             models.Index(fields=["start_by"], condition=Q(state="approved"), name="request_approved_due"),
@@ -196,7 +198,7 @@ class Decision(models.Model):
             models.UniqueConstraint(fields=["access_request", "approver"], name="decision_once_per_person"),
             models.CheckConstraint(condition=Q(verdict__in=["approve", "deny"]), name="decision_verdict_known"),
         ]
-        indexes = [models.Index(fields=["approver", "-decided_at"], name="decision_of_approver")]
+        indexes = [models.Index(fields=["approver", "-id"], name="decision_of_approver")]
 
     def __str__(self) -> str:
         return f"{self.verdict} by {self.approver_name}"

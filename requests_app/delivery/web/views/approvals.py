@@ -36,7 +36,7 @@ def approvals(request: PersonRequest) -> HttpResponse:
         {
             "dossiers": dossiers(shown[:MOST_SHOWN], now),
             "more": len(shown) > MOST_SHOWN,
-            "lately": lately.order_by("-decided_at")[:MOST_LATELY],
+            "lately": lately.order_by("-pk")[:MOST_LATELY],
             "in_bulk": sum(not one.role.is_powerful for one in shown[:MOST_SHOWN]) > 1,
         },
     )
