@@ -129,9 +129,11 @@ def _claim(limit: int) -> list[Notice]:
         # Longer than sending this batch can take; a failure sets its own later.
         Notice.objects.filter(pk__in=ids).update(attempts=F("attempts") + 1, due_at=now + timedelta(minutes=10))
     return list(
-        Notice.objects.filter(pk__in=ids).select_related(
+        Notice.objects.filter(pk__in=ids)
+        .select_related(
             "recipient", "access_request__beneficiary", "access_request__role__account", "access_request__ended_by"
         )
+        .order_by("pk")  # in the order in which it happened
     )
 
 

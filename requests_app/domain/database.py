@@ -7,7 +7,8 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission
-from django.db import connections
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, transaction
 
 from requests_app.domain.transitions import TRANSITIONS
 
@@ -36,7 +37,8 @@ def after_migrate(app_config: AppConfig, using: str, **_: object) -> None:
 
 
 def _copy_transitions(using: str) -> None:
-    with connections[using].cursor() as cursor:
+    # At once: to whoever works meanwhile there is never an empty table, which would refuse everything.
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
         cursor.execute("DELETE FROM requests_app_transition")
         cursor.executemany(
             "INSERT INTO requests_app_transition (machine, before, after) VALUES (%s, %s, %s)",
@@ -57,6 +59,10 @@ def _grant(using: str, role: str) -> None:
     connection = connections[using]
     quoted = connection.ops.quote_name(role)
     statements = [
+        # A database that an older PostgreSQL made lets everybody create there: a function of the application's
+        # own, with the types that a guard passes, would be called in place of ours.
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+        f"REVOKE CREATE ON SCHEMA public FROM {quoted}",
         f"GRANT USAGE ON SCHEMA public TO {quoted}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {quoted}",
         f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
@@ -64,6 +70,19 @@ def _grant(using: str, role: str) -> None:
         *(f"REVOKE UPDATE, DELETE ON {table} FROM {quoted}" for table in APPEND_ONLY),
         *(f"REVOKE DELETE ON {table} FROM {quoted}" for table in NEVER_DELETED),
     ]
-    with connection.cursor() as cursor:
+    # At once: the first of these give what the last take away.
+    with transaction.atomic(using=using), connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
+        cursor.execute(_COULD_GO_ROUND, {"role": role})
+        if cursor.fetchone() != (False,):
+            raise ImproperlyConfigured(
+                f"The database role {role} could go round the guards: it is a superuser, or the owner of the tables, "
+                "or may create things in the schema public. DATABASE_URL needs a role of its own, which owns nothing."
+            )
+
+
+_COULD_GO_ROUND = """
+SELECT rolsuper OR pg_has_role(rolname, current_user, 'MEMBER') OR has_schema_privilege(rolname, 'public', 'CREATE')
+FROM pg_roles WHERE rolname = %(role)s
+"""

@@ -23,6 +23,18 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
 $$;
 """
 
+# A guard looks at other rows, and must see them as they are now: under a snapshot from before, whoever left a group
+# would still be in it, and a pass that has ended would still be active.
+PRESENT = """
+CREATE FUNCTION requests_app_require_the_present() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        PERFORM requests_app_refuse('decided by what is so now: use READ COMMITTED');
+    END IF;
+END $$;
+"""
+
 TRANSITIONS = """
 CREATE FUNCTION requests_app_may_follow(a_machine text, a_before text, an_after text) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
@@ -56,6 +68,7 @@ DECLARE
     e requests_app_entitlement%ROWTYPE;
     stored jsonb;
 BEGIN
+    PERFORM requests_app_require_the_present();
     IF NEW.state <> 'pending' OR NEW.approved_at IS NOT NULL OR NEW.approved_seconds IS NOT NULL
        OR NEW.start_by IS NOT NULL OR NEW.activated_at IS NOT NULL OR NEW.expires_at IS NOT NULL
        OR NEW.ended_at IS NOT NULL OR NEW.ended_by_id IS NOT NULL OR NEW.end_reason <> '' THEN
@@ -115,6 +128,7 @@ REQUEST_UPDATE = """
 CREATE FUNCTION requests_app_guard_request_update() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
+    PERFORM requests_app_require_the_present();
     IF (NEW.id, NEW.code, NEW.requester_id, NEW.beneficiary_id, NEW.role_id, NEW.entitlement_id, NEW.terms_document,
         NEW.justification, NEW.ticket, NEW.duration_seconds, NEW.start, NEW.asked_at, NEW.decide_by)
        IS DISTINCT FROM
@@ -130,6 +144,7 @@ BEGIN
     END IF;
     IF NEW.stage <> OLD.stage AND (
         NEW.stage <> OLD.stage + 1 OR NEW.state <> 'pending'
+        OR NEW.stage > jsonb_array_length(OLD.terms_document->'stages')
         OR (SELECT count(*) FROM requests_app_decision d
             WHERE d.access_request_id = OLD.id AND d.verdict = 'approve' AND d.stage = OLD.stage)
            < (OLD.terms_document->'stages'->(OLD.stage - 1)->>'quorum')::int) THEN
@@ -190,6 +205,7 @@ DECLARE
     r requests_app_accessrequest%ROWTYPE;
     asked jsonb;
 BEGIN
+    PERFORM requests_app_require_the_present();
     -- The lock puts whoever decides, withdraws or sweeps at once into one order.
     SELECT * INTO r FROM requests_app_accessrequest WHERE id = NEW.access_request_id FOR NO KEY UPDATE;
     IF r.state <> 'pending' OR NEW.stage <> r.stage OR NEW.decided_at NOT BETWEEN r.asked_at AND r.decide_by THEN
@@ -219,6 +235,9 @@ DELIVERY = """
 CREATE FUNCTION requests_app_guard_delivery_insert() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
+    PERFORM requests_app_require_the_present();
+    -- Or it could end between this look and the commit.
+    PERFORM FROM requests_app_accessrequest WHERE id = NEW.access_request_id FOR SHARE;
     IF NEW.state <> 'asked' OR NEW.claimed_at IS NOT NULL OR NEW.sealed_at IS NOT NULL OR NEW.envelope_sha256 <> ''
        OR NOT EXISTS (SELECT FROM requests_app_accessrequest r WHERE r.id = NEW.access_request_id
                       AND r.beneficiary_id = NEW.beneficiary_id AND r.role_id = NEW.role_id AND r.state = 'active'
@@ -265,6 +284,9 @@ SESSION = """
 CREATE FUNCTION requests_app_guard_session_insert() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
+    PERFORM requests_app_require_the_present();
+    -- Or it could end between this look and the commit.
+    PERFORM FROM requests_app_accessrequest WHERE id = NEW.access_request_id FOR SHARE;
     IF NOT EXISTS (
         SELECT FROM requests_app_delivery d JOIN requests_app_accessrequest r ON r.id = d.access_request_id
         WHERE d.id = NEW.delivery_id AND r.id = NEW.access_request_id
@@ -293,6 +315,32 @@ BEGIN
 END $$;
 CREATE TRIGGER guard_update BEFORE UPDATE ON requests_app_user
     FOR EACH ROW EXECUTE FUNCTION requests_app_guard_user_update();
+"""
+
+# A request names its role by key: what was approved for one role must not become a pass for another.
+CATALOG = """
+CREATE FUNCTION requests_app_guard_role_update() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF (NEW.id, NEW.public_id, NEW.account_id, NEW.path, NEW.name)
+       IS DISTINCT FROM (OLD.id, OLD.public_id, OLD.account_id, OLD.path, OLD.name) THEN
+        PERFORM requests_app_refuse('which role at AWS this is never changes');
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER guard_update BEFORE UPDATE ON requests_app_role
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_role_update();
+
+CREATE FUNCTION requests_app_guard_account_update() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF (NEW.id, NEW.partition, NEW.number) IS DISTINCT FROM (OLD.id, OLD.partition, OLD.number) THEN
+        PERFORM requests_app_refuse('which account at AWS this is never changes');
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER guard_update BEFORE UPDATE ON requests_app_account
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_account_update();
 """
 
 AUDIT = """
@@ -335,6 +383,7 @@ class Migration(migrations.Migration):
         for sql in (
             REFUSE,
             MAY_STEP_BACK,
+            PRESENT,
             TRANSITIONS,
             STAGES,
             REQUEST_INSERT,
@@ -343,6 +392,7 @@ class Migration(migrations.Migration):
             DELIVERY,
             SESSION,
             PEOPLE,
+            CATALOG,
             AUDIT,
             FOR_EVER,
         )

@@ -26,6 +26,7 @@ from requests_app.domain.transitions import DELIVERY, REQUEST, TRANSITIONS, Deli
 from requests_app.domain.workflow import deliveries
 from tests import factories
 from tests.domain.test_requests import bring_to
+from tests.servers import database_name, database_url
 
 GUARD, PRIVILEGE, UNIQUE, WENT_THROUGH = "23514", "42501", "23505", None
 REQUESTS, DECISIONS = "requests_app_accessrequest", "requests_app_decision"
@@ -654,6 +655,93 @@ def test_not_even_the_owner_rewrites_history(
             superuser_connection.execute(f"UPDATE {table} SET id = id")
 
 
+# --- what was approved for one role is no pass for another ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "free"),
+    [
+        ("requests_app_role", "name", "OrganizationAccountAccessRole", {"description": "another"}),
+        ("requests_app_role", "path", "/", {"is_active": False}),
+        ("requests_app_role", "account_id", None, {"power": "read"}),
+        ("requests_app_account", "number", "999999999999", {"name": "renamed"}),
+        ("requests_app_account", "partition", "aws-cn", {"external_id": "another"}),
+    ],
+)
+def test_the_role_under_a_pass_stays_that_role(
+    table: str, column: str, value: Any, free: dict[str, Any], active_request: AccessRequest
+) -> None:
+    role = active_request.role
+    pk = role.pk if table == "requests_app_role" else role.account.pk
+    value = factories.account("another").pk if column == "account_id" else value
+    assert update(table, pk, **{column: value}) == GUARD
+    assert update(table, pk, **free) is WENT_THROUGH
+
+
+# --- what a guard looks at is what is so now --------------------------------------------------------
+
+
+def test_no_stage_beyond_the_last(pending_request: AccessRequest, bob: User) -> None:
+    _decide_raw(pending_request, bob, "approve")
+    assert update(REQUESTS, pending_request.pk, stage=2) == GUARD
+
+
+DELIVERY_LIKE = f"""
+    INSERT INTO {DELIVERIES} SELECT (jsonb_populate_record(d, jsonb_build_object(
+        'id', 10 ^ 12, 'public_id', gen_random_uuid(), 'state', 'asked', 'claimed_at', null))).* FROM {DELIVERIES} d
+"""
+SESSION_LIKE = f"""
+    INSERT INTO {SESSIONS} (delivery_id, access_request_id, beneficiary_id, role_arn, session_name, source_identity,
+        access_key_id, assumed_role_id, minted_by, thumbprint, issued_at, cut_off, sts_expires_at, discarded)
+    SELECT d.id, r.id, r.beneficiary_id, '', '', '', 'ASIAFORGED', '', '', d.thumbprint, clock_timestamp(),
+        r.expires_at, r.expires_at, false
+    FROM {DELIVERIES} d JOIN {REQUESTS} r ON r.id = d.access_request_id
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("forged", [DELIVERY_LIKE, SESSION_LIKE], ids=["delivery", "session"])
+def test_no_look_from_before_the_end_counts(
+    forged: str, active_request: AccessRequest, alice: User, aws_clock: Any
+) -> None:
+    deliveries.claim(factories.delivery(active_request).pk, worker="worker")
+    with psycopg.connect(database_url("app", database_name())) as old:
+        old.execute(forged)  # the control
+        old.rollback()
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        old.execute(f"TABLE {REQUESTS}")
+        workflow.give_back(active_request, by=alice)
+        with pytest.raises(psycopg.errors.CheckViolation):
+            old.execute(forged)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("forged", [DELIVERY_LIKE, SESSION_LIKE], ids=["delivery", "session"])
+def test_a_pass_does_not_end_between_the_look_and_the_commit(
+    forged: str, active_request: AccessRequest, alice: User, aws_clock: Any
+) -> None:
+    deliveries.claim(factories.delivery(active_request).pk, worker="worker")
+    with psycopg.connect(database_url("app", database_name())) as writer:
+        writer.execute(forged)
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '300ms'")
+            with pytest.raises(DatabaseError, match="lock timeout"):
+                workflow.give_back(active_request, by=alice)
+            cursor.execute("RESET lock_timeout")
+    workflow.give_back(active_request, by=alice)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_decides_by_a_membership_of_before(pending_request: AccessRequest, carol: User, leads: Group) -> None:
+    statement, params = _decision(pending_request, carol)
+    with psycopg.connect(database_url("app", database_name())) as old:
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        old.execute("TABLE requests_app_membership")
+        Membership.objects.filter(user=carol, group=leads).delete()
+        with pytest.raises(psycopg.errors.CheckViolation):
+            old.execute(statement, params)
+
+
 # --- switching the guards off -----------------------------------------------------------------------
 
 AROUND = [
@@ -876,7 +964,8 @@ def test_no_guard_was_forgotten(db: None) -> None:
         )
         standing = set(cursor.fetchall())
     expected = {(table, "guard_insert") for table in (REQUESTS, DECISIONS, DELIVERIES, SESSIONS)}
-    expected |= {(table, "guard_update") for table in (REQUESTS, DELIVERIES, "requests_app_user")}
+    catalog = ("requests_app_role", "requests_app_account")
+    expected |= {(table, "guard_update") for table in (REQUESTS, DELIVERIES, "requests_app_user", *catalog)}
     expected |= {(table, "for_ever") for table in (*APPEND_ONLY, *NEVER_DELETED)}
     expected |= {("requests_app_auditevent", "stamp")}
     assert standing == expected
