@@ -1,4 +1,6 @@
-"""Every address. The metrics of django-prometheus are served by no address here: they are not public."""
+"""Every address but the probes', which a middleware answers. The metrics of django-prometheus have none: they are
+not public.
+"""
 
 from allauth.account.decorators import secure_admin_login
 from allauth.account.urls import urlpatterns as account_urls
@@ -12,7 +14,6 @@ from requests_app.delivery.web.views import (
     decide,
     deliveries,
     endings,
-    health,
     home,
     request_access,
 )
@@ -52,6 +53,4 @@ urlpatterns = [
     path("accounts/2fa/", include("allauth.mfa.urls")),
     path("accounts/sessions/", include("allauth.usersessions.urls")),
     path("admin/", admin.site.urls),
-    path("livez", health.livez, name="livez"),
-    path("readyz", health.readyz, name="readyz"),
 ]

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.test import Client
@@ -50,9 +51,22 @@ def test_asking_answers_at_once_with_an_id(active_request: AccessRequest, alice:
 
 def test_a_form_works_too(active_request: AccessRequest, alice: User) -> None:
     wish = {"code": active_request.code, "kind": "console", "jwk": json.dumps(recipient_key()), "destination": ""}
+    form = "application/x-www-form-urlencoded"
 
-    assert signed_in(alice).post("/deliveries/", wish).status_code == 201
+    assert signed_in(alice).post("/deliveries/", urlencode(wish), content_type=form).status_code == 201
     assert Delivery.objects.get().kind == "console"
+
+
+def test_any_other_form_is_refused_in_words(active_request: AccessRequest, alice: User) -> None:
+    """Multipart, say, whose body the look for the token has read already."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(alice)
+    client.get("/")
+    wish = {"code": active_request.code, "kind": "credentials", "jwk": json.dumps(recipient_key())}
+    response = client.post("/deliveries/", wish, headers={"X-CSRFToken": client.cookies["csrftoken"].value})
+
+    assert response.status_code == 422
+    assert "not what this page sends" in response.json()["message"]
 
 
 def test_asking_starts_an_approved_pass(approved_request: AccessRequest, alice: User) -> None:

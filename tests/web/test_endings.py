@@ -82,7 +82,10 @@ def test_starting_too_late_says_what_to_do(approved_request: AccessRequest, alic
     assert "It can be asked again." in page(response).text
 
 
-@pytest.mark.parametrize("back", ["https://evil.example.com/", "//evil.example.com", "javascript:alert(1)", "/\\evil"])
+ELSEWHERE = ["https://evil.example.com/", "//evil.example.com", "javascript:alert(1)", "/\\evil"]
+
+
+@pytest.mark.parametrize("back", [*ELSEWHERE, "?x", "#x", "home", "requests_app.delivery"])
 def test_nobody_is_sent_elsewhere(back: str, pending_request: AccessRequest, alice: User) -> None:
     response = signed_in(alice).post(f"/requests/{pending_request.code}/withdraw", {"next": back})
 

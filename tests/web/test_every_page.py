@@ -105,6 +105,18 @@ def test_a_request_in_each_state(state: str, hostile_request: AccessRequest, ali
             check(signed_in(who), address.format(code=hostile_request.code))
 
 
+@pytest.mark.parametrize("address", ["/approvals/updates?shown={}", "/approvals/decide?code={}", "/request/?again={}"])
+@pytest.mark.parametrize("code", ["%00", "DP-0000000%00", "%ED%A0%80", "9" * 5000])
+def test_what_is_no_code_finds_nothing(address: str, code: str, alice: User) -> None:
+    assert signed_in(alice).get(address.format(code), follow=True).status_code == 200
+
+
+def test_several_that_are_none_are_refused(alice: User) -> None:
+    response = signed_in(alice).post("/approvals/decide", {"code": ["\0", "x"]}, follow=True)
+
+    assert "can be decided together" in page(response).text
+
+
 FOR_A_STRANGER = [
     "/accounts/login/",
     "/accounts/signup/",

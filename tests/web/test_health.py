@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from django.db import DatabaseError
 from django.test import Client
@@ -5,6 +7,16 @@ from django.test import Client
 
 def test_live_needs_nothing(client: Client) -> None:
     assert client.get("/livez").status_code == 200
+
+
+@pytest.mark.django_db
+def test_probes_come_by_a_number_and_over_plain_http(client: Client, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["daypass.example.com"]
+    settings.SECURE_SSL_REDIRECT = True
+
+    assert client.get("/livez", headers={"host": "127.0.0.1:8000"}).status_code == 200
+    assert client.get("/readyz", headers={"host": "10.0.0.7:8000"}).status_code == 200
+    assert client.get("/accounts/login/", headers={"host": "10.0.0.7:8000"}, secure=True).status_code == 400
 
 
 @pytest.mark.django_db

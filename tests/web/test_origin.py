@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 
 from requests_app.delivery.web.origin import client_ip
 
@@ -29,3 +29,13 @@ def test_only_our_own_proxies_are_believed(proxies: int, forwarded: str, expecte
 
 def test_a_unix_socket_has_no_address() -> None:
     assert client_ip(RequestFactory().get("/", REMOTE_ADDR="")) is None
+
+
+@pytest.mark.django_db
+def test_the_log_has_the_same_address_as_the_record(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        client.get("/accounts/login/", headers={"X-Forwarded-For": "6.6.6.6", "X-Real-IP": "6.6.6.6"})
+
+    logged = [record.msg for record in caplog.records if "ip" in record.msg]
+    assert logged
+    assert {line["ip"] for line in logged} == {"127.0.0.1"}  # type: ignore[index]

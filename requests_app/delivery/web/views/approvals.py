@@ -11,6 +11,7 @@ from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.judging import dossiers
 from requests_app.delivery.web.seeing import Viewer
 from requests_app.domain import workflow
+from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError
 from requests_app.domain.models import AccessRequest, Decision, Role
 from requests_app.domain.transitions import State
@@ -47,7 +48,7 @@ def approvals(request: PersonRequest) -> HttpResponse:
 def updates(request: PersonRequest) -> HttpResponse:
     """What is new, and what became of the rows that are shown and no longer wait. Polled; changes nothing."""
     now = now_of(request)
-    codes = request.GET.getlist("shown")[: 2 * MOST_SHOWN]
+    codes = _codes(request.GET.getlist("shown")[: 2 * MOST_SHOWN])
     waiting = AccessRequest.objects.waiting_for(request.user, now)
     still = set(waiting.filter(code__in=codes).values_list("code", flat=True))
     viewer = Viewer.of(request.user)
@@ -70,7 +71,7 @@ def decide_several(request: PersonRequest) -> HttpResponse:
     asked = request.POST if request.method == "POST" else request.GET
     approving = asked.get("verdict") != "deny"
     waiting = AccessRequest.objects.waiting_for(request.user, now_of(request)).with_names()
-    ticked = waiting.filter(code__in=asked.getlist("code")[:MOST_SHOWN]).order_by("decide_by", "pk")
+    ticked = waiting.filter(code__in=_codes(asked.getlist("code")[:MOST_SHOWN])).order_by("decide_by", "pk")
     chosen = list(ticked.exclude(role__power=Role.Power.POWERFUL))
     if not chosen:
         messages.warning(request, NOTHING_LEFT)
@@ -90,6 +91,10 @@ def outcome(one: AccessRequest, now: datetime) -> str:
     who = f" by {one.ended_by}" if one.ended_by and state in (State.DENIED, State.REVOKED) else ""
     words = {State.APPROVED: "approved", State.ACTIVE: "approved, and active now"}.get(state, str(state))
     return f"No longer waiting: {words}{who}."
+
+
+def _codes(typed: Sequence[str]) -> list[str]:
+    return [code for code in typed if CODE.fullmatch(code)]
 
 
 def _decide_all(request: PersonRequest, chosen: Sequence[AccessRequest], *, approving: bool) -> None:

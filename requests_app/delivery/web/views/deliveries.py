@@ -16,7 +16,9 @@ from requests_app.domain.models import Delivery
 from requests_app.domain.transitions import DeliveryState
 
 MOST_BYTES = 8192
+NOT_OURS = "This is not what this page sends. Reload it and try again."
 _FIELDS = ("code", "kind", "destination")
+_FORMS_OF_A_WISH = ("application/json", "application/x-www-form-urlencoded")
 
 
 @require_POST
@@ -95,6 +97,8 @@ _MESSAGES = {
 
 def _read(request: PersonRequest) -> dict[str, Any]:
     """The wish, from JSON or from a form whose `jwk` is JSON. Raises Invalid."""
+    if request.content_type not in _FORMS_OF_A_WISH:  # another's body may have been read already
+        raise Invalid({"jwk": [NOT_OURS]})
     if len(request.body) > MOST_BYTES:
         raise Invalid({"jwk": ["This is too long to be a wish for credentials."]})
     try:
@@ -103,9 +107,9 @@ def _read(request: PersonRequest) -> dict[str, Any]:
         jwk = json.loads(jwk) if isinstance(jwk, str) else jwk
         wish = {name: typed.get(name) or "" for name in _FIELDS}
     except (ValueError, AttributeError, RecursionError):
-        raise Invalid({"jwk": ["This is not what this page sends. Reload it and try again."]}) from None
+        raise Invalid({"jwk": [NOT_OURS]}) from None
     if not isinstance(jwk, dict) or not all(isinstance(value, str) and "\0" not in value for value in wish.values()):
-        raise Invalid({"jwk": ["This is not what this page sends. Reload it and try again."]})
+        raise Invalid({"jwk": [NOT_OURS]})
     return {**wish, "jwk": jwk}
 
 

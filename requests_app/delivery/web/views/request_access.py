@@ -10,6 +10,7 @@ from requests_app.delivery.web.choosing import Choice
 from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.forms import RequestForm
 from requests_app.domain import workflow
+from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest, Role
 from requests_app.domain.transitions import State
@@ -92,6 +93,8 @@ def _said(made: AccessRequest) -> str:
 def _from_again(request: PersonRequest) -> dict[str, Any]:
     """What an earlier request of this person's asked for."""
     code = request.GET.get("again", "").upper()
+    if not CODE.fullmatch(code):
+        return {}
     earlier = AccessRequest.objects.filter(code=code, beneficiary=request.user).select_related("role").first()
     if earlier is None:
         return {}
