@@ -9,7 +9,7 @@ TOOLS := SECRET_KEY=$(shell printf 'tools-only-%.0s' 1 2 3 4 5 6) BASE_URL=https
 	DATABASE_URL=postgres://app:none@127.0.0.1:9/none REDIS_URL=redis://127.0.0.1:9/0 DEBUG=0 PYTHONWARNINGS=ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help run reset test test-pg15 bench lint browser lock install
+.PHONY: help run reset test test-pg15 bench bench-scale lint browser lock install
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -30,6 +30,9 @@ test-pg15: $(BIN)/installed  ## the tests that lean on the database, on Debian's
 
 bench: $(BIN)/installed  ## what a mint costs; writes bench/mint.md
 	$(BIN)/python -m bench.mint
+
+bench-scale: $(BIN)/installed  ## pages and sweeps with much of everything; writes bench/scale.md
+	$(BIN)/python -m bench.scale
 
 lint: $(BIN)/installed  ## style, types, forgotten migrations, production settings
 	@echo "ruff check" && $(BIN)/ruff check --quiet

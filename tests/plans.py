@@ -1,6 +1,5 @@
 """What the database did for a piece of code: its statements, how long each took, and by which plan."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,9 +51,6 @@ class Plan:
     def rows_looked_at(self) -> int:
         """Rows that scans gave or threw away; only of a plan that was carried out."""
         return sum(_looked_at(node) for node in self.nodes() if "Scan" in node["Node Type"])
-
-    def __str__(self) -> str:
-        return json.dumps(self.root, indent=1)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import Count
+from django.db.models import Count, Max
+from django.db.models.functions import Least
 
 from requests_app.domain.models import AccessRequest, Decision, IssuedSession, Membership, User
 from requests_app.domain.terms import StageTerms
@@ -67,14 +68,15 @@ def dossiers(access_requests: Sequence[AccessRequest], now: datetime) -> list[Do
 
 def work_until(access_requests: Collection[AccessRequest], now: datetime) -> dict[int, datetime]:
     """For ended requests: until when credentials that were already issued still work, where any do."""
-    ended = [one.pk for one in access_requests if not one.is_open]
-    rows = IssuedSession.objects.filter(access_request__in=ended, discarded=False, cut_off__gt=now) if ended else ()
-    latest: dict[int, datetime] = {}
-    for session in rows:
-        end = min(session.cut_off, session.sts_expires_at)
-        if end > now:
-            latest[session.access_request_id] = max(end, latest.get(session.access_request_id, end))
-    return latest
+    return last_ends([one.pk for one in access_requests if not one.is_open], now)
+
+
+def last_ends(ids: Collection[int], now: datetime) -> dict[int, datetime]:
+    """Until when what was issued for the requests with these ids works, if nothing is done about it."""
+    issued = IssuedSession.objects.filter(access_request__in=ids, discarded=False)
+    live = issued.filter(cut_off__gt=now, sts_expires_at__gt=now)
+    ends = live.values("access_request").annotate(end=Max(Least("cut_off", "sts_expires_at")))
+    return dict(ends.values_list("access_request", "end"))
 
 
 def _dossier(

@@ -21,7 +21,8 @@ class EntitlementQuerySet(models.QuerySet["Entitlement"]):
         return self.filter(roles=role)
 
     def with_terms(self) -> "EntitlementQuerySet":
-        return self.prefetch_related("groups", "users", "stages__groups", "stages__users")
+        """With what `Terms.of` reads."""
+        return self.prefetch_related("stages__groups", "stages__users")
 
 
 class Entitlement(models.Model):

@@ -1,0 +1,253 @@
+"""What stays cheap when there is much of everything: the plans on a grown company, and sweeps that count no rows.
+
+That a page makes no more statements for more rows is tested with the pages, in tests/web and tests/admin.
+`make bench-scale` looks at every page with a hundred thousand requests.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from requests_app.background import mail
+from requests_app.delivery.web import choosing
+from requests_app.domain import audit, clock, facts, notices
+from requests_app.domain.models import (
+    AccessRequest,
+    AuditEvent,
+    AwsClock,
+    Delivery,
+    Entitlement,
+    Group,
+    IssuedSession,
+    Notice,
+    Role,
+    User,
+)
+from requests_app.domain.workflow import deliveries, sweeps
+from tests import crowd, factories, plans, servers
+from tests.web.pages import signed_in
+
+SOME = crowd.Crowd(
+    accounts=1_000,
+    roles=30_000,
+    people=1_500,
+    entitlements=60,
+    ended=9_000,
+    pending=300,
+    approved=100,
+    active=300,
+    deliveries=8_000,
+    sign_ins=4_000,
+)
+# Too many rows here to be read for a page; the others are small, and read whole where that is cheapest.
+BIG = {
+    model._meta.db_table
+    for model in (Role, Entitlement.roles.through, AccessRequest, AuditEvent, Delivery, IssuedSession, Notice)
+} | {"requests_app_decision"}
+
+
+@pytest.fixture(scope="module")
+def company(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
+    """A database of its own, filled once."""
+    name = f"scale_daypass_{servers.worker()}"
+    with django_db_blocker.unblock():
+        servers.make_test_database(name)
+    with servers.as_superuser(name) as superuser:
+        crowd.fill(superuser, SOME)
+    yield name
+    with servers.as_superuser("postgres") as superuser:
+        superuser.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def in_company(company: str, django_db_blocker: Any) -> Iterator[None]:
+    with django_db_blocker.unblock():
+        servers.point_django_at(company)
+        try:
+            yield
+        finally:
+            servers.point_django_at(servers.database_name())
+
+
+def indexes_for(act: Callable[[], object]) -> set[str]:
+    """The indexes that were used for what this asks of the database; no big table may be read whole for it."""
+    with plans.watched() as statements:
+        act()
+    used: set[str] = set()
+    for statement in statements:
+        if statement.can_be_explained:
+            plan = plans.plan(statement)
+            assert not plan.read_whole() & BIG, statement.sql
+            used |= plan.indexes()
+    return used
+
+
+@pytest.mark.parametrize(
+    ("sweep", "index"),
+    [
+        (sweeps.expire_due, {"request_active_due"}),
+        (sweeps.lapse_due, {"request_pending_due", "request_approved_due"}),
+        (sweeps.activate_due, {"request_to_be_started"}),
+        (sweeps.announce_endings, {"request_active_due"}),
+        (deliveries.sweep, {"delivery_unfinished"}),
+        (mail.send_due, {"notice_due"}),
+    ],
+)
+def test_a_sweep_reads_what_is_due_and_nothing_else(
+    sweep: Callable[[], int], index: set[str], in_company: None
+) -> None:
+    assert index <= indexes_for(sweep)
+    with plans.watched() as statements:
+        assert sweep() == 0
+    looked_at = [plans.plan(one, carried_out=True).rows_looked_at() for one in statements if one.only_reads]
+    assert sum(looked_at) <= len(looked_at)  # the clock's own row
+
+
+@pytest.mark.parametrize("who", [crowd.BOB, crowd.ALICE])
+def test_what_waits_for_someone_is_found_by_the_open_ones(who: int, in_company: None) -> None:
+    person = User.objects.get(pk=who)
+    used = indexes_for(lambda: list(AccessRequest.objects.waiting_for(person, clock.now()).order_by("decide_by")[:31]))
+    assert used & {"request_asks_groups", "request_asks_users", "request_pending_due"}
+
+
+@pytest.mark.parametrize(
+    ("who", "words", "index"),
+    [
+        (crowd.ALICE, "incident payments", "role_name_search"),
+        (crowd.ALICE, "part 97 nowhere", "role_description_search"),
+        (crowd.ALICE, "zq", "role_name_search"),
+        # Much is found by these: role after role in the order of names, and soon enough of them.
+        (crowd.ALICE, "prod", "account_by_name"),
+        (crowd.ALICE, "a", "account_by_name"),
+        (crowd.ALICE, "payments prod", "role_by_account"),
+        # From the few that she may ask for.
+        (crowd.CAROL, "incident payments", "entitlement_role_once"),
+        (crowd.CAROL, "prod", "entitlement_role_once"),
+    ],
+)
+def test_no_search_reads_every_role(who: int, words: str, index: str, in_company: None) -> None:
+    person = User.objects.get(pk=who)
+    assert index in indexes_for(lambda: choosing.find_roles(person, words))
+
+
+def test_roles_are_found_as_the_plain_question_finds_them(in_company: None) -> None:
+    """Whatever way was taken: against all roles, word by word, in Python."""
+    every = [
+        (role, f"{role.name}\n{role.description}\n{role.account.name}\n{role.account.number}".upper())
+        for role in Role.objects.filter(is_active=True).select_related("account").order_by("account__name", "name")
+    ]
+    alice = User.objects.get(pk=crowd.ALICE)
+    for words in ("payments prod", "incident risk", "prod on", "analyst-1 part 9", "4210", "PART dev", "ledger zzz"):
+        plain = [role for role, text in every if all(word in text for word in words.upper().split())]
+        assert choosing.find_roles(alice, words) == plain[: choosing.MOST_FOUND], words
+
+
+@pytest.mark.parametrize(
+    ("address", "index"),
+    [
+        ("auditevent/?q=erin", {"event_of_actor", "event_of_beneficiary"}),
+        ("auditevent/?q=erin+request.granted", {"event_of_actor", "event_of_beneficiary"}),
+        ("auditevent/?action=sign_in.ended", {"event_of_action"}),
+        ("auditevent/?id__lt=5000", {"requests_app_auditevent_pkey"}),
+        ("accessrequest/?q=erin", {"request_newest_of_beneficiary", "request_newest_of_requester"}),
+        ("issuedsession/?q=erin", {"session_of_person"}),
+        ("delivery/?q=erin", {"delivery_newest_of_person"}),
+        ("notice/?q=erin", {"notice_of_person"}),
+        ("decision/?q=olivia", {"decision_of_approver"}),
+        ("role/?q=incident", {"role_name_search"}),
+    ],
+)
+def test_lists_of_the_record_read_the_rows_that_they_show(address: str, index: set[str], in_company: None) -> None:
+    client = signed_in(User.objects.get(pk=crowd.DAVE))
+    assert index <= indexes_for(lambda: client.get(f"/admin/requests_app/{address}"))
+
+
+@pytest.mark.parametrize("who", [crowd.ALICE, crowd.BOB, crowd.ERIN])
+@pytest.mark.parametrize("address", ["/", "/request/", "/approvals/"])
+def test_no_page_reads_a_big_table_whole(who: int, address: str, in_company: None) -> None:
+    client = signed_in(User.objects.get(pk=who))
+    indexes_for(lambda: client.get(address))
+
+
+def test_the_own_newest_are_found_by_their_index(in_company: None) -> None:
+    # Erin's are all old: whoever went through everybody's, newest first, would read nearly all.
+    erin = User.objects.get(pk=crowd.ERIN)
+    newest = AccessRequest.objects.newest_of(erin, 10)
+    assert {"request_of_beneficiary", "request_of_requester"} <= indexes_for(lambda: list(newest))
+    assert list(newest) == list(AccessRequest.objects.filter(beneficiary=erin).order_by("-asked_at")[:10])
+
+
+@pytest.mark.django_db
+def test_approvers_by_group_and_by_name_are_found_once_in_order(bob: User, carol: User, alice: User) -> None:
+    leads = bob.memberships.get().group
+    entitlement = factories.entitlement(factories.role(), users=[alice], stages=[([leads, bob, alice], 1)])
+    (stage,) = facts.Terms.of(entitlement).stages
+    assert facts.approvers(stage, outside=[alice.pk]) == [bob, carol]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("sweep", [sweeps.expire_due, sweeps.lapse_due, sweeps.announce_endings, deliveries.sweep])
+def test_a_sweep_takes_as_many_statements_for_many(
+    sweep: Callable[[], int],
+    alice: User,
+    bob: User,
+    read_only: Role,
+    automatic: Entitlement,
+    staged: Entitlement,
+    aws_clock: AwsClock,
+    settings: Any,
+) -> None:
+    settings.DELIVERIES_PER_PERSON_PER_MINUTE = settings.DELIVERIES_PER_ROLE_PER_MINUTE = 1000
+
+    def statements_for(number: int) -> int:
+        for _ in range(number):
+            active = factories.wish(alice, read_only, automatic, start="at_once")
+            factories.wish(alice, staged.roles.get(), staged)
+            factories.delivery(active)
+        wait = {sweeps.lapse_due: timedelta(days=1), sweeps.announce_endings: timedelta(minutes=20)}
+        with clock.moved(wait.get(sweep, timedelta(hours=1))), plans.watched() as statements:
+            assert sweep() == number
+        return len(statements)
+
+    assert statements_for(60) == statements_for(3)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "address", ["/approvals/updates?shown={codes}", "/approvals/decide?verdict=approve&code={codes}", "/request/"]
+)
+def test_other_pages_take_as_many_statements_for_many(
+    address: str, alice: User, bob: User, read_only: Role, engineers: Group, leads: Group
+) -> None:
+    entitlement = factories.entitlement(read_only, groups=[engineers], stages=[(leads, 1)])
+    client = signed_in(bob if address.startswith("/approvals") else alice)
+
+    def statements_with(number: int) -> int:
+        codes = [factories.wish(alice, read_only, entitlement).code for _ in range(number)]
+        name = "shown" if "shown" in address else "code"
+        with plans.watched() as statements:
+            answer = client.get(address.format(codes=f"&{name}=".join(codes)))
+        assert answer.status_code == 200
+        return len(statements)
+
+    statements_with(1)
+    assert statements_with(60) == statements_with(3)
+
+
+@pytest.mark.django_db
+def test_what_a_sweep_writes_for_many_is_what_is_written_for_one(active_request: AccessRequest) -> None:
+    User.objects.filter(pk=active_request.beneficiary_id).update(name="")
+    active_request.beneficiary.refresh_from_db()
+    with clock.moved(timedelta(hours=1)), audit.context(channel="sweep", ip="192.0.2.7", user_agent="beat"):
+        assert sweeps.expire_due() == 1
+        event = AuditEvent.objects.get(action="request.expired")
+        by_one = audit.record("request.expired", active_request, by=None, at=event.at)
+        notices.announce(notices.Kind.ENDED, [active_request], at=event.at)
+
+    by_one.refresh_from_db()
+    unlike = {"id", "recorded_at", "transaction_id"}
+    fields = [field.attname for field in AuditEvent._meta.fields if field.attname not in unlike]
+    assert {name: getattr(event, name) for name in fields} == {name: getattr(by_one, name) for name in fields}
+    assert Notice.objects.filter(kind="ended").count() == 1  # it had the same key
