@@ -35,6 +35,7 @@ app.conf.beat_schedule = {
         "default.sweep_requests": 5.0,
         "default.sweep_outbox": 5.0,
         "default.sweep_deliveries": 5.0,
+        "default.sweep_revocations": 2.0,
         "aws.read_clock": 20.0,
     }.items()
 }

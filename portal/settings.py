@@ -227,6 +227,8 @@ CELERY_TIMEZONE = "UTC"
 # 600 STS calls a second, which everything in it shares.
 DELIVERIES_PER_PERSON_PER_MINUTE = env.int("DELIVERIES_PER_PERSON_PER_MINUTE", default=10)
 DELIVERIES_PER_ROLE_PER_MINUTE = env.int("DELIVERIES_PER_ROLE_PER_MINUTE", default=60)
+# The role in each target account through which the revoking worker writes deny policies.
+REVOKER_ROLE_NAME = env.str("REVOKER_ROLE_NAME", default="daypass-revoker")
 # STS is asked in this region unless the account's partition says otherwise.
 AWS_STS_REGION = env.str("AWS_REGION", default="") or env.str("AWS_DEFAULT_REGION", default="us-east-1")
 

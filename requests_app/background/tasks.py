@@ -11,8 +11,8 @@ from celery import current_app, shared_task
 from celery.signals import worker_ready
 from kombu.exceptions import OperationalError
 
-from requests_app.background import clocks, mail, minting
-from requests_app.domain.workflow import deliveries, sweeps
+from requests_app.background import clocks, mail, minting, revoking
+from requests_app.domain.workflow import deliveries, revocations, sweeps
 
 log = structlog.get_logger(__name__)
 # A sweep stops after so many batches; what is left is due for the next.
@@ -35,6 +35,23 @@ def read_clock_at_once(**_: object) -> None:
     """Nothing is minted while AWS's clock is unknown, so a fresh start does not wait for beat."""
     with contextlib.suppress(OperationalError):
         current_app.send_task("aws.read_clock", expires=60)
+
+
+@shared_task(name="revoke.work")
+def revoke(role_id: object) -> None:
+    if type(role_id) is int and 0 < role_id < 2**31:
+        revoking.work(role_id)
+
+
+@shared_task(name="aws.probe")
+def probe(role_id: object) -> None:
+    if type(role_id) is int and 0 < role_id < 2**31:
+        revoking.prove(role_id)
+
+
+@shared_task(name="default.sweep_revocations")
+def sweep_revocations() -> None:
+    revocations.sweep()
 
 
 @shared_task(name="default.sweep_requests")

@@ -33,6 +33,12 @@ class Action(StrEnum):
     DELIVERY_HANDED_OVER = "delivery.handed_over"
     SESSION_ISSUED = "session.issued"
     SESSION_DISCARDED = "session.discarded"
+    REVOCATION_WANTED = "revocation.wanted"
+    REVOCATION_WRITTEN = "revocation.written"
+    REVOCATION_PROVED = "revocation.proved"
+    REVOCATION_UNPROVABLE = "revocation.unprovable"
+    REVOCATION_LIFTED = "revocation.lifted"  # someone changed or removed our policy at AWS
+    REVOCATION_OVER = "revocation.over"
     SESSION_UNACCOUNTED = "session.unaccounted"  # AWS was asked and we do not know what it did
     PERSON_MADE = "person.made"
     PERSON_CHANGED = "person.changed"

@@ -3,6 +3,8 @@
 Runs after every `manage.py migrate --database owner`, as the owner.
 """
 
+import secrets
+
 from django.apps import AppConfig
 from django.conf import settings
 from django.contrib.auth.management import create_permissions
@@ -14,9 +16,11 @@ from requests_app.domain.transitions import TRANSITIONS
 
 # Everything not named here may be read and written, so that Django's own tables work as usual.
 # (Guard triggers say which of those writes are legal.)
-READ_ONLY = ("requests_app_transition", "django_migrations")
+READ_ONLY = ("requests_app_transition", "requests_app_installation", "django_migrations")
 APPEND_ONLY = ("requests_app_auditevent", "requests_app_decision", "requests_app_issuedsession")
 NEVER_DELETED = (
+    "requests_app_revocation",
+    "requests_app_denypolicy",
     "requests_app_user",
     "requests_app_accessrequest",
     "requests_app_delivery",
@@ -31,6 +35,7 @@ def after_migrate(app_config: AppConfig, using: str, **_: object) -> None:
     # Django's `migrate` also sends this when it is run with the application's role; only the owner may act.
     if using == "owner" or "owner" not in connections.databases:
         _copy_transitions(using)
+        _name_the_installation(using)
         _make_auditors(app_config, using)
     if using == "owner":
         _grant(using, settings.DATABASE_APP_ROLE)
@@ -44,6 +49,12 @@ def _copy_transitions(using: str) -> None:
             "INSERT INTO requests_app_transition (machine, before, after) VALUES (%s, %s, %s)",
             sorted(TRANSITIONS),
         )
+
+
+def _name_the_installation(using: str) -> None:
+    code = "".join(secrets.choice("abcdefghjkmnpqrstvwxyz0123456789") for _ in range(8))
+    with connections[using].cursor() as cursor:
+        cursor.execute("INSERT INTO requests_app_installation (id, code) VALUES (1, %s) ON CONFLICT DO NOTHING", [code])
 
 
 def _make_auditors(app_config: AppConfig, using: str) -> None:

@@ -28,11 +28,20 @@ class DeliveryState(TextChoices):
     LOST = "lost"  # sealed, but the envelope was gone
 
 
+class RevocationState(TextChoices):
+    WANTED = "wanted"  # AWS does not have it yet
+    WRITTEN = "written"  # AWS took it; whether it refuses yet is not shown
+    PROVED = "proved"  # AWS was seen to refuse
+    UNPROVABLE = "unprovable"  # written, and nothing harmless on this role can show it
+    OVER = "over"  # no session of the request could be valid any more
+
+
 OPEN = (State.PENDING, State.APPROVED, State.ACTIVE)
 ENDED = tuple(state for state in State if state not in OPEN)
 
 REQUEST = "request"
 DELIVERY = "delivery"
+REVOCATION = "revocation"
 
 _requests = {
     State.PENDING: (State.APPROVED, State.DENIED, State.WITHDRAWN, State.LAPSED),
@@ -52,9 +61,21 @@ _deliveries = {
     DeliveryState.SEALED: (DeliveryState.DELIVERED, DeliveryState.DISCARDED, DeliveryState.LOST),
 }
 
+_revocations = {
+    RevocationState.WANTED: (RevocationState.WRITTEN, RevocationState.OVER),
+    RevocationState.WRITTEN: (
+        RevocationState.PROVED,
+        RevocationState.UNPROVABLE,
+        RevocationState.WANTED,  # someone lifted it at AWS
+        RevocationState.OVER,
+    ),
+    RevocationState.PROVED: (RevocationState.WANTED, RevocationState.OVER),
+    RevocationState.UNPROVABLE: (RevocationState.PROVED, RevocationState.WANTED, RevocationState.OVER),
+}
+
 TRANSITIONS: frozenset[tuple[str, str, str]] = frozenset(
     (machine, str(before), str(after))
-    for machine, table in ((REQUEST, _requests), (DELIVERY, _deliveries))
+    for machine, table in ((REQUEST, _requests), (DELIVERY, _deliveries), (REVOCATION, _revocations))
     for before, afters in table.items()
     for after in afters
 )

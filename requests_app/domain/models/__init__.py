@@ -13,6 +13,7 @@ from requests_app.domain.models.entitlements import (
 from requests_app.domain.models.notices import Notice
 from requests_app.domain.models.people import Group, Membership, User
 from requests_app.domain.models.requests import AccessRequest, Decision, Transition
+from requests_app.domain.models.revocations import DenyPolicy, Installation, Revocation
 
 __all__ = [
     "AccessRequest",
@@ -21,14 +22,17 @@ __all__ = [
     "AwsClock",
     "Decision",
     "Delivery",
+    "DenyPolicy",
     "Entitlement",
     "EntitlementGroup",
     "EntitlementRole",
     "EntitlementUser",
     "Group",
+    "Installation",
     "IssuedSession",
     "Membership",
     "Notice",
+    "Revocation",
     "Role",
     "Stage",
     "StageGroup",

@@ -1,6 +1,6 @@
 """The only writer of request state. Every door calls these and nothing else."""
 
-from requests_app.domain.workflow import deliveries, people, sweeps
+from requests_app.domain.workflow import deliveries, people, revocations, sweeps
 from requests_app.domain.workflow.requests import (
     approve,
     deny,
@@ -25,6 +25,7 @@ __all__ = [
     "may_revoke",
     "people",
     "remind",
+    "revocations",
     "revoke",
     "start",
     "submit",

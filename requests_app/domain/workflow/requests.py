@@ -13,6 +13,7 @@ from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany
 from requests_app.domain.models import AccessRequest, Decision, Entitlement, Role, User
 from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import REQUEST, State, may_follow
+from requests_app.domain.workflow import revocations
 from requests_app.domain.workflow.verb import lock, require_active, verb
 
 REMIND_EVERY = timedelta(minutes=15)
@@ -384,11 +385,14 @@ def _ask_the_stage(access_request: AccessRequest, now: datetime) -> None:
 
 
 def _end(access_request: AccessRequest, state: State, *, by: User, now: datetime, reason: str = "") -> None:
+    was_active = access_request.state == State.ACTIVE
     _move(access_request, state)
     access_request.ended_at = now
     access_request.ended_by = by
     access_request.end_reason = reason[:500]
     access_request.save(update_fields=["state", "ended_at", "ended_by", "end_reason"])
+    if was_active:
+        revocations.want(access_request, now)
 
 
 def _move(access_request: AccessRequest, state: State) -> None:
