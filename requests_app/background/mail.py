@@ -69,6 +69,16 @@ def words(notice: Notice) -> Words:
             "Open the pass",
             "This pass is yours.",
         ),
+        Kind.NOT_DENIED: (
+            f"AWS does not take the order to refuse what was issued to {who} for {what}.",
+            "Look at it",
+            "You operate Daypass. It is tried again with growing gaps; what AWS says stands on the page.",
+        ),
+        Kind.LIFTED: (
+            f"Someone changed Daypass's deny policy on {what} at AWS, outside Daypass. It is put back.",
+            "Look at it",
+            "You operate Daypass.",
+        ),
         Kind.ENDED: (_ended(notice, what), "Open the request", "This was yours."),
     }[Kind(notice.kind)]
     return Words(

@@ -31,6 +31,8 @@ CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON requests_app_revocation
     FOR EACH ROW EXECUTE FUNCTION requests_app_guard_revocation();
 CREATE TRIGGER for_ever BEFORE DELETE OR TRUNCATE ON requests_app_revocation
     FOR EACH STATEMENT EXECUTE FUNCTION requests_app_refuse_statement();
+CREATE TRIGGER for_ever BEFORE DELETE OR TRUNCATE ON requests_app_denypolicy
+    FOR EACH STATEMENT EXECUTE FUNCTION requests_app_refuse_statement();
 """
 
 

@@ -82,7 +82,8 @@ def works(caller: Caller) -> bool:
     try:
         caller.client("sqs").list_queues()
     except ClientError as refused:
-        assert "AccessDenied" in str(refused)
+        if "AccessDenied" not in str(refused):
+            raise
         return False
     return True
 

@@ -967,7 +967,7 @@ def test_no_guard_was_forgotten(db: None) -> None:
     catalog = ("requests_app_role", "requests_app_account")
     expected |= {(table, "guard_update") for table in (REQUESTS, DELIVERIES, "requests_app_user", *catalog)}
     expected |= {(table, "for_ever") for table in (*APPEND_ONLY, *NEVER_DELETED)}
-    expected |= {("requests_app_auditevent", "stamp")}
+    expected |= {("requests_app_auditevent", "stamp"), ("requests_app_revocation", "guard")}
     assert standing == expected
 
 
@@ -978,3 +978,28 @@ def test_the_application_owns_nothing(db: None) -> None:
             "AND relnamespace = 'public'::regnamespace"
         )
         assert cursor.fetchall() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO requests_app_revocation (access_request_id, role_id, asked_at, keep_until, state)"
+        " SELECT id, role_id, now(), now(), 'wanted' FROM requests_app_accessrequest",
+        "UPDATE requests_app_revocation SET keep_until = now()",
+        "UPDATE requests_app_revocation SET state = 'proved', proved_at = now(), written_at = now()",
+        "DELETE FROM requests_app_revocation",
+        "TRUNCATE requests_app_denypolicy",
+        "UPDATE requests_app_installation SET code = 'other'",
+    ],
+)
+@pytest.mark.django_db(transaction=True)
+def test_an_early_end_is_neither_invented_nor_shortened(
+    change: str, active_request: AccessRequest, alice: User, aws_clock: Any, app_connection: psycopg.Connection
+) -> None:
+    if not change.startswith("INSERT"):
+        factories.delivery(active_request)
+        workflow.give_back(active_request, by=alice)
+        assert app_connection.execute("SELECT state FROM requests_app_revocation").fetchall() == [("wanted",)]
+
+    with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.InsufficientPrivilege)):
+        app_connection.execute(change)

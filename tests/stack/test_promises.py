@@ -187,6 +187,24 @@ def test_a_pass_that_ends_while_aws_is_thinking_gives_nothing(
     assert product.redis.client().get(f"envelope:{wish.public_id}") is None
 
 
+def test_revoking_ends_one_persons_live_session_and_the_page_says_since_when(
+    product: Stack, sign_in: SignIn, make_pass: MakePass
+) -> None:
+    hers, bobs = make_pass("alice", "payments-prod/Administrator"), make_pass("bob", "payments-prod/Administrator")
+    keys, others = sign_in("alice").ask(hers.code).open(), sign_in("bob").ask(bobs.code).open()
+    look = ("sqs", "list-queues")
+    assert aws_cli(product, keys, *look).returncode == 0
+
+    olivia = sign_in("olivia")
+    assert olivia.post(f"/requests/{hers.code}/revoke", {"reason": "the incident is over"}).status_code == 200
+    until(lambda: "AWS refuses them since" in olivia.get(f"/requests/{hers.code}").text, 60)
+
+    refused = aws_cli(product, keys, *look)
+    assert refused.returncode != 0
+    assert "explicit deny" in refused.stderr
+    assert aws_cli(product, others, *look).returncode == 0
+
+
 def test_a_frozen_redis_holds_up_nobody(product: Stack, sign_in: SignIn, make_pass: MakePass) -> None:
     alice, bob = sign_in("alice"), sign_in("bob")
     mine = make_pass("alice")

@@ -5,7 +5,7 @@ import pytest
 from django.test import Client
 
 from requests_app.domain import clock, workflow
-from requests_app.domain.models import AccessRequest, Entitlement, Membership, Role, User
+from requests_app.domain.models import AccessRequest, Entitlement, Membership, Revocation, Role, User
 from tests.factories import person, wish
 from tests.web.minting import session_of
 from tests.web.pages import Page, page, signed_in
@@ -136,10 +136,23 @@ def test_the_truth_about_keys_after_an_early_end(
 ) -> None:
     session_of(active_request, minutes=10)
     workflow.revoke(active_request, by=bob, reason="wrong batch")
-    assert "No new credentials. Those already issued work until" in shown_to(alice, active_request).text
+    revocation = Revocation.objects.filter(access_request=active_request)
+    waiting = shown_to(alice, active_request)
+    assert "AWS has not confirmed yet; trying again at" in waiting.text
+    assert "Without it they work until" in waiting.text
+
+    revocation.update(state="written", written_at=clock.now())
+    assert "it has not been seen to do so yet" in shown_to(alice, active_request).text
+    revocation.update(state="unprovable")
+    assert "nothing harmless can show that it does" in shown_to(alice, active_request).text
+    revocation.update(state="proved", proved_at=clock.now())
+    proved = shown_to(alice, active_request)
+    assert "AWS refuses them since" in proved.text
+    assert "work until" not in proved.text
 
     with clock.moved(timedelta(hours=1)):
-        assert "No new credentials. None that were issued still work." in shown_to(alice, active_request).text
+        revocation.update(state="over")
+        assert "None that were issued still work." in shown_to(alice, active_request).text
 
 
 def test_nothing_says_active_after_its_end(active_request: AccessRequest, alice: User) -> None:

@@ -18,7 +18,7 @@ def test_giving_back_names_what_ends_and_what_goes_on(
     address = f"/requests/{active_request.code}/give-back"
     assert "You have none that still work." in page(client.get(address)).text
     session_of(active_request, minutes=20)
-    assert "Those you already have work until" in page(client.get(address)).text
+    assert "AWS is told to refuse those you already have" in page(client.get(address)).text
 
     response = client.post(address, {"next": "/"}, follow=True)
     active_request.refresh_from_db()

@@ -73,7 +73,7 @@ def test_after_giving_back_it_says_until_when_keys_work(
     session_of(active_request, minutes=20)
     workflow.give_back(active_request, by=alice)
 
-    assert "No new credentials. Those already issued work until" in page(signed_in(alice).get("/")).text
+    assert "AWS has not confirmed yet. Without it they work until" in page(signed_in(alice).get("/")).text
 
 
 def test_other_peoples_access_is_not_shown(active_request: AccessRequest, mallory: User) -> None:

@@ -8,7 +8,7 @@ from django.utils.safestring import SafeString
 from requests_app.delivery.admin import searching, shown
 from requests_app.delivery.admin.records import Record
 from requests_app.delivery.admin.site import site
-from requests_app.domain.models import AwsClock, Delivery, IssuedSession, Notice
+from requests_app.domain.models import AwsClock, Delivery, DenyPolicy, IssuedSession, Notice, Revocation
 
 
 def by_public_id(word: str) -> Q | None:
@@ -153,3 +153,52 @@ class AwsClockAdmin(Record):
     @admin.display(description="measured at")
     def measured(self, reading: AwsClock) -> SafeString | str:
         return shown.utc(reading.measured_at)
+
+
+@admin.register(Revocation, site=site)
+class RevocationAdmin(OfOneRequest):
+    finders: ClassVar[list[searching.Finder]] = [searching.by_code("access_request")]
+    search_help_text = "A request's code"
+    list_display = ("when", "about", "state", "written", "proved", "kept")
+    fields = list_display
+    readonly_fields = list_display
+
+    @admin.display(description="asked at")
+    def when(self, revocation: Revocation) -> SafeString | str:
+        return shown.utc(revocation.asked_at)
+
+    @admin.display(description="written at AWS")
+    def written(self, revocation: Revocation) -> SafeString | str:
+        return shown.utc(revocation.written_at)
+
+    @admin.display(description="seen to refuse")
+    def proved(self, revocation: Revocation) -> SafeString | str:
+        return shown.utc(revocation.proved_at)
+
+    @admin.display(description="kept until")
+    def kept(self, revocation: Revocation) -> SafeString | str:
+        return shown.utc(revocation.keep_until)
+
+
+@admin.register(DenyPolicy, site=site)
+class DenyPolicyAdmin(Record):
+    list_display = ("role", "generation", "written", "looked", "next_look", "changed", "aws_code")
+    list_select_related = ("role__account",)
+    fields = (*list_display, "denied", "unknown", "probe_action", "aws_message", "advice")
+    readonly_fields = fields
+
+    @admin.display(description="written at")
+    def written(self, policy: DenyPolicy) -> SafeString | str:
+        return shown.utc(policy.written_at)
+
+    @admin.display(description="looked at")
+    def looked(self, policy: DenyPolicy) -> SafeString | str:
+        return shown.utc(policy.looked_at)
+
+    @admin.display(description="next look")
+    def next_look(self, policy: DenyPolicy) -> SafeString | str:
+        return shown.utc(policy.due_at)
+
+    @admin.display(description="changed outside")
+    def changed(self, policy: DenyPolicy) -> SafeString | str:
+        return shown.utc(policy.changed_outside_at)

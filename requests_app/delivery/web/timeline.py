@@ -25,6 +25,12 @@ _DONE: dict[str, tuple[str, str]] = {
     Action.DELIVERY_HANDED_OVER: ("received what was sealed for their browser", "green"),
     Action.SESSION_ISSUED: ("A session was issued", "green"),
     Action.SESSION_DISCARDED: ("A session was issued too late and thrown away", "amber"),
+    Action.REVOCATION_WANTED: ("AWS is to refuse what was issued", "grey"),
+    Action.REVOCATION_WRITTEN: ("AWS has the order to refuse it", "grey"),
+    Action.REVOCATION_PROVED: ("AWS was seen to refuse it", "green"),
+    Action.REVOCATION_UNPROVABLE: ("Nothing harmless on this role can show that AWS refuses it", "amber"),
+    Action.REVOCATION_LIFTED: ("Someone changed the order at AWS, outside Daypass: it is put back", "red"),
+    Action.REVOCATION_OVER: ("No session could still be valid: the order is let go", "grey"),
     Action.SESSION_UNACCOUNTED: ("AWS was asked, and whether it issued a session is not known", "amber"),
 }
 # The same acts when nobody acted but the clock or the rules.

@@ -16,6 +16,8 @@ class Notice(models.Model):
         ISSUED = "issued"
         ENDING_SOON = "ending_soon"
         ENDED = "ended"
+        NOT_DENIED = "not_denied"
+        LIFTED = "lifted"
 
     kind = models.CharField(max_length=12, choices=Kind.choices)
     recipient = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="notices")

@@ -16,7 +16,7 @@ from requests_app.domain.transitions import ENDED, OPEN, State
 
 class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
     def with_names(self) -> "AccessRequestQuerySet":
-        return self.select_related("requester", "beneficiary", "role__account", "ended_by")
+        return self.select_related("requester", "beneficiary", "role__account", "ended_by", "revocation")
 
     def newest_of(self, person: User, most: int) -> "AccessRequestQuerySet":
         """The newest of these that this person asked for or benefits from.

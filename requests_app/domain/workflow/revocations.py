@@ -13,15 +13,17 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Max, QuerySet
 
-from requests_app.domain import audit, clock, jobs
+from requests_app.domain import audit, clock, jobs, notices
 from requests_app.domain.audit import Action
-from requests_app.domain.models import AccessRequest, DenyPolicy, Installation, Revocation, Role
+from requests_app.domain.models import AccessRequest, DenyPolicy, Installation, Revocation, Role, User
 from requests_app.domain.transitions import DeliveryState, RevocationState, State
 
 # Someone else may lift it: read back after these minutes, and then every 15 while an entry lives.
 LOOK_AFTER = (1, 5, 15)
 # IAM takes some seconds to tell everyone; then it is said that AWS has not confirmed.
 PROBE_AFTER = (1, 2, 4, 8, 15, 30, 60)
+# So many failures in a row, some 35 s, are for an operator to know.
+TELL_AFTER = 3
 # A code at AWS that we do not know may be a row that a restored database lost.
 UNKNOWN_KEPT = timedelta(hours=12)
 # What AWS issued at the last moment, and clocks.
@@ -182,8 +184,9 @@ def note_lifted(task: Task, how: str) -> None:
                 RevocationState.WANTED,
                 Action.REVOCATION_LIFTED,
                 now,
-                how=how,
+                detail={"how": how},
             )
+        _tell_operators(notices.Kind.LIFTED, task.role_id, now)
 
 
 def note_removed(task: Task, *, removed: bool, unknown: Sequence[str]) -> None:
@@ -214,6 +217,8 @@ def note_failure(task: Task, *, code: str, message: str, advice: str) -> None:
         policy.aws_code, policy.aws_message, policy.advice = code[:100], message[:2000], advice[:1000]
         policy.due_at = now + timedelta(seconds=min(5 * 2 ** min(policy.attempts - 1, 6), 300))
         policy.save()
+        if policy.attempts == TELL_AFTER:
+            _tell_operators(notices.Kind.NOT_DENIED, task.role_id, now)
 
 
 def take_up_probe(role_id: int) -> ProbeTask | None:
@@ -324,13 +329,20 @@ def _move(
     action: Action,
     now: datetime,
     *,
-    how: str = "",
+    detail: dict[str, str] | None = None,
     **values: datetime,
 ) -> None:
     found = list(among.filter(state=before).select_related("access_request__beneficiary"))
     Revocation.objects.filter(pk__in=[one.pk for one in found]).update(state=after, **values)
     for one in found:
-        audit.record(action, one.access_request, by=None, at=now, **({"how": how} if how else {}))
+        audit.record(action, one.access_request, by=None, at=now, **(detail or {}))
+
+
+def _tell_operators(kind: notices.Kind, role_id: int, now: datetime) -> None:
+    operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50]
+    wanted = Revocation.objects.filter(role_id=role_id, state=RevocationState.WANTED)
+    requests = AccessRequest.objects.filter(revocation__in=wanted).order_by("pk")[:20]
+    notices.announce(kind, requests, at=now, to=operators, occasion=now.isoformat(timespec="minutes"))
 
 
 def _set_due(policy: DenyPolicy, now: datetime) -> None:

@@ -11,8 +11,8 @@ from requests_app.delivery.web.seeing import find_request
 from requests_app.delivery.web.timeline import moments
 from requests_app.domain import workflow
 from requests_app.domain.liftable import Liftable
-from requests_app.domain.models import AccessRequest, User
-from requests_app.domain.transitions import State
+from requests_app.domain.models import AccessRequest, DenyPolicy, User
+from requests_app.domain.transitions import RevocationState, State
 from requests_app.domain.workflow.requests import REMIND_EVERY
 
 MOST_SESSIONS = 50
@@ -37,6 +37,7 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
             "moments": moments(one),
             "sessions": one.issued_sessions.select_related("delivery").order_by("-issued_at")[:MOST_SESSIONS],
             "still_until": work_until([one], now).get(one.pk),
+            **_at_aws(one),
             "lifted": lifted(one),
             "may": _acts(one, state, request.user),
             "remind_at": (one.reminded_at or one.asked_at) + REMIND_EVERY,
@@ -63,3 +64,12 @@ def _acts(one: AccessRequest, state: State, viewer: User) -> dict[str, Any]:
         "revoke": state in (State.APPROVED, State.ACTIVE) and workflow.may_revoke(one, viewer),
         "ask_again": mine and state not in (State.PENDING, State.APPROVED, State.ACTIVE),
     }
+
+
+def _at_aws(one: AccessRequest) -> dict[str, object]:
+    """What AWS has of an early end; `revoking` while that is still on its way."""
+    revocation = getattr(one, "revocation", None)
+    if revocation is None:
+        return {}
+    on_its_way = revocation.state in (RevocationState.WANTED, RevocationState.WRITTEN)
+    return {"revoking": on_its_way, "deny_policy": DenyPolicy.objects.filter(role=one.role_id).first()}
