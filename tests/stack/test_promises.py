@@ -192,7 +192,7 @@ def test_revoking_ends_one_persons_live_session_and_the_page_says_since_when(
 ) -> None:
     hers, bobs = make_pass("alice", "payments-prod/Administrator"), make_pass("bob", "payments-prod/Administrator")
     keys, others = sign_in("alice").ask(hers.code).open(), sign_in("bob").ask(bobs.code).open()
-    look = ("sqs", "list-queues")
+    look = ("dynamodb", "list-tables")
     assert aws_cli(product, keys, *look).returncode == 0
 
     olivia = sign_in("olivia")
