@@ -72,7 +72,7 @@ def assume_role(order: MintOrder) -> MintedSession:
     nobody has the keys.
     """
     client = _ready(order.region).client
-    return _attempt(lambda: _minted(order, client.assume_role(**_parameters(order))))
+    return attempt(lambda: _minted(order, client.assume_role(**_parameters(order))))
 
 
 def read_clock(region: str, now: Callable[[], datetime]) -> ClockReading:
@@ -82,7 +82,7 @@ def read_clock(region: str, now: Callable[[], datetime]) -> ClockReading:
     """
     caller = _ready(region)
     before, started = now(), time.monotonic()
-    identity = _attempt(lambda: _identity(caller.client.get_caller_identity()))
+    identity = attempt(lambda: _identity(caller.client.get_caller_identity()))
     round_trip, after = timedelta(seconds=time.monotonic() - started), now()
     # If our clock was set in between, the reading covers it as it was before and after.
     low, high = _offset(identity.date, min(before, after - round_trip), max(after, before + round_trip))
@@ -106,11 +106,45 @@ def is_chained(identity_arn: str, *, temporary: bool = False) -> bool:
     return temporary
 
 
+def client_of(session: MintedSession, service: str, region: str) -> Any:
+    """A client of any service that acts as `session`, as patient as ours and with no repeats."""
+    with _making:
+        if "session" not in _keyless:
+            _keyless["session"] = botocore.session.Session()
+            _keyless["session"].set_default_client_config(_CONFIG)
+        return _keyless["session"].create_client(
+            service,
+            region_name=region,
+            aws_access_key_id=session.access_key_id,
+            aws_secret_access_key=session.secret_access_key.reveal(),
+            aws_session_token=session.session_token.reveal(),
+        )
+
+
+def attempt(call: Callable[[], T], kind: Callable[[BaseException], AwsError] = translate) -> T:
+    """`call`, or an AwsError with no trace of what caused it: that may hold the keys AWS answered with."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001
+        failure = kind(error)
+    raise failure
+
+
+def date_of(answer: Mapping[str, Any]) -> datetime | None:
+    """AWS's clock, to the second, as an answer (or an error's `response`) shows it."""
+    try:
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return None
+
+
 def forget_clients() -> None:
     """Make the next call read AWS's settings anew. A forked child starts like that."""
-    global _lock
-    _lock = threading.Lock()  # the parent's may have been held by a thread that this process does not have
+    global _lock, _making
+    # The parent's may have been held by threads that this process does not have.
+    _lock, _making = threading.Lock(), threading.Lock()
     _callers.clear()
+    _keyless.clear()
 
 
 class _Caller(NamedTuple):
@@ -128,6 +162,10 @@ class _Identity(NamedTuple):
 
 _lock = threading.Lock()
 _callers: dict[str, _Caller] = {}
+# For clients with keys of their own. One session, so that it reads a service's model once; and not one that
+# mints, which would wait for it.
+_making = threading.Lock()
+_keyless: dict[str, botocore.session.Session] = {}
 os.register_at_fork(after_in_child=forget_clients)
 
 _CONFIG = Config(
@@ -148,7 +186,7 @@ def _ready(region: str) -> _Caller:
         caller.credentials.get_frozen_credentials()  # renews them when due: perhaps an AssumeRole of its own
         return caller
 
-    return _attempt(sign_in, own_identity)
+    return attempt(sign_in, own_identity)
 
 
 def _make_caller(region: str) -> _Caller:
@@ -162,15 +200,6 @@ def _make_caller(region: str) -> _Caller:
         raise NoCredentialsError
     client = boto3.session.Session(botocore_session=session, region_name=region).client("sts")
     return _Caller(client, credentials)
-
-
-def _attempt(call: Callable[[], T], kind: Callable[[BaseException], AwsError] = translate) -> T:
-    """`call`, or an AwsError with no trace of what caused it: that may hold the keys AWS answered with."""
-    try:
-        return call()
-    except Exception as error:  # noqa: BLE001
-        failure = kind(error)
-    raise failure
 
 
 def _parameters(order: MintOrder) -> dict[str, Any]:
@@ -197,22 +226,15 @@ def _minted(order: MintOrder, answer: Mapping[str, Any]) -> MintedSession:
         assumed_role_arn=user["Arn"],
         packed_policy_size=answer.get("PackedPolicySize"),
         asked_duration=order.duration_seconds,
-        aws_date=_date(answer),
+        aws_date=date_of(answer),
     )
 
 
 def _identity(answer: Mapping[str, Any]) -> _Identity:
-    date = _date(answer)
+    date = date_of(answer)
     if date is None:
         raise ValueError("no Date")
     return _Identity(answer["Arn"], date)
-
-
-def _date(answer: Mapping[str, Any]) -> datetime | None:
-    try:
-        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
-    except (KeyError, ValueError):
-        return None
 
 
 def _offset(aws_second: datetime, before: datetime, after: datetime) -> tuple[float, float]:

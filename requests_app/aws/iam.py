@@ -1,0 +1,170 @@
+"""IAM in a target account, as the role there that only the revoker may become."""
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from botocore.exceptions import ClientError
+from botocore.handlers import json_decode_policies
+
+from requests_app.aws import sts
+from requests_app.aws.errors import AwsError, Refused, Unavailable, translate
+from requests_app.domain import narrowing
+
+_INSTALLATION = re.compile(r"[a-z0-9]{1,24}")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One role, and the way to it: through the account's revoker role. Raises ValueError on what cannot be.
+
+    `installation` is this Daypass's own id, the same for ever. It has no dash, so that no id begins like
+    another and a dash; AWS's names hold it, beside those of another installation on the same role.
+    """
+
+    role_arn: str
+    revoker_role_arn: str
+    region: str
+    installation: str
+    external_id: str | None = None
+
+    def __post_init__(self) -> None:
+        check_installation(self.installation)
+        role, revoker = (narrowing.ROLE_ARN.fullmatch(arn) for arn in (self.role_arn, self.revoker_role_arn))
+        if not role or not revoker:
+            raise ValueError(f"This is not the ARN of a role: {self.revoker_role_arn if role else self.role_arn}")
+        # IAM is asked by name alone, in whatever account the revoker's role is.
+        if (role["partition"], role["account"]) != (revoker["partition"], revoker["account"]):
+            raise ValueError("The revoker's role must be in the role's own account.")
+
+    @property
+    def role_name(self) -> str:
+        """IAM's names are unique in an account, whatever the path."""
+        return self.role_arn.rsplit("/", 1)[-1]
+
+
+def check_installation(installation: str) -> None:
+    if not _INSTALLATION.fullmatch(installation):
+        raise ValueError("An installation's id has 1 to 24 small letters and digits.")
+
+
+def ask(place: Place, operation: str, **parameters: Any) -> Mapping[str, Any]:
+    """One call of IAM about the role, never repeated. Raises Refused or Unavailable.
+
+    A policy document comes back as AWS sends it: percent-encoded text.
+    """
+    client = _client(place)
+    try:
+        return sts.attempt(lambda: getattr(client, operation)(RoleName=place.role_name, **parameters), _from_iam)
+    except Unavailable as unavailable:
+        if unavailable.code.removesuffix("Exception") in _STALE:
+            _clients.pop(_key(place), None)
+        raise
+
+
+def is_missing(error: AwsError) -> bool:
+    """Whether IAM says that there is no such role or policy."""
+    return error.code in ("NoSuchEntity", "NoSuchEntityException")
+
+
+def forget_clients() -> None:
+    """Make the next call become the revoker's role anew. A forked child starts like that."""
+    _clients.clear()
+
+
+class _Client(NamedTuple):
+    client: Any
+    good_until: float  # by time.monotonic
+
+
+_SESSION_SECONDS = 3600  # the longest a role may become another role for
+_MARGIN = 300
+# All that the revoker's session is for, whatever its role may do besides.
+_WORK = ("GetRole", "ListRolePolicies", "GetRolePolicy", "PutRolePolicy", "DeleteRolePolicy")
+_POLICY = narrowing.compact(
+    {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": [f"iam:{action}" for action in _WORK], "Resource": "*"}],
+    }
+)
+
+_clients: dict[tuple[str, ...], _Client] = {}
+os.register_at_fork(after_in_child=forget_clients)
+
+
+def _key(place: Place) -> tuple[str, ...]:
+    return place.revoker_role_arn, place.external_id or "", place.region, place.installation
+
+
+def _client(place: Place) -> Any:
+    # No lock: two threads that both become the role cost one call more, and neither waits for the other's AWS.
+    known = _clients.get(_key(place))
+    if not known or known.good_until <= time.monotonic():
+        known = _clients[_key(place)] = _become(place)
+    return known.client
+
+
+def _become(place: Place) -> _Client:
+    started = time.monotonic()
+    order = sts.MintOrder(
+        role_arn=place.revoker_role_arn,
+        region=place.region,
+        session_name=f"DP-REVOKE-{place.installation}",
+        duration_seconds=_SESSION_SECONDS,
+        policy=_POLICY,
+        external_id=place.external_id,
+    )
+    try:
+        session = sts.assume_role(order)
+    except Refused as refused:
+        raise Refused(refused.code, refused.message, _FIX_REVOKER) from None
+    client = sts.attempt(lambda: sts.client_of(session, "iam", place.region))
+    # botocore would hand out documents read; their length as they were written is what IAM counts.
+    client.meta.events.unregister("after-call.iam", json_decode_policies)
+    return _Client(client, started + _SESSION_SECONDS - _MARGIN)
+
+
+_FIX_REVOKER = (
+    "Daypass cannot become the account's revoker role: it may be missing, or not trust Daypass's revoker with this "
+    "external id. Until its owner has corrected it nothing here can be ended early."
+)
+_BECOME_AGAIN = "The session of the account's revoker role is no longer good: Daypass makes another and tries again."
+_TRY_AGAIN = "Somebody else was changing the role just then: Daypass tries again."
+
+# What these codes mean where IAM says them; STS's meanings are in errors.py.
+_RULES: dict[str, tuple[type[AwsError], str]] = {
+    "NoSuchEntity": (Refused, "The role is not in the account any more: an operator should correct the catalog."),
+    "LimitExceeded": (
+        Refused,
+        "The role's inline policies leave no room for the denies: the account's owner should make managed policies "
+        "of the others.",
+    ),
+    "MalformedPolicyDocument": (
+        Refused,
+        "This is a fault in Daypass: please report it to its operators, with this text.",
+    ),
+    "UnmodifiableEntity": (
+        Refused,
+        "Nobody can change this role but the AWS service that it belongs to: its sessions cannot be ended early.",
+    ),
+    "AccessDenied": (
+        Refused,
+        # Allowed by path, it is refused what has none: a role that does not exist.
+        "The account's revoker role may not do this, or the role is gone: the account's owner should allow it, or an "
+        "operator correct the catalog.",
+    ),
+    "ExpiredToken": (Unavailable, _BECOME_AGAIN),
+    "InvalidClientTokenId": (Unavailable, _BECOME_AGAIN),
+    "ConcurrentModification": (Unavailable, _TRY_AGAIN),
+    "EntityTemporarilyUnmodifiable": (Unavailable, _TRY_AGAIN),
+}
+_STALE = ("ExpiredToken", "InvalidClientTokenId")
+
+
+def _from_iam(error: BaseException) -> AwsError:
+    known = translate(error)
+    rule = _RULES.get(known.code.removesuffix("Exception")) if isinstance(error, ClientError) else None
+    return rule[0](known.code, known.message, rule[1]) if rule else known
