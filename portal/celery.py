@@ -6,8 +6,11 @@ from celery import Celery
 from celery.signals import task_prerun
 from kombu.entity import Queue
 
+from portal import broker
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
+broker.use()
 app = Celery("daypass")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["requests_app.background"], related_name="tasks")

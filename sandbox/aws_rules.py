@@ -8,6 +8,8 @@ denies and expiry. This module adds, to AssumeRole and to every later evaluation
 - source identity: `sts:SetSourceIdentity` as an action of its own for the caller's policies and the
   trust policy, `sts:SourceIdentity` and `aws:SourceIdentity` as condition keys; sticky along a chain
 - 2,048 characters for a session policy and its managed policy ARNs together, ten ARNs at most
+- a refusal by the session's own policy says so, where MiniStack blames an identity-based policy
+- 10,240 characters for a role's inline policies together, white space apart
 - IAM calls about a role or a user are judged by its whole ARN, path included
 - live sessions outlast an orderly restart, as they outlast an outage of AWS
 
@@ -39,16 +41,27 @@ SHORTEST = int(os.environ.get("STRICT_MIN_DURATION", "900"))
 LONGEST = 43_200
 CHAINED_LONGEST = 3_600
 POLICY_CHARACTERS = 2_048
+INLINE_CHARACTERS = 10_240
 NAME = re.compile(r"[\w+=,.@-]*", re.ASCII)
 
 # The source identity that the AssumeRole being handled asks for or inherits.
 _asked: contextvars.ContextVar[str | None] = contextvars.ContextVar("source_identity", default=None)
+# Whether the evaluation being answered was decided by an explicit deny of the session's own policy alone.
+_denied_by_session: contextvars.ContextVar[bool] = contextvars.ContextVar("denied_by_session", default=False)
 
 _resolve_condition_key = evaluator._resolve_condition_key
 _principal_keys = evaluator._principal_keys
 _evaluate_trust_policy = evaluator.evaluate_trust_policy
+_evaluate = evaluator.evaluate
+_session_policy_limits = evaluator._session_policy_limits
+_access_denied_response = actions.access_denied_response
 _extract_resource_arn = actions.extract_resource_arn
+_put_role_policy = iam._put_role_policy
 _handle_request = sts.handle_request
+
+
+class SessionPolicies(list):
+    """The layer of an evaluation that the session brought along."""
 
 
 class Refused(Exception):
@@ -63,6 +76,10 @@ def install() -> None:
     evaluator._resolve_condition_key = _resolve_with_source_identity
     evaluator._principal_keys = sts._principal_keys = _keys_with_source_identity
     evaluator.evaluate_trust_policy = _trust_with_source_identity
+    evaluator.evaluate = _evaluate_and_note
+    evaluator._session_policy_limits = _marked_session_policies
+    actions.access_denied_response = _denied_by_the_right_policy
+    iam._IAM_HANDLERS["PutRolePolicy"] = _put_role_policy_if_it_fits
     actions.extract_resource_arn = _resource_arn_with_path
     sts.handle_request = handle_request
     sts.get_state = lambda: {"sessions": sts._sessions}
@@ -187,6 +204,36 @@ def _trust_with_source_identity(document: Any, caller_arn: str, context: Any = N
     if _evaluate_trust_policy(document, caller_arn, second):
         return True
     raise _not_authorized(caller_arn, context.resource_arn)
+
+
+def _marked_session_policies(*arguments: Any) -> list[Any]:
+    return [SessionPolicies(layer) for layer in _session_policy_limits(*arguments)]
+
+
+def _evaluate_and_note(context: Any, policies: Any, *limits: Any) -> Any:
+    result = _evaluate(context, policies, *limits)
+    others = [layer for layer in limits if not isinstance(layer, SessionPolicies)]
+    denied = result.decision == "Deny"
+    _denied_by_session.set(denied and _evaluate(context, policies, *others).decision != "Deny")
+    return result
+
+
+def _denied_by_the_right_policy(*arguments: Any, **options: Any) -> Any:
+    status, headers, text = _access_denied_response(*arguments, **options)
+    if _denied_by_session.get() and "cbor" not in str(headers):  # CBOR counts the letters
+        text = text.replace(b"explicit deny in an identity-based policy", b"explicit deny in a session policy")
+    return status, headers, text
+
+
+def _put_role_policy_if_it_fits(parameters: Any) -> Any:
+    name = iam._p(parameters, "RoleName")
+    role = iam._roles.get(name)
+    policies = dict(role["InlinePolicies"]) if role else {}
+    policies[iam._p(parameters, "PolicyName")] = iam._p(parameters, "PolicyDocument") or ""
+    if sum(len(re.sub(r"\s", "", str(document))) for document in policies.values()) > INLINE_CHARACTERS:
+        message = f"Maximum policy size of {INLINE_CHARACTERS} bytes exceeded for role {name}"
+        return iam._error(409, "LimitExceeded", message, ns="iam")
+    return _put_role_policy(parameters)
 
 
 def _resource_arn_with_path(service: str, *rest: Any) -> str:

@@ -192,6 +192,10 @@ def main() -> int:
     began = time.monotonic()
     signal.signal(signal.SIGTERM, _leave)
     RUN.mkdir(mode=0o711, exist_ok=True)
+    # Mail has links that set passwords; whoever else works on this machine reads none of it.
+    for name in ("log", "mail"):
+        (RUN / name).mkdir(exist_ok=True)
+        (RUN / name).chmod(0o700)
     with _only_one(), contextlib.ExitStack() as servers:
         setting = Setting(servers)
         try:

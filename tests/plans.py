@@ -1,7 +1,7 @@
 """What the database did for a piece of code: its statements, how long each took, and by which plan."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,9 +41,16 @@ class Plan:
             waiting += node.get("Plans", [])
             yield node
 
-    def read_whole(self) -> set[str]:
-        """Tables that are read from their first page to their last."""
-        return {node["Relation Name"] for node in self.nodes() if node["Node Type"] == "Seq Scan"}
+    def read_whole(self, sizes: Mapping[str, int] | None = None) -> set[str]:
+        """Tables that are read without an index.
+
+        Where `sizes` tells their rows and the plan was carried out, only those of which it read more than half: a
+        limit may have stopped it long before.
+        """
+        scans = [node for node in self.nodes() if node["Node Type"] == "Seq Scan"]
+        if sizes is not None:
+            scans = [one for one in scans if not 0 < 2 * _looked_at(one) <= sizes.get(one["Relation Name"], 0)]
+        return {one["Relation Name"] for one in scans}
 
     def indexes(self) -> set[str]:
         return {node["Index Name"] for node in self.nodes() if "Index Name" in node}

@@ -12,8 +12,10 @@ SHORTEST_SECONDS = 60
 # Beyond these the minute of expiry could not be kept, so nothing is minted.
 LARGEST_OFFSET_SECONDS = 30.0
 OLDEST_CLOCK = timedelta(seconds=120)
-# What is proved by identity alone cannot be denied, so its sessions must not outlive the pass.
-IDENTITY_NEEDS_SECONDS = 900
+# Between the worker's look at the clock and the moment AWS counts from, at most: its time-outs and a little more.
+CALL_TAKES_SECONDS = 15
+# What is proved by identity alone cannot be denied, so its sessions, of 900 s at least, must not outlive the pass.
+IDENTITY_NEEDS_SECONDS = 900 + CALL_TAKES_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,8 @@ def may_mint(
         return Verdict(
             False,
             "mint.identity_is_access",
-            "Less than 15 minutes are left, and sessions of this role would outlive the pass. Extend or ask again.",
+            "Sessions of this role last at least 15 minutes and cannot be cut off, and less is left of this pass. "
+            "Ask again if you still need it.",
         )
     return clock_is_known(clock, now=now)
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import json
 import os
+import secrets
 import socket
 import ssl
 import struct
@@ -14,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from requests_app.aws import sts
+from requests_app.aws import iam, sts
 from requests_app.aws.session_policy import session_policy
 from requests_app.aws.sts import MintedSession, MintOrder
-from sandbox.landscape import ACCOUNTS
+from sandbox.landscape import ACCOUNTS, revoker_arn, trust_policy
 
 PAYMENTS = ACCOUNTS[0]
 
@@ -42,10 +45,10 @@ def as_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, s
         }
         for name, value in (nothing | environment).items():
             monkeypatch.setenv(name, value)
-        sts.forget_clients()
+        forget_clients()
 
     yield become
-    sts.forget_clients()
+    forget_clients()
 
 
 @pytest.fixture
@@ -53,6 +56,78 @@ def minter(as_worker: Any, aws_stand_in: Any) -> Any:
     """The stand-in, with this process signed in as its minter."""
     as_worker(aws_stand_in.profile("minter"))
     return aws_stand_in
+
+
+@pytest.fixture
+def revoker(as_worker: Any, aws_stand_in: Any) -> Any:
+    """The stand-in, with this process signed in as its revoker."""
+    as_worker(aws_stand_in.profile("revoker"))
+    return aws_stand_in
+
+
+class Assumed:
+    """Every AssumeRole that goes out, and the sessions it brings."""
+
+    def __init__(self) -> None:
+        self.orders: list[MintOrder] = []
+        self.sessions: list[MintedSession] = []
+        self._assume_role = sts.assume_role
+
+    def __call__(self, order: MintOrder) -> MintedSession:
+        self.orders.append(order)
+        self.sessions.append(self._assume_role(order))
+        return self.sessions[-1]
+
+
+@pytest.fixture
+def assumed(monkeypatch: pytest.MonkeyPatch) -> Assumed:
+    watching = Assumed()
+    monkeypatch.setattr(sts, "assume_role", watching)
+    return watching
+
+
+class TargetRole:
+    """A role of the test's own in payments-prod, allowed everything; and what people do with it."""
+
+    def __init__(self, stand_in: Any, name: str) -> None:
+        self.name = name
+        self.arn = PAYMENTS.role_arn(name)
+        self._stand_in = stand_in
+        self.iam = stand_in.root(PAYMENTS.id).client("iam")
+        trust = trust_policy(PAYMENTS.external_id)
+        self.iam.create_role(RoleName=name, Path="/elevated/", AssumeRolePolicyDocument=trust)
+        self.put("permissions", {"Effect": "Allow", "Action": "*", "Resource": "*"})
+
+    def place(self, installation: str = "here") -> iam.Place:
+        return iam.Place(self.arn, revoker_arn(PAYMENTS.id), "us-east-1", installation, PAYMENTS.external_id)
+
+    def session(self, name: str) -> Any:
+        """Somebody in a live session of this name."""
+        return self._stand_in.assume("minter", self.arn, RoleSessionName=name, ExternalId=PAYMENTS.external_id)
+
+    def put(self, name: str, *statements: dict[str, Any]) -> None:
+        self.put_text(name, json.dumps({"Version": "2012-10-17", "Statement": statements}))
+
+    def put_text(self, name: str, document: str) -> None:
+        self.iam.put_role_policy(RoleName=self.name, PolicyName=name, PolicyDocument=document)
+
+    def policies(self) -> dict[str, Any]:
+        names = self.iam.list_role_policies(RoleName=self.name)["PolicyNames"]
+        answers = (self.iam.get_role_policy(RoleName=self.name, PolicyName=name) for name in names)
+        return {answer["PolicyName"]: answer["PolicyDocument"] for answer in answers}
+
+    def delete(self) -> None:
+        for name in self.policies():
+            self.iam.delete_role_policy(RoleName=self.name, PolicyName=name)
+        self.iam.delete_role(RoleName=self.name)
+
+
+@pytest.fixture
+def target_role(aws_stand_in: Any) -> Iterator[TargetRole]:
+    role = TargetRole(aws_stand_in, f"Own{secrets.token_hex(4)}")
+    yield role
+    with contextlib.suppress(role.iam.exceptions.NoSuchEntityException):
+        role.delete()
 
 
 @pytest.fixture
@@ -83,6 +158,22 @@ def mint(minter: Any, order: MintOrder) -> Callable[..., Any]:
         return minter.as_session(keys_of(session))
 
     return mint
+
+
+def forget_clients() -> None:
+    sts.forget_clients()
+    iam.forget_clients()
+
+
+def works(caller: Any) -> bool:
+    """Whether `caller` may still do anything; an error that is no refusal is raised."""
+    try:
+        caller.client("s3").list_buckets()
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "AccessDenied":
+            raise
+        return False
+    return True
 
 
 def keys_of(session: MintedSession) -> dict[str, str]:

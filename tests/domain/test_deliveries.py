@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from requests_app.aws.session_policy import session_seconds
 from requests_app.domain import clock, sealing, workflow
 from requests_app.domain.envelopes import EnvelopeStoreDown
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany
@@ -267,6 +268,20 @@ LOSSES: dict[str, tuple[str, Callable[[AccessRequest], object]]] = {
     "clock is no number": ("clock.apart", lambda one: AwsClock.objects.update(low_seconds=float("nan"))),
     "identity is access": ("mint.identity_is_access", lambda one: Role.objects.update(identity_is_access=True)),
 }
+
+
+@pytest.mark.parametrize("minutes", [16, 30])
+def test_a_session_that_is_access_by_itself_ends_with_the_pass(
+    minutes: int, alice: User, read_only: Role, automatic: Entitlement
+) -> None:
+    Role.objects.update(identity_is_access=True)
+    made = factories.wish(alice, read_only, automatic, duration=timedelta(minutes=minutes), start="at_once")
+    order = deliveries.claim(factories.delivery(made).pk, worker="w")
+    assert order is not None
+    asked = session_seconds(order.seconds_left, ceiling=3600, role_max=3600, chained=True)
+    slowest = timedelta(seconds=3 + 10)  # the time-outs of the call
+    assert clock.now() + slowest + timedelta(seconds=asked) <= order.expires_at
+    assert asked >= 900
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def test_may_mint(
         and of.expires_at is not None
         and of.expires_at > NOW
         and is_reached(person, reach, catalog)
-        and (not identity_is_access or of.expires_at >= NOW + timedelta(minutes=15))
+        and (not identity_is_access or of.expires_at >= NOW + timedelta(minutes=15, seconds=15))
         and bool(policy.clock_is_known(reading, now=NOW))
     )
     verdict = policy.may_mint(person, of, reach, catalog, reading, now=NOW, identity_is_access=identity_is_access)

@@ -25,6 +25,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
+from requests_app.domain.terms import Terms
 from requests_app.domain.workflow import deliveries, sweeps
 from tests import crowd, factories, plans, servers
 from tests.web.pages import signed_in
@@ -183,14 +184,23 @@ def test_the_own_newest_are_found_by_their_index(in_company: None) -> None:
 def test_approvers_by_group_and_by_name_are_found_once_in_order(bob: User, carol: User, alice: User) -> None:
     leads = bob.memberships.get().group
     entitlement = factories.entitlement(factories.role(), users=[alice], stages=[([leads, bob, alice], 1)])
-    (stage,) = facts.Terms.of(entitlement).stages
+    (stage,) = Terms.of(entitlement).stages
     assert facts.approvers(stage, outside=[alice.pk]) == [bob, carol]
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("sweep", [sweeps.expire_due, sweeps.lapse_due, sweeps.announce_endings, deliveries.sweep])
+@pytest.mark.parametrize(
+    ("sweep", "wait"),
+    [
+        (sweeps.expire_due, timedelta(hours=1)),
+        (sweeps.lapse_due, timedelta(days=1)),
+        (sweeps.announce_endings, timedelta(minutes=20)),
+        (deliveries.sweep, timedelta(hours=1)),
+    ],
+)
 def test_a_sweep_takes_as_many_statements_for_many(
     sweep: Callable[[], int],
+    wait: timedelta,
     alice: User,
     bob: User,
     read_only: Role,
@@ -206,8 +216,7 @@ def test_a_sweep_takes_as_many_statements_for_many(
             active = factories.wish(alice, read_only, automatic, start="at_once")
             factories.wish(alice, staged.roles.get(), staged)
             factories.delivery(active)
-        wait = {sweeps.lapse_due: timedelta(days=1), sweeps.announce_endings: timedelta(minutes=20)}
-        with clock.moved(wait.get(sweep, timedelta(hours=1))), plans.watched() as statements:
+        with clock.moved(wait), plans.watched() as statements:
             assert sweep() == number
         return len(statements)
 

@@ -244,6 +244,38 @@ class TestSessionPolicies:
             s3.list_objects_v2(Bucket="payments-prod-ledger")
         caller.client("sts").get_caller_identity()  # nobody can deny this one
 
+    def test_a_refusal_says_whether_the_session_or_the_role_denied(self, strict, assume):
+        deny = {"Effect": "Deny", "Action": "sqs:*", "Resource": "*"}
+        by_session = strict.as_session(assume(Policy=policy(ALLOW_ALL, deny))["Credentials"]).client("sqs")
+        by_role = strict.as_session(assume()["Credentials"]).client("sqs")
+
+        with refused("AccessDenied", "with an explicit deny in a session policy"):
+            by_session.list_queues()
+        by_role.list_queues()
+        iam = strict.root(PAYMENTS.id).client("iam")
+        iam.put_role_policy(RoleName="ReadOnly", PolicyName="deny", PolicyDocument=policy(deny))
+        for caller in (by_role, by_session):
+            with refused("AccessDenied", "with an explicit deny in an identity-based policy"):
+                caller.list_queues()
+        iam.delete_role_policy(RoleName="ReadOnly", PolicyName="deny")
+
+
+def test_inline_policies_of_a_role_have_room_for_10240_characters_together(strict):
+    iam = strict.root(PAYMENTS.id).client("iam")
+    iam.create_role(RoleName="Full", AssumeRolePolicyDocument=trust_policy("x"))
+
+    def put(name: str, length: int) -> None:
+        bare = policy({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::"}).replace(" ", "")
+        document = bare.replace("s3:::", "s3:::" + "x" * (length - len(bare))).replace(",", ",\n  ")  # blanks are free
+        iam.put_role_policy(RoleName="Full", PolicyName=name, PolicyDocument=document)
+
+    put("one", 6_000)
+    put("two", 4_240)
+    with refused("LimitExceeded", "Maximum policy size of 10240 bytes exceeded for role Full"):
+        put("two", 4_241)
+    put("one", 5_999)  # in the place of what it was
+    put("two", 4_241)
+
 
 def test_iam_judges_a_role_by_its_whole_arn(strict, assume):
     """Without the path, a deny on the session's own role would not meet it."""

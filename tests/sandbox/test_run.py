@@ -103,7 +103,7 @@ def test_starts_shows_one_screen_keeps_its_data_and_leaves_nothing_behind(folder
         stylesheet = re.search(r'href="(/static/[^"]+\.css)"', page.read().decode())
     assert stylesheet
     assert urllib.request.urlopen(f"http://127.0.0.1:{address[1]}{stylesheet[1]}", timeout=10).status == 200
-    for secret in ("database", "secret-key", "aws/config"):
+    for secret in ("database", "secret-key", "aws/config", "mail", "log"):
         assert (folder / ".run" / secret).stat().st_mode & 0o077 == 0
     key = (folder / ".run" / "secret-key").read_text()
     assert key not in screen

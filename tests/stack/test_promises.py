@@ -122,6 +122,19 @@ class _Evil:
         return (open, (self.path, "w"))
 
 
+def test_what_is_no_message_ends_no_worker(product: Stack, sign_in: SignIn, make_pass: MakePass) -> None:
+    alice, mine = sign_in("alice"), make_pass("alice")
+    redis = product.redis.client()
+    nonsense = ["", "not json", "null", "[]", "{}", '{"body": null}', '{"body": "!", "properties": {}, "headers": {}}']
+    for queue in ("mint", "aws", "revoke", "default"):
+        redis.lpush(queue, *nonsense, _message("mint.mint", [1], body="!!!"), _message("no.such.task", []))
+
+    alice.ask(mine.code).open()  # queued behind all of it
+
+    until(lambda: not any(redis.llen(queue) for queue in ("revoke", "default")), 30)
+    assert all(product[process.name].alive() for process in PROCESSES)
+
+
 def test_an_envelope_replaced_in_redis_is_not_handed_over(product: Stack, sign_in: SignIn, make_pass: MakePass) -> None:
     wish = sign_in("alice").ask(make_pass("alice").code)
     assert wish.settle() == "sealed"

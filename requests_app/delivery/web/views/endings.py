@@ -1,6 +1,7 @@
 """Starting, reminding and ending: small acts on one request."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseRedirect
@@ -11,10 +12,11 @@ from django.views.decorators.http import require_http_methods, require_POST
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, say_refusal, signed_in
 from requests_app.delivery.web.forms import ReasonForm
+from requests_app.delivery.web.judging import last_ends
 from requests_app.delivery.web.seeing import find_request
 from requests_app.domain import workflow
 from requests_app.domain.errors import DomainError, Invalid
-from requests_app.domain.models import AccessRequest, IssuedSession
+from requests_app.domain.models import AccessRequest
 
 
 @require_POST
@@ -78,11 +80,6 @@ def _act(request: PersonRequest, code: str, verb: Callable[..., AccessRequest], 
     return redirect("access_request", one.code)
 
 
-def _would_work_until(request: PersonRequest, one: AccessRequest) -> object:
+def _would_work_until(request: PersonRequest, one: AccessRequest) -> datetime | None:
     """If it ended now: until when credentials that were already issued would still work."""
-    now = now_of(request)
-    ends = [
-        min(session.cut_off, session.sts_expires_at)
-        for session in IssuedSession.objects.filter(access_request=one, discarded=False, cut_off__gt=now)[:200]
-    ]
-    return max((end for end in ends if end > now), default=None)
+    return last_ends([one.pk], now_of(request)).get(one.pk)

@@ -1,0 +1,386 @@
+"""What works and what does not on one role, found out before somebody needs it at night.
+
+Half of it only the minter can see, the other half only the revoker. Nothing is changed, and nobody is given
+a session. Each finding keeps AWS's own code and words.
+"""
+
+import enum
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
+
+from requests_app.aws import deny_policy, iam, probe, sts
+from requests_app.aws.errors import AwsError, Refused, Unavailable
+from requests_app.aws.iam import Place
+from requests_app.aws.probe import End, Issued, Reply
+from requests_app.aws.session_policy import MIN_SESSION_SECONDS, session_policy
+from requests_app.aws.sts import MintedSession, MintOrder
+from requests_app.domain import narrowing
+
+
+class Check(enum.StrEnum):
+    TRUST = "trust"
+    EXTERNAL_ID = "external id"
+    SOURCE_IDENTITY = "source identity"
+    LONGEST_SESSION = "longest session"
+    PROOF = "proof"
+    REVOKER = "revoker"
+    ROOM = "room"
+    OTHER_DOORS = "other doors"
+
+
+class Verdict(enum.StrEnum):
+    GOOD = "good"
+    BAD = "bad"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check of one role. `code` and `words` are mostly AWS's own; `advice` says who can do what about it."""
+
+    check: Check
+    verdict: Verdict
+    code: str = ""
+    words: str = ""
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Somebody else whom the role's trust policy lets in. `condition` is what it asks of them, as compact JSON."""
+
+    principal: str
+    actions: tuple[str, ...]
+    condition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What one of the two preflights found. A check that it cannot make, or did not come to, is not in it.
+
+    `harmless_action` is the one of `probe.HARMLESS` that proves an early end on this role.
+    """
+
+    findings: tuple[Finding, ...]
+    role_id: str = ""
+    longest_session: int | None = None
+    harmless_action: str = ""
+    doors: tuple[Door, ...] = ()
+    room: int | None = None
+
+    def verdict(self, check: Check) -> Verdict | None:
+        return next((finding.verdict for finding in self.findings if finding.check is check), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A role as the catalog has it. `chained`: whether our own identity is a role session."""
+
+    role_arn: str
+    region: str
+    installation: str
+    longest_session: int
+    chained: bool
+    external_id: str | None = None
+
+
+def as_minter(
+    subject: Subject, now: Callable[[], datetime], record: Callable[[Issued], None] = lambda issued: None
+) -> Findings:
+    """What the minter finds, by at most five calls of STS. Raises no AwsError.
+
+    The sessions made may do nothing, but for the last, which may call `probe.HARMLESS` for two minutes.
+    `now` is AWS's time as well as we know it; `record` gets each session as it is made.
+    """
+    return _Minter(subject, now, record).look()
+
+
+def as_revoker(place: Place, *, longest_session: int, minter_arn: str) -> Findings:
+    """What the revoker reads about the role. Raises no AwsError.
+
+    Whether it may also write is not tried. `minter_arn` is our own way in, as a role, a user or a session
+    (`ClockReading.identity_arn`); everyone else in the trust policy is another door.
+    """
+    try:
+        role = iam.ask(place, "get_role")["Role"]
+        standing = deny_policy.read(place)
+    except AwsError as error:
+        return Findings((_failed(Check.REVOKER, error),))
+    doors = tuple(other_doors(_document(role["AssumeRolePolicyDocument"]), minter_arn))
+    return Findings(
+        findings=(
+            _good(Check.REVOKER) if role["Arn"] == place.role_arn else _elsewhere(role["Arn"]),
+            _longest_session(role.get("MaxSessionDuration", 3600), longest_session),
+            _room(standing.room),
+            _other_doors(doors),
+        ),
+        role_id=role["RoleId"],
+        longest_session=role.get("MaxSessionDuration"),
+        doors=doors,
+        room=standing.room,
+    )
+
+
+def other_doors(trust_policy: Any, minter_arn: str) -> Iterator[Door]:
+    """Everyone but the minter whom a role's trust policy lets in, under whatever condition."""
+    for statement in _listed(trust_policy.get("Statement") if isinstance(trust_policy, dict) else None):
+        actions = _ways_in(statement)
+        for principal in _principals(statement) if actions else ():
+            if not _is_minter(principal, statement.get("Condition"), minter_arn):
+                condition = statement.get("Condition")
+                yield Door(principal, actions, narrowing.compact(condition) if condition else "")
+
+
+# The letters I and L are in no request's code.
+_NAME = "DP-PREFLIGHT-"
+# Nobody's: a person's has none of these letters, and trust policies may well ask for the beginning.
+_SOURCE_IDENTITY = "person-preflight"
+_NOTHING = narrowing.compact(
+    {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
+)
+_LITTLE_ROOM = 1_024  # about fifty denies
+
+
+class _Minter:
+    """One preflight; its findings grow as it goes."""
+
+    def __init__(self, subject: Subject, now: Callable[[], datetime], record: Callable[[Issued], None]) -> None:
+        self._subject = subject
+        self._now = now
+        self._record = record
+        self._source_identity: str | None = _SOURCE_IDENTITY
+        self._findings: list[Finding] = []
+
+    def look(self) -> Findings:
+        nothing = self._enter()
+        if nothing is None:
+            return Findings(tuple(self._findings))
+        self._try_without_external_id()
+        action = self._find_harmless_action(nothing)
+        role_id = nothing.assumed_role_id.partition(":")[0]
+        return Findings(tuple(self._findings), role_id=role_id, harmless_action=action)
+
+    def _enter(self) -> MintedSession | None:
+        """A session that may do nothing: whatever the trust policy refuses is found out on the way."""
+        # A chained session has an hour at most, which every role allows.
+        chained = self._subject.chained
+        entered = self._assume(MIN_SESSION_SECONDS if chained else self._subject.longest_session)
+        if isinstance(entered, Refused) and entered.code == "ValidationError":
+            self._add(_failed(Check.LONGEST_SESSION, entered))
+            entered = self._assume(MIN_SESSION_SECONDS)
+        elif isinstance(entered, MintedSession) and not chained:
+            self._add(_good(Check.LONGEST_SESSION))
+        if isinstance(entered, Refused):
+            return self._enter_unnamed(entered)
+        return self._entered(entered, _good(Check.SOURCE_IDENTITY))
+
+    def _enter_unnamed(self, named: Refused) -> MintedSession | None:
+        """Again, without naming a person: AWS's first refusal may have been about that alone."""
+        self._source_identity = None
+        return self._entered(self._assume(MIN_SESSION_SECONDS), _failed(Check.SOURCE_IDENTITY, named))
+
+    def _entered(self, entered: MintedSession | AwsError, source_identity: Finding) -> MintedSession | None:
+        if isinstance(entered, AwsError):
+            self._add(_failed(Check.TRUST, entered))
+            return None
+        self._add(_good(Check.TRUST), source_identity)
+        return entered
+
+    def _try_without_external_id(self) -> None:
+        if not self._subject.external_id:
+            self._add(_open("The catalog has no external id for this account."))
+            return
+        entered = self._assume(MIN_SESSION_SECONDS, external_id=None)
+        if isinstance(entered, MintedSession):
+            self._add(_open("AWS let Daypass in without the external id."))
+        elif entered.code.removesuffix("Exception") == "AccessDenied":
+            self._add(_good(Check.EXTERNAL_ID))
+        else:
+            self._add(Finding(Check.EXTERNAL_ID, Verdict.UNKNOWN, entered.code, entered.message, entered.advice))
+
+    def _find_harmless_action(self, nothing: MintedSession) -> str:
+        """One that works where it is allowed, and whose service says so when a policy explicitly denies it."""
+        allow = {"Effect": "Allow", "Action": list(probe.HARMLESS), "Resource": "*"}
+        cut_off = self._now() + probe.GOOD_FOR
+        policy = session_policy(cut_off=cut_off, role_arn=self._subject.role_arn, statements=[allow])
+        session = self._assume(MIN_SESSION_SECONDS, policy=policy)
+        if isinstance(session, AwsError):
+            self._add(_failed(Check.PROOF, session))
+            return ""
+        replies = []
+        for action in probe.HARMLESS:
+            allowed = probe.try_action(session, action, self._subject.region)
+            replies.append(allowed)
+            if allowed.end is End.WORKED:
+                denied = probe.try_action(nothing, action, self._subject.region)
+                replies.append(denied)
+                if denied.end is End.DENIED_BY_SESSION:
+                    self._add(_good(Check.PROOF))
+                    return action
+        self._add(_unprovable(replies))
+        return ""
+
+    def _assume(self, seconds: int, **changes: Any) -> MintedSession | AwsError:
+        parameters: dict[str, Any] = {
+            "role_arn": self._subject.role_arn,
+            "region": self._subject.region,
+            "session_name": _NAME + self._subject.installation,
+            "duration_seconds": seconds,
+            "policy": _NOTHING,
+            "external_id": self._subject.external_id,
+            "source_identity": self._source_identity,
+        }
+        try:
+            session = sts.assume_role(MintOrder(**parameters | changes))
+        except AwsError as error:
+            return error
+        self._record(Issued.of(session))
+        return session
+
+    def _add(self, *findings: Finding) -> None:
+        self._findings += findings
+
+
+_ASK_FOR_EXTERNAL_ID = (
+    "Whoever else Daypass serves could have it enter this account: the role's trust policy must ask for an external "
+    "id, and the catalog must have it."
+)
+_NOT_PROVABLE = (
+    "Daypass cannot prove an early end on this role, because no harmless call works on it that would tell: the "
+    "account's owner may allow one, such as sqs:ListQueues."
+)
+_CLOSE_DOORS = (
+    "Whoever comes through these is not bound by a pass, and nothing that Daypass ends ends there: "
+    "the account's owner should see whether they are meant."
+)
+_FREE_ROOM = (
+    "A hundred early ends on this role may not fit side by side: the account's owner should make managed policies of "
+    "its other inline policies."
+)
+
+
+def _good(check: Check) -> Finding:
+    return Finding(check, Verdict.GOOD)
+
+
+def _failed(check: Check, error: AwsError) -> Finding:
+    verdict = Verdict.UNKNOWN if isinstance(error, Unavailable) else Verdict.BAD
+    return Finding(check, verdict, error.code, error.message, error.advice)
+
+
+def _open(words: str) -> Finding:
+    return Finding(Check.EXTERNAL_ID, Verdict.BAD, "", words, _ASK_FOR_EXTERNAL_ID)
+
+
+def _unprovable(replies: Sequence[Reply]) -> Finding:
+    # Denied by the session: AWS was so slow that its two minutes were over.
+    silent = [reply for reply in replies if reply.end in (End.NO_ANSWER, End.DENIED_BY_SESSION)]
+    verdict, last = (Verdict.UNKNOWN, silent[-1]) if silent else (Verdict.BAD, replies[-1])
+    return Finding(Check.PROOF, verdict, last.code, last.words, _NOT_PROVABLE)
+
+
+def _elsewhere(arn: str) -> Finding:
+    words = f"The role's ARN is {arn}."
+    return Finding(Check.REVOKER, Verdict.BAD, "", words, "An operator should correct the role's path in the catalog.")
+
+
+def _longest_session(real: int, wanted: int) -> Finding:
+    if real >= wanted:
+        return _good(Check.LONGEST_SESSION)
+    words = f"The role's MaxSessionDuration is {real:,} seconds; the catalog says {wanted:,}."
+    advice = "The account's owner should raise the one, or an operator lower the other."
+    return Finding(Check.LONGEST_SESSION, Verdict.BAD, "", words, advice)
+
+
+def _room(room: int) -> Finding:
+    if room >= _LITTLE_ROOM:
+        return _good(Check.ROOM)
+    words = f"The role's other inline policies leave {max(0, room):,} of {deny_policy.MOST_CHARACTERS:,} characters."
+    return Finding(Check.ROOM, Verdict.BAD, "", words, _FREE_ROOM)
+
+
+def _other_doors(doors: tuple[Door, ...]) -> Finding:
+    if not doors:
+        return _good(Check.OTHER_DOORS)
+    words = f"This role has other doors: {', '.join(door.principal for door in doors)}"
+    return Finding(Check.OTHER_DOORS, Verdict.BAD, "", words, _CLOSE_DOORS)
+
+
+_WAYS_IN = ("sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity")
+_EQUAL = ("stringequals", "stringlike", "arnequals", "arnlike")
+_SESSION = re.compile(r"arn:[\w-]+:sts::(\d{12}):assumed-role/([^/]+)/.+", re.ASCII)
+_ROLE = re.compile(r"arn:[\w-]+:iam::(\d{12}):role/(?:.+/)?([^/*?]+)", re.ASCII)
+_WHOLE_ACCOUNT = re.compile(r"(?:arn:[\w-]+:iam::)?\d{12}(?::root)?", re.ASCII)
+
+
+def _document(text: str) -> Any:
+    try:
+        return json.loads(unquote(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _ways_in(statement: Any) -> tuple[str, ...]:
+    """Which calls that enter the role the statement allows."""
+    if not isinstance(statement, dict) or statement.get("Effect") != "Allow":
+        return ()
+    if "NotAction" in statement:
+        return tuple(way for way in _WAYS_IN if not _matches_any(way, statement["NotAction"]))
+    return tuple(way for way in _WAYS_IN if _matches_any(way, statement.get("Action")))
+
+
+def _matches_any(action: str, patterns: Any) -> bool:
+    return any(_wildcard(str(pattern)).fullmatch(action) for pattern in _listed(patterns))
+
+
+def _wildcard(pattern: str) -> re.Pattern[str]:
+    pieces = ({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern)
+    return re.compile("".join(pieces), re.IGNORECASE)
+
+
+def _principals(statement: Mapping[str, Any]) -> Iterable[str]:
+    if "NotPrincipal" in statement:
+        return [f"everyone but {', '.join(_flat(statement['NotPrincipal']))}"]
+    return _flat(statement.get("Principal"))
+
+
+def _flat(principal: Any) -> list[str]:
+    kinds = principal.values() if isinstance(principal, dict) else [principal]
+    return [str(one) for kind in kinds for one in _listed(kind)]
+
+
+def _is_minter(principal: str, condition: Any, minter_arn: str) -> bool:
+    if _same(principal, minter_arn):
+        return True
+    # A whole account may stand there so that a role made anew still fits, if the condition names the role.
+    return bool(_WHOLE_ACCOUNT.fullmatch(principal)) and any(
+        _same(arn, minter_arn) for arn in _only_principal(condition)
+    )
+
+
+def _same(principal: str, minter_arn: str) -> bool:
+    """A session's ARN has its role's name, but not the path."""
+    session, role = _SESSION.fullmatch(minter_arn), _ROLE.fullmatch(principal)
+    return principal == minter_arn or bool(session and role and session.groups() == role.groups())
+
+
+def _only_principal(condition: Any) -> list[str]:
+    """The one principal that a condition lets through, if it names exactly one."""
+    if not isinstance(condition, dict):
+        return []
+    for operator, tests in condition.items():
+        for key, value in tests.items() if operator.lower() in _EQUAL and isinstance(tests, dict) else ():
+            if key.lower() == "aws:principalarn" and len(_listed(value)) == 1:
+                return [str(one) for one in _listed(value)]
+    return []
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
