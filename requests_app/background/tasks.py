@@ -12,6 +12,7 @@ from celery.signals import worker_ready
 from kombu.exceptions import OperationalError
 
 from requests_app.background import clocks, mail, minting, revoking
+from requests_app.domain import workflow
 from requests_app.domain.workflow import deliveries, revocations, sweeps
 
 log = structlog.get_logger(__name__)
@@ -56,7 +57,13 @@ def sweep_revocations() -> None:
 
 @shared_task(name="default.sweep_requests")
 def sweep_requests() -> None:
-    for due in (sweeps.expire_due, sweeps.lapse_due, sweeps.activate_due, sweeps.announce_endings):
+    for due in (
+        sweeps.expire_due,
+        sweeps.lapse_due,
+        sweeps.activate_due,
+        sweeps.announce_endings,
+        workflow.end_passes_of_deactivated,
+    ):
         try:
             _until_done(due)
         except Exception:  # one that cannot go on must not hold up the others

@@ -5,7 +5,8 @@ from django.db.models import ProtectedError
 
 from requests_app.domain import workflow
 from requests_app.domain.errors import NotAllowed
-from requests_app.domain.models import AccessRequest, AuditEvent, User
+from requests_app.domain.models import AccessRequest, AuditEvent, Entitlement, Role, User
+from tests import factories
 from tests.domain.expect import refused
 
 
@@ -50,3 +51,22 @@ def test_a_deactivated_approver_decides_nothing_with_an_old_page(pending_request
 def test_names_in_the_audit_are_copies(active_request: AccessRequest) -> None:
     User.objects.filter(username="bob").update(name="Robert")
     assert AuditEvent.objects.get(action="request.approved").actor_name == "Bob"
+
+
+def test_a_deactivated_persons_passes_end_by_themselves_and_nobody_elses(
+    active_request: AccessRequest, bob: User, alice: User, olivia: User, automatic: Entitlement, read_only: Role
+) -> None:
+    ready = factories.wish(alice, read_only, automatic)
+    erin = factories.person("erin")
+    erin.memberships.create(group=alice.memberships.get().group)
+    others = factories.wish(erin, read_only, automatic, start="at_once")
+
+    workflow.people.deactivate(alice, by=olivia)
+    assert workflow.end_passes_of_deactivated() == 2
+    assert workflow.end_passes_of_deactivated() == 0
+
+    for one, state in ((active_request, "revoked"), (ready, "revoked"), (others, "active")):
+        one.refresh_from_db()
+        assert one.state == state
+    assert active_request.end_reason == "The person was deactivated."
+    assert AuditEvent.objects.filter(action="request.revoked", actor=None).count() == 2

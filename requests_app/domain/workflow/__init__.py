@@ -4,6 +4,7 @@ from requests_app.domain.workflow import deliveries, people, revocations, sweeps
 from requests_app.domain.workflow.requests import (
     approve,
     deny,
+    end_passes_of_deactivated,
     give_back,
     in_words,
     may_revoke,
@@ -20,6 +21,7 @@ __all__ = [
     "approve",
     "deliveries",
     "deny",
+    "end_passes_of_deactivated",
     "give_back",
     "in_words",
     "may_revoke",

@@ -3,7 +3,7 @@
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from requests_app.domain import audit, clock
+from requests_app.domain import audit, clock, jobs
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Invalid, NotAllowed
 from requests_app.domain.models import User
@@ -48,4 +48,6 @@ def deactivate(person: User, *, by: User | None) -> User:
             person.deactivated_at = clock.now()
             person.save(update_fields=["deactivated_at"])
             audit.record(Action.PERSON_DEACTIVATED, by=by, beneficiary=person, subject=person.email)
+        # Their passes end in transactions of their own, by a sweep: one that fails holds up none of the rest.
+        jobs.nudge("default.sweep_requests")
     return person

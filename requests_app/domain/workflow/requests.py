@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 
 from requests_app.domain import audit, clock, facts, notices, policy
 from requests_app.domain.audit import Action
@@ -14,9 +14,10 @@ from requests_app.domain.models import AccessRequest, Decision, Entitlement, Rol
 from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import REQUEST, State, may_follow
 from requests_app.domain.workflow import revocations
-from requests_app.domain.workflow.verb import lock, require_active, verb
+from requests_app.domain.workflow.verb import hold, lock, require_active, verb
 
 REMIND_EVERY = timedelta(minutes=15)
+DEACTIVATED = "The person was deactivated."
 
 
 @verb(Action.REQUEST_SUBMITTED)
@@ -158,6 +159,23 @@ def revoke(access_request: AccessRequest, *, by: User, reason: str) -> AccessReq
     audit.record(Action.REQUEST_REVOKED, access_request, by=by, at=now, reason=reason)
     notices.announce(notices.Kind.ENDED, [access_request], at=now)
     return access_request
+
+
+def end_passes_of_deactivated(limit: int = 200) -> int:
+    """Whoever is deactivated has no pass any more: revoke theirs, by nobody's decision; returns how many."""
+    theirs = AccessRequest.objects.filter(
+        state__in=[State.APPROVED, State.ACTIVE], beneficiary__deactivated_at__isnull=False
+    )
+    ended = 0
+    for one in theirs.order_by("pk")[:limit]:
+        with transaction.atomic(durable=True):
+            access_request, now = hold(one), clock.now()
+            still = access_request.state in (State.APPROVED, State.ACTIVE) and not access_request.due(now)
+            if still and access_request.beneficiary.deactivated_at is not None:
+                _end(access_request, State.REVOKED, by=None, now=now, reason=DEACTIVATED)
+                audit.record(Action.REQUEST_REVOKED, access_request, by=None, at=now, reason=DEACTIVATED)
+                ended += 1
+    return ended
 
 
 @verb(Action.REQUEST_REMINDED)
@@ -384,7 +402,7 @@ def _ask_the_stage(access_request: AccessRequest, now: datetime) -> None:
     )
 
 
-def _end(access_request: AccessRequest, state: State, *, by: User, now: datetime, reason: str = "") -> None:
+def _end(access_request: AccessRequest, state: State, *, by: User | None, now: datetime, reason: str = "") -> None:
     was_active = access_request.state == State.ACTIVE
     _move(access_request, state)
     access_request.ended_at = now

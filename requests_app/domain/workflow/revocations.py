@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -329,7 +330,7 @@ def _move(
     action: Action,
     now: datetime,
     *,
-    detail: dict[str, str] | None = None,
+    detail: dict[str, Any] | None = None,
     **values: datetime,
 ) -> None:
     found = list(among.filter(state=before).select_related("access_request__beneficiary"))
