@@ -592,6 +592,11 @@ def test_nobody_deactivates_themselves(operator: Client, olivia: User) -> None:
     assert "Deactivate…" not in operator.get(address(User, olivia.pk)).content.decode()
 
 
+@pytest.mark.parametrize("key", ["²", "٣", "9" * 30, "x"])
+def test_nobody_is_deactivated_by_what_is_no_key(key: str, operator: Client) -> None:
+    assert operator.get(f"/admin/requests_app/user/{key}/deactivate/").status_code == 404
+
+
 def test_someone_is_deactivated_and_brought_back(operator: Client, alice: User, olivia: User) -> None:
     off, on = (reverse(f"admin:{act}_person", args=[alice.pk]) for act in ("deactivate", "bring_back"))
     for at in (off, on):
