@@ -642,7 +642,7 @@ def test_each_act_opens_a_transaction_of_its_own(
 
 def test_a_forged_post_changes_nobody(alice: User, olivia: User) -> None:
     client = Client(enforce_csrf_checks=True)
-    client.force_login(olivia, backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(olivia)
 
     assert client.post(reverse("admin:deactivate_person", args=[alice.pk])).status_code == 403
     assert client.post(address(User, alice.pk), {"is_superuser": "on"}).status_code == 403
