@@ -127,9 +127,7 @@ def _signed_in(username: str) -> Any:
     from requests_app.domain.models import User
 
     client = Client(raise_request_exception=True)
-    client.force_login(
-        User.objects.get(username=username), backend="allauth.account.auth_backends.AuthenticationBackend"
-    )
+    client.force_login(User.objects.get(username=username))
     return client
 
 

@@ -108,7 +108,7 @@ REDIS_URL = env.str("REDIS_URL")
 
 # --- sign-in -----------------------------------------------------------------------------------
 AUTH_USER_MODEL = "requests_app.User"
-AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTHENTICATION_BACKENDS = ["requests_app.delivery.web.accounts.PasswordBackend"]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
 ACCOUNT_ADAPTER = "requests_app.delivery.web.accounts.AccountAdapter"

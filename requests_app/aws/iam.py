@@ -54,11 +54,12 @@ def check_installation(installation: str) -> None:
 def ask(place: Place, operation: str, **parameters: Any) -> Mapping[str, Any]:
     """One call of IAM about the role, never repeated. Raises Refused or Unavailable.
 
-    A policy document comes back as AWS sends it: percent-encoded text.
+    A policy document comes back as AWS sends it: percent-encoded text. What an operation is asked for is in
+    its answer; the rest may be missing.
     """
-    client = _client(place)
+    call = getattr(_client(place), operation)
     try:
-        return sts.attempt(lambda: getattr(client, operation)(RoleName=place.role_name, **parameters), _from_iam)
+        return sts.attempt(lambda: _whole(operation, call(RoleName=place.role_name, **parameters)), _from_iam)
     except Unavailable as unavailable:
         if unavailable.code.removesuffix("Exception") in _STALE:
             _clients.pop(_key(place), None)
@@ -91,8 +92,17 @@ _POLICY = narrowing.compact(
     }
 )
 
+# What an answer is for: one without it cannot be read.
+_ANSWERS = {"list_role_policies": "PolicyNames", "get_role_policy": "PolicyDocument", "get_role": "Role"}
+
 _clients: dict[tuple[str, ...], _Client] = {}
 os.register_at_fork(after_in_child=forget_clients)
+
+
+def _whole(operation: str, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    if operation in _ANSWERS and _ANSWERS[operation] not in answer:
+        raise ValueError("half an answer")
+    return answer
 
 
 def _key(place: Place) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from requests_app.aws import deny_policy, iam, probe, sts
@@ -107,20 +107,21 @@ def as_revoker(place: Place, *, longest_session: int, minter_arn: str) -> Findin
     (`ClockReading.identity_arn`); everyone else in the trust policy is another door.
     """
     try:
-        role = iam.ask(place, "get_role")["Role"]
+        answer = iam.ask(place, "get_role")["Role"]
+        role = sts.attempt(lambda: _role(answer))
         standing = deny_policy.read(place)
     except AwsError as error:
         return Findings((_failed(Check.REVOKER, error),))
-    doors = tuple(other_doors(_document(role["AssumeRolePolicyDocument"]), minter_arn))
+    doors = tuple(other_doors(role.trust_policy, minter_arn))
     return Findings(
         findings=(
-            _good(Check.REVOKER) if role["Arn"] == place.role_arn else _elsewhere(role["Arn"]),
-            _longest_session(role.get("MaxSessionDuration", 3600), longest_session),
+            _good(Check.REVOKER) if role.arn == place.role_arn else _elsewhere(role.arn),
+            _longest_session(role.longest_session, longest_session),
             _room(standing.room),
             _other_doors(doors),
         ),
-        role_id=role["RoleId"],
-        longest_session=role.get("MaxSessionDuration"),
+        role_id=role.id,
+        longest_session=role.longest_session,
         doors=doors,
         room=standing.room,
     )
@@ -318,11 +319,16 @@ _ROLE = re.compile(r"arn:[\w-]+:iam::(\d{12}):role/(?:.+/)?([^/*?]+)", re.ASCII)
 _WHOLE_ACCOUNT = re.compile(r"(?:arn:[\w-]+:iam::)?\d{12}(?::root)?", re.ASCII)
 
 
-def _document(text: str) -> Any:
-    try:
-        return json.loads(unquote(text))
-    except (ValueError, RecursionError):
-        return None
+class _Role(NamedTuple):
+    arn: str
+    id: str
+    longest_session: int
+    trust_policy: Any
+
+
+def _role(answer: Mapping[str, Any]) -> _Role:
+    trust_policy = json.loads(unquote(answer["AssumeRolePolicyDocument"]))
+    return _Role(answer["Arn"], answer["RoleId"], answer.get("MaxSessionDuration", 3600), trust_policy)
 
 
 def _ways_in(statement: Any) -> tuple[str, ...]:

@@ -85,8 +85,7 @@ def may_request(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
         return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
     if not catalog.usable:
         return Verdict(False, "role.inactive", "This role cannot be requested any more. Choose another one.")
-    reached = person.id in reach.users or bool(person.groups & reach.groups)
-    if not (reach.active and reached and catalog.role in reach.roles):
+    if not _reaches(reach, person, catalog):
         return Verdict(
             False,
             "entitlement.does_not_reach",
@@ -158,8 +157,7 @@ def may_hold_on(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
         return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
     if not catalog.usable:
         return Verdict(False, "role.inactive", "This role was taken out of use. Ask an operator.")
-    reached = person.id in reach.users or bool(person.groups & reach.groups)
-    if not (reach.active and reached and catalog.role in reach.roles):
+    if not _reaches(reach, person, catalog):
         return Verdict(
             False,
             "entitlement.does_not_reach",
@@ -185,3 +183,8 @@ def clock_is_known(clock: Clock | None, *, now: datetime) -> Verdict:
             "Daypass's clock and AWS's are more than 30 s apart, so nothing is issued. An operator must set the time.",
         )
     return Verdict(True, "clock.known")
+
+
+def _reaches(reach: Reach, person: Person, catalog: Catalog) -> bool:
+    reached = person.id in reach.users or bool(person.groups & reach.groups)
+    return reach.active and reached and catalog.role in reach.roles

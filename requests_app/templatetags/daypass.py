@@ -117,7 +117,8 @@ def exact(at: datetime | None) -> SafeString | str:
 
 @register.simple_tag
 def until(end: datetime, now: datetime) -> SafeString:
-    return format_html("until {} (in {})", moment(end, now), left(end, now))
+    """With what is left, which scripts keep true while the page is open."""
+    return format_html('until {} <span data-in="{}">(in {})</span>', moment(end, now), iso(end), left(end, now))
 
 
 @register.simple_tag

@@ -1,6 +1,7 @@
 // Counts down to the end of each pass by the server's clock, which may differ from this machine's.
 //   <html data-now="…">                         the server's time when the page was made
 //   <time data-ends-at="…" data-countdown>      replaced every second; words at 15, 5 and 1 minutes only
+//   <span data-in="…">(in 52 min)</span>        kept true, and gone at the end
 
 const SPOKEN = [15, 5, 1];
 const AMBER = 15 * 60;
@@ -29,6 +30,15 @@ export function clockText(seconds) {
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
 
+/** "45 min", "1 h 30 min", "2 d 3 h": as the pages say it, rounded up. */
+export function spanText(seconds) {
+  const minutes = Math.ceil(seconds / 60);
+  const parts = minutes >= 1440
+    ? [[Math.floor(minutes / 1440), "d"], [Math.floor(minutes / 60) % 24, "h"]]
+    : [[Math.floor(minutes / 60), "h"], [minutes % 60, "min"]];
+  return parts.filter(([number]) => number).map(([number, unit]) => `${number}\u00a0${unit}`).join(" ");
+}
+
 const spokenFor = new WeakMap();
 
 function show(element) {
@@ -45,6 +55,12 @@ function show(element) {
   }
   element.textContent = `${clockText(seconds)} left`;
   announce(element, seconds);
+}
+
+function showIn(element) {
+  const seconds = Math.max(0, Math.ceil((Date.parse(element.dataset.in) - serverNow()) / 1000));
+  const words = seconds ? `(in ${spanText(seconds)})` : "";
+  if (element.textContent !== words) element.textContent = words;
 }
 
 function announce(element, seconds) {
@@ -64,15 +80,17 @@ export function speak(words) {
 
 function tick() {
   document.querySelectorAll("[data-countdown]").forEach(show);
+  document.querySelectorAll("[data-in]").forEach(showIn);
   setTimeout(tick, 1000 - (serverNow() % 1000) + 5);
 }
 
-if (document.querySelector("[data-countdown]") || document.querySelector("[data-may-countdown]")) tick();
+if (document.querySelector("[data-countdown], [data-may-countdown], [data-in]")) tick();
 
-// A card whose time is over keeps no button that would only refuse.
+// A card whose time is over says so, and keeps no button that would only refuse.
 document.addEventListener("daypass:ended", (event) => {
   const card = event.target.closest("[data-pass]");
   if (!card) return;
+  card.classList.replace("tone-green", "tone-grey");
   card.querySelectorAll("[data-while-active]").forEach((element) => { element.hidden = true; });
   card.querySelectorAll("[data-when-over]").forEach((element) => { element.hidden = false; });
 });

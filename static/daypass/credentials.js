@@ -126,7 +126,11 @@ function forget() {
 }
 
 function gone(why) {
+  // New ones would only be refused once the pass itself is over.
+  const passOver = why === "over" && Date.parse(keys.expires_at) <= serverNow() + 1000;
   forget();
+  panel.querySelectorAll("[data-while-pass]").forEach((element) => { element.hidden = passOver; });
+  panel.querySelectorAll("[data-when-pass-over]").forEach((element) => { element.hidden = !passOver; });
   panel.querySelectorAll("[data-gone]").forEach((element) => { element.hidden = element.dataset.gone !== why; });
   phase(panel, "gone");
 }

@@ -592,6 +592,11 @@ def test_nobody_deactivates_themselves(operator: Client, olivia: User) -> None:
     assert "Deactivate…" not in operator.get(address(User, olivia.pk)).content.decode()
 
 
+@pytest.mark.parametrize("key", ["²", "٣", "9" * 30, "x"])
+def test_nobody_is_deactivated_by_what_is_no_key(key: str, operator: Client) -> None:
+    assert operator.get(f"/admin/requests_app/user/{key}/deactivate/").status_code == 404
+
+
 def test_someone_is_deactivated_and_brought_back(operator: Client, alice: User, olivia: User) -> None:
     off, on = (reverse(f"admin:{act}_person", args=[alice.pk]) for act in ("deactivate", "bring_back"))
     for at in (off, on):
@@ -637,7 +642,7 @@ def test_each_act_opens_a_transaction_of_its_own(
 
 def test_a_forged_post_changes_nobody(alice: User, olivia: User) -> None:
     client = Client(enforce_csrf_checks=True)
-    client.force_login(olivia, backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(olivia)
 
     assert client.post(reverse("admin:deactivate_person", args=[alice.pk])).status_code == 403
     assert client.post(address(User, alice.pk), {"is_superuser": "on"}).status_code == 403

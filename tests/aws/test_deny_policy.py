@@ -266,6 +266,7 @@ def test_the_document_is_complete_each_time_so_whoever_is_left_out_lives_again(r
     assert second.draft.seen is Seen.AS_WRITTEN
     assert second.draft.unknown == ()
     assert second.draft.before.codes == {ALICE}
+    assert second.draft.room == first.draft.room  # what it takes the place of takes none
 
 
 def test_what_is_read_back_is_what_was_written(revoker, target_role):
@@ -674,6 +675,7 @@ _NO_POLICIES = """<ListRolePoliciesResponse xmlns="https://iam.amazonaws.com/doc
 <PolicyNames/><IsTruncated>false</IsTruncated></ListRolePoliciesResult></ListRolePoliciesResponse>"""
 _MISSING = """<ErrorResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><Error><Type>Sender</Type>
 <Code>NoSuchEntity</Code><Message>None.</Message></Error></ErrorResponse>"""
+_PUT = """<PutRolePolicyResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"/>"""
 _ANSWERS = {
     b"AssumeRole": Script.answer(_MINTED),
     b"ListRolePolicies": Script.answer(_NO_POLICIES),
@@ -682,22 +684,54 @@ _ANSWERS = {
 }
 
 
-def test_an_unanswered_put_is_sent_once_and_its_outcome_is_unknown(as_worker, server, target_role, monkeypatch):
+@pytest.fixture
+def facing(as_worker, server):
+    """A server in AWS's place that answers each action by a script."""
+
+    def face(answers: dict[bytes, Any]) -> Any:
+        servers: list[Any] = []
+
+        def script(connection: Any) -> None:
+            action = next(action for action in answers if b"Action=" + action + b"&" in servers[0].requests[-1])
+            answers[action](connection)
+
+        servers.append(server(script))
+        keys = {"AWS_ACCESS_KEY_ID": "AKIAABCDEFGHIJKLMNOP", "AWS_SECRET_ACCESS_KEY": "x" * 40}
+        as_worker(keys | {"AWS_ENDPOINT_URL": servers[0].url, "AWS_REGION": "us-east-1"})
+        return servers[0]
+
+    return face
+
+
+def test_an_unanswered_put_is_sent_once_and_its_outcome_is_unknown(facing, target_role, monkeypatch):
     monkeypatch.setattr(sts, "_CONFIG", sts._CONFIG.merge(Config(read_timeout=0.5)))
-    servers: list[Any] = []
-
-    def script(connection: Any) -> None:
-        request = servers[0].requests[-1]
-        action = next(action for action in _ANSWERS if b"Action=" + action + b"&" in request)
-        _ANSWERS[action](connection)
-
-    servers.append(server(script))
-    keys = {"AWS_ACCESS_KEY_ID": "AKIAABCDEFGHIJKLMNOP", "AWS_SECRET_ACCESS_KEY": "x" * 40}
-    as_worker(keys | {"AWS_ENDPOINT_URL": servers[0].url, "AWS_REGION": "us-east-1"})
+    aws = facing(_ANSWERS)
 
     with pytest.raises(Unavailable) as unavailable:
         deny_policy.write(target_role.place(), generation=1, entries=[Entry(ALICE)], expected=[None])
 
     assert unavailable.value.outcome_unknown
-    assert servers[0].count(b"Action=PutRolePolicy") == 1
-    assert servers[0].count(b"Action=AssumeRole") == 1
+    assert aws.count(b"Action=PutRolePolicy") == 1
+    assert aws.count(b"Action=AssumeRole") == 1
+
+
+@pytest.mark.parametrize(
+    "bad", [_NO_POLICIES[:-60], _NO_POLICIES.replace("PolicyNames", "Nothing"), "", "<html>", "\x00"]
+)
+def test_an_answer_that_cannot_be_read_is_unavailable_and_nothing_is_put(facing, target_role, bad):
+    aws = facing(_ANSWERS | {b"ListRolePolicies": Script.answer(bad)})
+
+    with pytest.raises(Unavailable) as unavailable:
+        deny_policy.write(target_role.place(), generation=1, entries=[Entry(ALICE)], expected=[None])
+
+    assert unavailable.value.code == "MalformedAnswer"
+    assert aws.count(b"Action=PutRolePolicy") == 0
+
+
+def test_a_put_that_cannot_be_read_back_is_not_confirmed(facing, target_role):
+    aws = facing(_ANSWERS | {b"PutRolePolicy": Script.answer(_PUT)})
+
+    written = deny_policy.write(target_role.place(), generation=1, entries=[Entry(ALICE)], expected=[None])
+
+    assert not written.confirmed
+    assert aws.count(b"Action=PutRolePolicy") == 1

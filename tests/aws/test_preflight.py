@@ -312,6 +312,14 @@ def test_a_revokers_role_that_does_not_trust_us(revoker, target_role):
     assert "revoker role" in finding.advice
 
 
+def test_half_an_answer_is_not_held_against_the_role(revoker, target_role, monkeypatch):
+    monkeypatch.setattr(iam, "ask", lambda *_: {"Role": {"Arn": target_role.arn}})
+
+    (finding,) = as_revoker(target_role.arn).findings
+
+    assert (finding.check, finding.verdict, finding.code) == (Check.REVOKER, UNKNOWN, "MalformedAnswer")
+
+
 # --- who comes in by which door ------------------------------------------------------------------
 
 OURS = hub_role_arn("minter")

@@ -190,7 +190,7 @@ def test_a_name_that_looks_like_markup_stays_text(alice: User, administrator: Ro
         User.objects.get(pk=evil.pk), administrator, staged, justification="</textarea><script>alert(2)</script>"
     )
     client = Client()
-    client.force_login(evil, backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(evil)
 
     for address in (f"/requests/{asked.code}", f"/request/?again={asked.code}", "/"):
         assert "<script>alert" not in client.get(address).content.decode()

@@ -181,6 +181,7 @@ def test_updates_count_what_is_new_and_replace_what_is_decided(
     assert rows(shown) == [goes.code]
     assert shown.all("article")[0]["hx-swap-oob"] == "true"
     assert "No longer waiting: denied by Carol." in shown.text
+    assert "2 wait for you" in shown.text
 
 
 def test_updates_tell_nothing_about_what_was_never_asked_of_me(
@@ -215,4 +216,22 @@ def test_many_rows_take_no_more_queries(alice: User, bob: User, read_only: Role,
     assert queries(lambda: client.get("/approvals/updates", {"shown": codes})) == few_updates
     shown = page(client.get("/approvals/"))
     assert len(rows(shown)) == 30
-    assert "More wait" in shown.text
+    assert "20+ wait for you" in shown.text
+
+
+def test_show_more_goes_on_where_the_page_ends(alice: User, bob: User, read_only: Role, reading: Entitlement) -> None:
+    client = signed_in(bob)
+    codes = {wish(alice, read_only, reading).code for _ in range(32)}
+    first = page(client.get("/approvals/"))
+    last = rows(first)[-1]
+    second = page(client.get("/approvals/", {"after": last}))
+
+    assert f"?after={last}" in {one.get("href") for one in first.all("a")}
+    assert len(rows(second)) == 2
+    assert {*rows(first), *rows(second)} == codes
+    assert "Show more" not in second.text
+    # What is on another page is not new.
+    for shown, part in ((first, {"last": last}), (second, {"after": last})):
+        assert page(client.get("/approvals/updates", {"shown": rows(shown), **part})).text == ""
+    assert client.get("/approvals/", {"after": rows(second)[-1]})["Location"] == "/approvals/"
+    assert len(rows(page(client.get("/approvals/", {"after": "nonsense"})))) == 30

@@ -173,7 +173,7 @@ def test_small_acts_need_a_press(act: str, pending_request: AccessRequest, alice
 def test_a_press_needs_its_token(address: str, pending_request: AccessRequest, alice: User, bob: User) -> None:
     for who in (alice, bob):
         client = Client(enforce_csrf_checks=True)
-        client.force_login(who, backend="allauth.account.auth_backends.AuthenticationBackend")
+        client.force_login(who)
         response = client.post(f"/requests/{pending_request.code}/{address}", {"reason": "x"})
         assert response.status_code == 403
         assert "Nothing was done" in page(response).text
@@ -183,7 +183,7 @@ def test_a_press_needs_its_token(address: str, pending_request: AccessRequest, a
 
 def test_other_posts_need_their_token_too(alice: User) -> None:
     client = Client(enforce_csrf_checks=True)
-    client.force_login(alice, backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(alice)
     for address in ("/request/", "/approvals/decide", "/deliveries/", "/accounts/logout/"):
         assert client.post(address, {}).status_code == 403, address
 

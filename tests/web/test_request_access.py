@@ -72,6 +72,9 @@ def test_what_is_wrong_is_said_and_what_was_typed_is_kept(
 
     shown = page(response)
     assert response.status_code == 422
+    assert "Not sent yet." in shown.text  # at the top, with a way to each mistake
+    ids = {attributes.get("id") for _, attributes in shown.elements}
+    assert all(str(one["href"])[1:] in ids for one in shown.all("a") if str(one.get("href")).startswith("#id_"))
     assert said in shown.text
     assert any(one.get("value") == "KEEP-1" for one in shown.all("input"))
     assert wrong.get("justification", "replay the failed settlement batch").strip("\n") in response.content.decode()

@@ -134,7 +134,8 @@ def test_quotes_end_no_string_in_the_other_shells(formats: dict[str, str]) -> No
 
 
 COUNTDOWN = """<!doctype html><html lang="en" data-now="2026-11-23T16:00:00.000Z"><body>
-<div data-pass><time data-countdown data-ends-at="2026-11-23T16:16:00.000Z" data-what="Administrator"></time>
+<div data-pass class="tone-green"><span data-in="2026-11-23T16:16:00.000Z"></span>
+<time data-countdown data-ends-at="2026-11-23T16:16:00.000Z" data-what="Administrator"></time>
 <button data-while-active>Open</button><p data-when-over hidden>over</p></div><div id="spoken"></div>
 <script type="module" src="/static/daypass/countdown.js"></script></body></html>"""
 
@@ -152,6 +153,8 @@ def test_the_countdown_follows_the_servers_clock_and_speaks_three_times() -> Non
         assert clock.inner_text().startswith("15:5") or clock.inner_text().startswith("16:0")
         assert "soon" not in (clock.get_attribute("class") or "")
 
+        left = page.locator("[data-in]")
+        assert left.text_content() == "(in 16\N{NO-BREAK SPACE}min)"
         for _ in range(17 * 12):
             page.clock.run_for(5_000)
         assert page.evaluate("window.said") == [
@@ -161,6 +164,8 @@ def test_the_countdown_follows_the_servers_clock_and_speaks_three_times() -> Non
             "Administrator has ended.",
         ]
         assert clock.inner_text() == "ended"
+        assert left.text_content() == ""  # nothing goes on saying how long is left
+        assert page.locator("[data-pass]").get_attribute("class") == "tone-grey"
         assert page.locator("button").is_hidden()
         assert page.locator("p").is_visible()
         assert site.wrong == []
@@ -182,3 +187,11 @@ def test_how_what_is_left_reads(seconds: int, text: str) -> None:
         page = site.show("/", blank())
         script = "(seconds) => import('/static/daypass/countdown.js').then((module) => module.clockText(seconds))"
         assert page.evaluate(script, seconds) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(1, "1 min"), (3600, "1 h"), (3601, "1 h 1 min"), (183600, "2 d 3 h")])
+def test_lengths_read_as_on_the_page_itself(seconds: int, text: str) -> None:
+    with browsing() as site:
+        page = site.show("/", blank())
+        script = "(seconds) => import('/static/daypass/countdown.js').then((module) => module.spanText(seconds))"
+        assert page.evaluate(script, seconds).replace("\N{NO-BREAK SPACE}", " ") == text

@@ -1,9 +1,11 @@
 import time
+from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal import auth as totp
 from allauth.usersessions.models import UserSession
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.core import mail
 from django.test import Client
 
@@ -55,6 +57,24 @@ def test_a_wrong_password_is_on_record_without_what_was_typed(alice: User, clien
 
     sign_in(client, "hunter2-typed-in-the-wrong-box", "wrong")
     assert last_event().subject == "an unknown name"
+
+
+@pytest.mark.parametrize("name", ["alice", "alice@example.com", "nobody", "nobody@example.com"])
+def test_a_password_is_looked_at_once_whoever_is_meant(
+    name: str, alice: User, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the time it takes would tell who has an account."""
+    looks = []
+    encode = PBKDF2PasswordHasher.encode
+
+    def counted(self: PBKDF2PasswordHasher, *args: Any, **kwargs: Any) -> str:
+        looks.append(args)
+        return encode(self, *args, **kwargs)
+
+    monkeypatch.setattr(PBKDF2PasswordHasher, "encode", counted)
+    sign_in(client, name, "wrong")
+
+    assert len(looks) == 1
 
 
 def test_someone_deactivated_is_told_so_and_stays_out(alice: User, client: Client) -> None:

@@ -256,7 +256,8 @@ class PersonAdmin(WithMemberships, UserAdmin):
 
     def _person_for(self, request: HttpRequest, object_id: str) -> User:
         """Whom an operator acts on: anyone but themselves."""
-        person = User.objects.filter(pk=unquote(object_id)).first() if unquote(object_id).isdigit() else None
+        key = unquote(object_id)
+        person = User.objects.filter(pk=key).first() if key.isascii() and key.isdigit() else None
         if not self.has_change_permission(request, person) or person == request.user:
             raise PermissionDenied
         if person is None:

@@ -87,7 +87,7 @@ def _dossier(
     lately: Counter[str],
     alike: list[AccessRequest],
 ) -> Dossier:
-    outside = {one.requester_id, one.beneficiary_id, *(decision.approver_id for decision in decisions)}
+    outside = one.asking_side | {decision.approver_id for decision in decisions}
     return Dossier(
         access_request=one,
         stages=len(one.terms.stages),

@@ -23,7 +23,7 @@ class Viewer:
         return cls(person, groups, person.is_superuser or person.has_perm("requests_app.view_auditevent"))
 
     def may_see(self, access_request: AccessRequest) -> bool:
-        if self.sees_all or self.person.pk in (access_request.requester_id, access_request.beneficiary_id):
+        if self.sees_all or self.person.pk in access_request.asking_side:
             return True
         return any(
             self.person.pk in stage.users or self.groups & set(stage.groups) for stage in access_request.terms.stages

@@ -21,7 +21,7 @@ _DONE: dict[str, tuple[str, str]] = {
     Action.REQUEST_RETURNED: ("gave the pass back", "grey"),
     Action.REQUEST_REVOKED: ("revoked the pass", "red"),
     Action.DELIVERY_ASKED: ("asked for credentials", "grey"),
-    Action.DELIVERY_FAILED: ("No credentials could be issued", "amber"),
+    Action.DELIVERY_FAILED: ("No credentials were handed over", "amber"),
     Action.DELIVERY_HANDED_OVER: ("received what was sealed for their browser", "green"),
     Action.SESSION_ISSUED: ("A session was issued", "green"),
     Action.SESSION_DISCARDED: ("A session was issued too late and thrown away", "amber"),

@@ -157,6 +157,11 @@ class AccessRequest(models.Model):
         return timedelta(seconds=self.approved_seconds or self.duration_seconds)
 
     @property
+    def asking_side(self) -> set[int]:
+        """The keys of those who asked or benefit: they may take it back, and decide nothing about it."""
+        return {self.requester_id, self.beneficiary_id}
+
+    @property
     def is_open(self) -> bool:
         return self.state in OPEN
 

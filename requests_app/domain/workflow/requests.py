@@ -117,7 +117,7 @@ def deny(access_request: AccessRequest, *, by: User, comment: str = "") -> Decis
 def withdraw(access_request: AccessRequest, *, by: User) -> AccessRequest:
     """The asking side takes a request back before it began."""
     access_request, now = lock(access_request)
-    if by.pk not in (access_request.requester_id, access_request.beneficiary_id):
+    if by.pk not in access_request.asking_side:
         raise NotAllowed("Only the person who asked can withdraw this request.", rule="withdraw.not_yours")
     _end(access_request, State.WITHDRAWN, by=by, now=now)
     audit.record(Action.REQUEST_WITHDRAWN, access_request, by=by, at=now)
@@ -182,7 +182,7 @@ def end_passes_of_deactivated(limit: int = 200) -> int:
 def remind(access_request: AccessRequest, *, by: User) -> AccessRequest:
     """Ask those who can decide once more; at most every 15 minutes."""
     access_request, now = lock(access_request)
-    if by.pk not in (access_request.requester_id, access_request.beneficiary_id):
+    if by.pk not in access_request.asking_side:
         raise NotAllowed("Only the person who asked can send a reminder.", rule="remind.not_yours")
     if access_request.state != State.PENDING:
         raise Conflict(f"Nobody has to be reminded: this request is {access_request.state}.", rule="remind.not_pending")
@@ -211,7 +211,7 @@ def remind(access_request: AccessRequest, *, by: User) -> AccessRequest:
 
 def may_revoke(access_request: AccessRequest, by: User) -> bool:
     """Whether `by` may pull this request: asked at any of its stages, or an operator. Not one's own: give it back."""
-    if by.pk in (access_request.requester_id, access_request.beneficiary_id):
+    if by.pk in access_request.asking_side:
         return False
     if by.is_superuser:
         return True
@@ -223,8 +223,7 @@ def who_can_decide(access_request: AccessRequest) -> list[User]:
     """The people who could decide the present stage now, by name, at most 200; empty when nothing is to be decided."""
     if access_request.state != State.PENDING or not access_request.stage:
         return []
-    outside = {access_request.requester_id, access_request.beneficiary_id}
-    outside |= set(access_request.decisions.values_list("approver_id", flat=True))
+    outside = access_request.asking_side | set(access_request.decisions.values_list("approver_id", flat=True))
     return facts.approvers(access_request.terms.stage(access_request.stage), outside=outside)
 
 
@@ -327,8 +326,7 @@ def _check_who_is_left(access_request: AccessRequest, by: User) -> None:
         return
     decisions = access_request.decisions.filter(verdict=Decision.Verdict.APPROVE)
     agreed = decisions.filter(stage=access_request.stage).count()
-    outside = {access_request.requester_id, access_request.beneficiary_id}
-    outside |= set(decisions.values_list("approver_id", flat=True))
+    outside = access_request.asking_side | set(decisions.values_list("approver_id", flat=True))
 
     def can_go_on(agreed: int, outside: set[int]) -> bool:
         present = terms.stage(access_request.stage)

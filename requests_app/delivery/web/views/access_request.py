@@ -53,7 +53,7 @@ def lifted(one: AccessRequest) -> list[str]:
 def _acts(one: AccessRequest, state: State, viewer: User) -> dict[str, Any]:
     """Which buttons to show. Only to show: each verb asks again."""
     mine = viewer.pk == one.beneficiary_id
-    asking_side = mine or viewer.pk == one.requester_id
+    asking_side = viewer.pk in one.asking_side
     return {
         "decide": state == State.PENDING and bool(workflow.verdict_on_deciding(one, viewer)),
         "use": mine and state == State.ACTIVE,

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from django.contrib import messages
+from django.db.models import Q
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
@@ -14,6 +15,7 @@ from requests_app.domain import workflow
 from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError
 from requests_app.domain.models import AccessRequest, Decision, Role
+from requests_app.domain.models.requests import AccessRequestQuerySet
 from requests_app.domain.transitions import State
 
 MOST_SHOWN = 30
@@ -24,10 +26,13 @@ NOTHING_LEFT = "None of what you ticked can be decided together any more. Powerf
 @require_safe
 @signed_in
 def approvals(request: PersonRequest) -> HttpResponse:
-    """What waits for me, most urgent first, with what I need to judge."""
+    """What waits for me, most urgent first, with what I need to judge; `after` a request, the ones that follow it."""
     now = now_of(request)
-    waiting = AccessRequest.objects.waiting_for(request.user, now).with_names()
-    shown = list(waiting.order_by("decide_by", "pk")[: MOST_SHOWN + 1])
+    after = request.GET.get("after", "")
+    waiting = _part(AccessRequest.objects.waiting_for(request.user, now), after=after)
+    shown = list(waiting.with_names().order_by("decide_by", "pk")[: MOST_SHOWN + 1])
+    if after and not shown:
+        return redirect("approvals")
     lately = Decision.objects.filter(approver=request.user).select_related(
         "access_request__beneficiary", "access_request__role__account"
     )
@@ -36,7 +41,8 @@ def approvals(request: PersonRequest) -> HttpResponse:
         "approvals/page.html",
         {
             "dossiers": dossiers(shown[:MOST_SHOWN], now),
-            "more": len(shown) > MOST_SHOWN,
+            "after": after,
+            "last": shown[MOST_SHOWN - 1].code if len(shown) > MOST_SHOWN else "",
             "lately": lately.order_by("-pk")[:MOST_LATELY],
             "in_bulk": sum(not one.role.is_powerful for one in shown[:MOST_SHOWN]) > 1,
         },
@@ -51,13 +57,15 @@ def updates(request: PersonRequest) -> HttpResponse:
     codes = _codes(request.GET.getlist("shown")[: 2 * MOST_SHOWN])
     waiting = AccessRequest.objects.waiting_for(request.user, now)
     still = set(waiting.filter(code__in=codes).values_list("code", flat=True))
+    # Rows before and after the part that is shown are not new, they are only elsewhere.
+    here = _part(waiting, after=request.GET.get("after", ""), last=request.GET.get("last", ""))
     viewer = Viewer.of(request.user)
     gone = AccessRequest.objects.with_names().filter(code__in=[code for code in codes if code not in still])
     return render(
         request,
         "approvals/updates.html",
         {
-            "new": len(waiting.exclude(code__in=codes).values("pk")[: MOST_SHOWN + 1]),
+            "new": len(here.exclude(code__in=codes).values("pk")[: MOST_SHOWN + 1]),
             "most": MOST_SHOWN,
             "gone": [(one, outcome(one, now)) for one in gone if viewer.may_see(one)],
         },
@@ -91,6 +99,18 @@ def outcome(one: AccessRequest, now: datetime) -> str:
     who = f" by {one.ended_by}" if one.ended_by and state in (State.DENIED, State.REVOKED) else ""
     words = {State.APPROVED: "approved", State.ACTIVE: "approved, and active now"}.get(state, str(state))
     return f"No longer waiting: {words}{who}."
+
+
+def _part(waiting: AccessRequestQuerySet, *, after: str = "", last: str = "") -> AccessRequestQuerySet:
+    """Those behind `after`, up to and with `last`, in the order of the page; codes of no request bound nothing."""
+    keys = (
+        {one.code: one for one in AccessRequest.objects.filter(code__in=_codes([after, last]))} if after or last else {}
+    )
+    if one := keys.get(after):
+        waiting = waiting.filter(Q(decide_by__gt=one.decide_by) | Q(decide_by=one.decide_by, pk__gt=one.pk))
+    if one := keys.get(last):
+        waiting = waiting.filter(Q(decide_by__lt=one.decide_by) | Q(decide_by=one.decide_by, pk__lte=one.pk))
+    return waiting
 
 
 def _codes(typed: Sequence[str]) -> list[str]:
