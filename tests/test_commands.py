@@ -24,7 +24,7 @@ def test_the_first_operator_of_an_empty_installation(monkeypatch: pytest.MonkeyP
     olivia = User.objects.get(username="olivia")
     assert olivia.is_superuser
     assert olivia.check_password("correct horse battery staple")
-    assert list(AuditEvent.objects.values_list("action", "channel")) == [
+    assert list(AuditEvent.objects.order_by("pk").values_list("action", "channel")) == [
         ("person.made", "command"),
         ("operator.made", "command"),
     ]
