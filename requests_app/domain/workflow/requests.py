@@ -140,6 +140,7 @@ def give_back(access_request: AccessRequest, *, by: User) -> AccessRequest:
         raise NotAllowed("Only the person a pass is for can give it back.", rule="give_back.not_yours")
     _end(access_request, State.RETURNED, by=by, now=now)
     audit.record(Action.REQUEST_RETURNED, access_request, by=by, at=now)
+    revocations.want(access_request, now)
     notices.announce(notices.Kind.ENDED, [access_request], at=now)
     return access_request
 
@@ -157,6 +158,7 @@ def revoke(access_request: AccessRequest, *, by: User, reason: str) -> AccessReq
         raise Invalid({"reason": ["Say why, in plain characters: the person and the auditors read it."]})
     _end(access_request, State.REVOKED, by=by, now=now, reason=reason)
     audit.record(Action.REQUEST_REVOKED, access_request, by=by, at=now, reason=reason)
+    revocations.want(access_request, now)
     notices.announce(notices.Kind.ENDED, [access_request], at=now)
     return access_request
 
@@ -174,6 +176,7 @@ def end_passes_of_deactivated(limit: int = 200) -> int:
             if still and access_request.beneficiary.deactivated_at is not None:
                 _end(access_request, State.REVOKED, by=None, now=now, reason=DEACTIVATED)
                 audit.record(Action.REQUEST_REVOKED, access_request, by=None, at=now, reason=DEACTIVATED)
+                revocations.want(access_request, now)
                 ended += 1
     return ended
 
@@ -401,14 +404,11 @@ def _ask_the_stage(access_request: AccessRequest, now: datetime) -> None:
 
 
 def _end(access_request: AccessRequest, state: State, *, by: User | None, now: datetime, reason: str = "") -> None:
-    was_active = access_request.state == State.ACTIVE
     _move(access_request, state)
     access_request.ended_at = now
     access_request.ended_by = by
     access_request.end_reason = reason[:500]
     access_request.save(update_fields=["state", "ended_at", "ended_by", "end_reason"])
-    if was_active:
-        revocations.want(access_request, now)
 
 
 def _move(access_request: AccessRequest, state: State) -> None:
