@@ -704,3 +704,25 @@ def test_a_stage_of_a_pending_request_can_change_and_the_request_keeps_its_terms
     workflow.approve(pending_request, by=bob)
     pending_request.refresh_from_db()
     assert pending_request.state == "approved"
+
+
+def test_an_account_id_is_taken_as_the_console_shows_it(operator: Client) -> None:
+    said = save(operator, address(Account, page="add"), name="billing-prod", number=" 5555-6666-7777")
+
+    assert said.status_code == 302
+    made = Account.objects.get(number="555566667777")
+    shown = operator.get(address(Account)).content.decode()
+    assert "billing-prod (5555-6666-7777)" in shown
+    assert "was added" in shown
+    assert "successfully" not in shown
+    assert "An account id has 12 digits." in errors(
+        save(operator, address(Account, page="add"), name="x", number="5555-6666-777")
+    )
+    assert b'name="number"' not in operator.get(address(Account, made.pk)).content  # and stays what it is
+
+
+def test_every_input_of_a_row_says_what_it_is(operator: Client, staged: Entitlement) -> None:
+    shown = Page(operator.get(address(Entitlement, staged.pk)).content.decode())
+    inline = [one for one in shown.unlabelled() if "-" in str(one.get("name"))]
+
+    assert inline == []

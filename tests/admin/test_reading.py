@@ -1,8 +1,9 @@
 """Auditors read everything in the admin and change nothing; strangers get nothing."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group as AdminGroup
@@ -11,6 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from requests_app.delivery.admin.bounded import first_from
 from requests_app.domain import workflow
 from requests_app.domain.models import (
     AccessRequest,
@@ -350,3 +352,42 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(
 
     assert {at: (few[at], many[at]) for at in pages if many[at] > few[at]} == {}
     assert max(many.values()) <= 25
+
+
+def test_the_first_of_a_day_is_found_by_halving(
+    transactional_db: Any, superuser_connection: psycopg.Connection
+) -> None:
+    superuser_connection.execute(
+        """
+        INSERT INTO requests_app_auditevent (at, action, actor_name, beneficiary_name, subject, channel, user_agent,
+                                             detail)
+        SELECT timestamptz '2026-10-01 00:00:00+00' + n * interval '7 hours', 'x', '', '', '', 'web', '', '{}'
+        FROM generate_series(0, 99) AS n
+        """
+    )
+    events = AuditEvent.objects.all()
+    for bound in (
+        datetime(2026, 9, 1, tzinfo=UTC),
+        datetime(2026, 10, 8, tzinfo=UTC),
+        datetime(2027, 1, 1, tzinfo=UTC),
+    ):
+        first = first_from(events, "at", bound)
+        assert not events.filter(pk__gte=first, at__lt=bound).exists()
+        assert not events.filter(pk__lt=first, at__gte=bound).exists()
+    assert first_from(events.none(), "at", bound) in (0, 1)
+
+
+def test_an_auditor_goes_back_to_a_day(dave: User, story: AccessRequest) -> None:
+    auditor = signed_in(dave)
+
+    def listed(day: str, **others: str) -> str:
+        return auditor.get(address(AuditEvent), {"until": day, **others}, follow=True).content.decode()
+
+    today = story.asked_at.astimezone(UTC).date()
+    assert "request.submitted" in listed(today.isoformat())
+    assert story.code not in listed((today - timedelta(days=1)).isoformat())
+    assert "Nothing is found." in listed((today - timedelta(days=1)).isoformat())
+    assert "request.granted" not in Page(listed(today.isoformat(), action="request.started")).text.split("By action")[0]
+    assert "Give a day as" in listed("yesterday")
+    assert "Give a day as" in listed("9999-12-31")
+    assert auditor.get(address(AwsClock), {"until": today.isoformat()}).status_code == 400  # it has no days

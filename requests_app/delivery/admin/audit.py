@@ -41,7 +41,9 @@ class AuditEventAdmin(Record):
     search_help_text = (
         f"{searching.HELP}, or an action (request.approved, request.approved.refused). Several words narrow together."
     )
-    list_display = ("when", "action", "actor_name", "beneficiary_name", "about", "channel", "ip")
+    moment = "at"
+    # What it is about before who: the rest may be beyond the edge of a small screen.
+    list_display = ("when", "action", "about", "actor_name", "beneficiary_name", "channel", "ip")
     list_display_links = ("when",)
     list_filter = (ActionFilter,)
     fields = (

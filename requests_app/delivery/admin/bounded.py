@@ -1,6 +1,7 @@
 """What keeps a page of the admin small, however many rows there are."""
 
 import re
+from datetime import datetime
 from typing import Any
 
 from django.contrib.admin.views.main import ChangeList
@@ -50,6 +51,17 @@ class NewestFirst(ChangeList):
         self.can_show_all = self.multi_page = False
 
 
+def first_from(rows: QuerySet[Any], moment: str, bound: datetime) -> int:
+    """The key of the first row whose `moment` is not before `bound`, found by halving the keys: they grow with time,
+    and no index by time is needed."""
+    low, high = 0, (rows.order_by("-pk").values_list("pk", flat=True).first() or 0) + 1
+    while low < high:
+        middle = (low + high) // 2
+        key, at = rows.filter(pk__gte=middle).order_by("pk").values_list("pk", moment).first() or (high, bound)
+        low, high = (key + 1, high) if at < bound else (low, middle)
+    return low
+
+
 class FirstLines(BaseInlineFormSet):
     """Shows the first rows only; what is posted may be about those and no others."""
 
@@ -58,6 +70,15 @@ class FirstLines(BaseInlineFormSet):
             rows = super().get_queryset()
             self._queryset = rows.filter(pk__in=self._posted()) if self.is_bound else rows[:MOST_LINES]
         return self._queryset
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        """A column's title stands far from its cells: each input says itself what it is, and of which row."""
+        super().add_fields(form, index)
+        row = str(form.instance) if form.instance.pk else "a new row"
+        for name, field in form.fields.items():
+            if not field.widget.is_hidden:
+                label = "Take out" if name == "DELETE" else str(field.label or name).capitalize()
+                field.widget.attrs.setdefault("aria-label", f"{label}: {row}")
 
     def _posted(self) -> list[str]:
         key = re.compile(rf"{re.escape(str(self.prefix))}-[0-9]+-id")

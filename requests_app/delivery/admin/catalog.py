@@ -2,6 +2,7 @@ from functools import reduce
 from operator import or_
 from typing import ClassVar
 
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -11,14 +12,25 @@ from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin.audited import Audited
 from requests_app.delivery.admin.entitlements import RoleGivenBy, TakenOutElsewhere
+from requests_app.delivery.admin.fields import AccountNumber
 from requests_app.delivery.admin.site import site
 from requests_app.domain.audit import Action
 from requests_app.domain.models import Account, Role
 from requests_app.domain.models.catalog import account_has, ways_to_match
 
 
+class AccountForm(forms.ModelForm):
+    number = AccountNumber(label="Account id")
+
+    class Meta:
+        help_texts: ClassVar[dict[str, str]] = {
+            "external_id": "What the trust policies of its roles ask for as sts:ExternalId.",
+        }
+
+
 @admin.register(Account, site=site)
 class AccountAdmin(Audited):
+    form = AccountForm
     action = Action.CATALOG_CHANGED
     fixed: ClassVar[tuple[str, ...]] = ("partition", "number")
     fields = ("name", "partition", "number", "is_active", "external_id", "allows_source_identity", "its_roles")

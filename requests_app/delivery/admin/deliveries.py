@@ -40,6 +40,7 @@ class DeliveryAdmin(OfOneRequest):
         searching.by_person("beneficiary"),
     ]
     search_help_text = f"{searching.HELP}, or a delivery's id"
+    moment = "asked_at"
     list_display = ("when", "about", "beneficiary", "kind", "state", "aws_code")
     list_select_related = ("access_request", "beneficiary")
     # What the person's browser is proved by (`sign_in`) concerns nobody who reads this.
@@ -90,6 +91,7 @@ class IssuedSessionAdmin(OfOneRequest):
         searching.by_person("beneficiary"),
     ]
     search_help_text = f"{searching.HELP}, or an access key id (ASIA…)"
+    moment = "issued_at"
     list_display = ("issued", "about", "session_name", "role_arn", "ends", "sts_ends", "discarded")
     fields = (
         "issued",

@@ -1,12 +1,23 @@
-"""Form fields for what is stored as JSON."""
+"""Form fields for what is typed otherwise than it is stored."""
 
 import json
+import re
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 
 LONGEST_TYPED = 20_000
+
+
+class AccountNumber(forms.CharField):
+    """Twelve digits, pasted as the AWS console and Daypass show them: 1234-5678-9012."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=30, help_text="12 digits, with or without dashes.", **kwargs)
+
+    def to_python(self, value: Any) -> str:
+        return re.sub(r"[\s-]", "", super().to_python(value) or "")
 
 
 class Lines(forms.CharField):

@@ -1,14 +1,24 @@
 """Pages of what happened: read by auditors and operators, changed by nobody."""
 
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, ClassVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from requests_app.delivery.admin import searching
-from requests_app.delivery.admin.bounded import MOST_LINES, OLDER_THAN, BoundedPaginator, FirstLines, NewestFirst
+from requests_app.delivery.admin.bounded import (
+    MOST_LINES,
+    OLDER_THAN,
+    BoundedPaginator,
+    FirstLines,
+    NewestFirst,
+    first_from,
+)
+
+UNTIL = "until"
 
 
 class ReadOnly:
@@ -28,6 +38,8 @@ class Record(ReadOnly, admin.ModelAdmin):
     """A list of the newest, found by exact names, and a page for each."""
 
     finders: ClassVar[list[searching.Finder]] = []
+    # When a row came into being; whoever reads may go back to any day by it.
+    moment: ClassVar[str] = ""
     actions = None
     list_per_page = 50
     show_full_result_count = False
@@ -36,6 +48,24 @@ class Record(ReadOnly, admin.ModelAdmin):
     sortable_by = ()
     change_list_template = "admin/record_list.html"
     change_form_template = "admin/record.html"
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if UNTIL in request.GET and self.moment and self.has_view_permission(request):
+            return self._back_to_day(request)
+        return super().changelist_view(request, {**(extra_context or {}), "until": UNTIL if self.moment else ""})
+
+    def _back_to_day(self, request: HttpRequest) -> HttpResponse:
+        """To the same list from the end of a day (UTC) on backwards."""
+        query = request.GET.copy()
+        typed = query.pop(UNTIL)[-1]
+        query.pop(OLDER_THAN, None)
+        try:
+            bound = datetime.combine(date.fromisoformat(typed), time(), UTC) + timedelta(days=1)
+        except (ValueError, OverflowError):
+            messages.warning(request, "Give a day as 2026-11-23.")
+        else:
+            query[OLDER_THAN] = str(first_from(self.get_queryset(request), self.moment, bound))
+        return redirect(f"{request.path}?{query.urlencode()}")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[NewestFirst]:
         return NewestFirst

@@ -36,6 +36,7 @@ class DecisionColumns:
 class DecisionAdmin(DecisionColumns, Record):
     finders: ClassVar[list[searching.Finder]] = [searching.by_code("access_request"), searching.by_person("approver")]
     search_help_text = searching.HELP
+    moment = "decided_at"
     list_display = ("when", "approver_name", "verdict", "stage", "about", "comment")
     list_select_related = ("access_request",)
     fields = ("when", "about", "stage", "approver_name", "verdict", "comment")
@@ -80,6 +81,7 @@ class AccessRequestAdmin(Record):
         searching.by_person("beneficiary", "requester"),
     ]
     search_help_text = f"{searching.HELP}, or an account's number"
+    moment = "asked_at"
     list_display = ("code", "beneficiary", "role", "state", "asked", "began", "ends", "ended")
     list_select_related = ("beneficiary", "role__account")
     list_filter = ("state",)
