@@ -273,7 +273,11 @@ def _overheard(demo: Stack) -> Iterator[list[str]]:
 
 def _dump_of_redis(demo: Stack) -> str:
     client = demo.redis.client()
-    read = {b"string": client.get, b"list": lambda key: client.lrange(key, 0, -1), b"hash": client.hgetall}
+    read: dict[object, Any] = {
+        b"string": client.get,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"hash": client.hgetall,
+    }
     # A dump may be compressed, so what can be read is read.
     return "\n".join(str(read.get(client.type(key), client.dump)(key)) for key in client.keys("*"))
 
