@@ -69,6 +69,9 @@ class EntitlementForm(forms.ModelForm):
             "narrowing_policy_arns",
             "lifted",
         )
+        help_texts: ClassVar[dict[str, str]] = {
+            "longest_seconds": "900 is a quarter of an hour, 3600 an hour, 28800 eight."
+        }
         error_messages = {
             "approval": {"required": "Choose one. Automatic means that nobody is asked."},
         }
