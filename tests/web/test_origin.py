@@ -4,6 +4,8 @@ import pytest
 from django.test import Client, RequestFactory
 
 from requests_app.delivery.web.origin import client_ip
+from requests_app.domain.models import User
+from tests.web.pages import signed_in
 
 
 @pytest.mark.parametrize(
@@ -39,3 +41,16 @@ def test_the_log_has_the_same_address_as_the_record(client: Client, caplog: pyte
     logged = [record.msg for record in caplog.records if "ip" in record.msg]
     assert logged
     assert {line["ip"] for line in logged} == {"127.0.0.1"}  # type: ignore[index]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/admin/requests_app/auditevent/?action=%00",
+        "/admin/requests_app/accessrequest/?state__exact=%00",
+        "/admin/requests_app/role/?power__exact=a%00b",
+    ],
+)
+def test_a_zero_byte_in_a_filter_breaks_no_list(address: str, olivia: User) -> None:
+    assert signed_in(olivia).get(address).status_code == 400
