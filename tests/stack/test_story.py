@@ -246,7 +246,7 @@ def _the_record_shows_it(dave: Page, demo: Stack, code: str) -> None:
     assert actions[:5] == expected
     assert actions.count("session.issued") == 2
     assert actions.count("delivery.handed_over") == 2
-    dave.goto("/admin/requests_app/auditevent/")
+    dave.goto(f"/admin/requests_app/auditevent/?q={code}")
     expect(dave.locator("body")).to_contain_text("session.issued")
     expect(dave.locator("body")).to_contain_text(code)
 
