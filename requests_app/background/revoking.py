@@ -23,6 +23,10 @@ def work(role_id: int) -> None:
         except AwsError as error:
             log.warning("revoke.failed", role=task.role_arn, aws_code=error.code)
             revocations.note_failure(task, code=error.code, message=error.message, advice=error.advice)
+        except ValueError as error:
+            # What the catalog says cannot be a role's address.
+            advice = "An operator must correct the role or the account in the catalog."
+            revocations.note_failure(task, code="", message=str(error), advice=advice)
 
 
 def prove(role_id: int) -> None:
@@ -71,6 +75,7 @@ def _bring_about(task: Task) -> None:
         document=draft.document,
         denied=[entry.code for entry in draft.fit.kept],
         unknown=draft.unknown,
+        left_out=bool(draft.fit.dropped),
     )
 
 

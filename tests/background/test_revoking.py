@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from joserfc import jwe
 from joserfc.jwk import ECKey
 
-from requests_app.aws import iam, sts
+from requests_app.aws import deny_policy, iam, sts
 from requests_app.background import minting, revoking
 from requests_app.domain import clock, envelopes, workflow
 from requests_app.domain.models import (
@@ -208,3 +208,38 @@ def test_aws_says_no_and_nothing_is_shown_as_done(
     settings.REVOKER_ROLE_NAME = "daypass-revoker"
     with clock.moved(timedelta(seconds=10)):
         assert run(as_worker, active_request.role).state == "proved"
+
+
+def test_a_full_document_is_not_written_again_and_again(
+    active_request: AccessRequest, live: Any, as_worker: Any, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live(active_request)
+    workflow.give_back(active_request, by=alice)
+    monkeypatch.setattr(deny_policy, "_ENTRY_CHARACTERS", deny_policy.MOST_CHARACTERS)  # room for none
+
+    revocation = run(as_worker, active_request.role)
+
+    assert revocation.state == "wanted", "what AWS was not told is not shown as told"
+    policy = DenyPolicy.objects.get()
+    assert policy.generation == 1
+    assert policy.due_at is not None
+    assert policy.due_at > clock.now() + timedelta(minutes=4)
+
+
+def test_aws_refuses_many_drafts_and_still_knows_what_it_last_took(
+    active_request: AccessRequest, live: Any, as_worker: Any, alice: User
+) -> None:
+    live(active_request)
+    workflow.give_back(active_request, by=alice)
+    run(as_worker, active_request.role)
+    written = DenyPolicy.objects.get().expected
+    DenyPolicy.objects.update(due_at=clock.now())
+    task = revocations.take_up(active_request.role.pk)
+    assert task is not None
+
+    for generation in range(2, 12):
+        revocations.note_draft(task, generation=generation, document=f"draft {generation}")
+
+    expected = DenyPolicy.objects.get().expected
+    assert expected[0] == written[0]
+    assert expected[-1] == "draft 11"

@@ -23,6 +23,8 @@ from requests_app.domain.transitions import DeliveryState, RevocationState, Stat
 LOOK_AFTER = (1, 5, 15)
 # IAM takes some seconds to tell everyone; then it is said that AWS has not confirmed.
 PROBE_AFTER = (1, 2, 4, 8, 15, 30, 60)
+# A role's document that is full is looked at again when entries may have gone.
+FULL_AGAIN_AFTER = timedelta(minutes=5)
 # So many failures in a row, some 35 s, are for an operator to know.
 TELL_AFTER = 3
 # A code at AWS that we do not know may be a row that a restored database lost.
@@ -130,12 +132,15 @@ def note_draft(task: Task, *, generation: int, document: str) -> None:
         policy = _lock(task.role_id)
         assert policy is not None  # noqa: S101 - rows of this table are never deleted
         policy.generation = max(policy.generation, generation)
-        policy.expected = [*policy.expected[-4:], document]
+        # The one last written stays first, however many drafts AWS has refused since.
+        policy.expected = [policy.expected[0], *policy.expected[1:][-3:], document]
         policy.save(update_fields=["generation", "expected"])
 
 
-def note_written(task: Task, *, generation: int, document: str, denied: Sequence[str], unknown: Sequence[str]) -> None:
-    """AWS took the document that denies these codes."""
+def note_written(
+    task: Task, *, generation: int, document: str, denied: Sequence[str], unknown: Sequence[str], left_out: bool
+) -> None:
+    """AWS took the document that denies these codes; `left_out` if the role had no room for all that is wanted."""
     with transaction.atomic(durable=True):
         policy = _lock(task.role_id)
         assert policy is not None  # noqa: S101
@@ -147,6 +152,8 @@ def note_written(task: Task, *, generation: int, document: str, denied: Sequence
         policy.aws_code = policy.aws_message = policy.advice = ""
         policy.probe_due_at = now
         _set_due(policy, now)
+        if left_out:
+            policy.due_at = now + FULL_AGAIN_AFTER  # what is left out now would be left out at once again
         policy.save()
         _move(
             Revocation.objects.filter(role_id=task.role_id, access_request__code__in=denied),
