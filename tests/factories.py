@@ -16,6 +16,7 @@ from requests_app.domain.models import (
     Entitlement,
     Group,
     Membership,
+    OwnSession,
     Role,
     Stage,
     User,
@@ -115,6 +116,14 @@ def minted(order: deliveries.Order, **values: Any) -> deliveries.Minted:
             "aws_ahead_at_most": 0.5,
             **values,
         }
+    )
+
+
+def own_session(role: Role, **values: Any) -> OwnSession:
+    now = clock.now()
+    values = {"purpose": "preflight", "session_name": "DP-PREFLIGHT-test", "issued_at": now} | values
+    return OwnSession.objects.create(
+        role=role, access_key_id=f"ASIA{next(_number):016d}", sts_expires_at=now + timedelta(minutes=15), **values
     )
 
 

@@ -43,6 +43,8 @@ class Words:
 
 def words(notice: Notice) -> Words:
     """The mail as a person reads it, in their own time zone. Plain text: escaping is the template's."""
+    if notice.access_request is None:
+        return _words_for_operators(notice)
     access_request = notice.access_request
     what = f"{access_request.role.name} in {access_request.role.account.name}"
     long = in_words(access_request.duration)
@@ -79,7 +81,13 @@ def words(notice: Notice) -> Words:
             "Look at it",
             "You operate Daypass.",
         ),
-        Kind.ENDED: (_ended(notice, what), "Open the request", "This was yours."),
+        Kind.HELD: (
+            f"So many passes of {what} were ended at once that AWS refuses every session of it from before now. "
+            "Your pass goes on: get new credentials in a minute or two.",
+            "Open the pass",
+            "This pass is yours.",
+        ),
+        Kind.ENDED: (_ended(access_request, what), "Open the request", "This was yours."),
     }[Kind(notice.kind)]
     return Words(
         # A header takes no line break, whatever someone typed.
@@ -97,6 +105,17 @@ def words(notice: Notice) -> Words:
     )
 
 
+def _words_for_operators(notice: Notice) -> Words:
+    sentence = " ".join(notice.about.split())
+    return Words(
+        subject=sentence.rstrip(".")[:200],
+        sentence=sentence,
+        button="Open Daypass",
+        why="You operate Daypass, or audit it.",
+        facts=(),
+    )
+
+
 def _decided(access_request: AccessRequest, what: str, long: str) -> str:
     last = access_request.decisions.order_by("-pk").first()
     by = f" by {last.approver_name}" if last else ""
@@ -105,8 +124,7 @@ def _decided(access_request: AccessRequest, what: str, long: str) -> str:
     return f"Your request for {what} for {long} was approved{by}."
 
 
-def _ended(notice: Notice, what: str) -> str:
-    access_request = notice.access_request
+def _ended(access_request: AccessRequest, what: str) -> str:
     return {
         State.EXPIRED: f"Your pass for {what} has ended: its time was up.",
         State.RETURNED: f"You gave back your pass for {what}.",
@@ -166,6 +184,8 @@ def _no_longer_due(notice: Notice) -> str:
         return "deactivated"
     if notice.attempts > notices.MOST_ATTEMPTS:
         return "tried too often without an outcome"  # whoever sends it dies of it
+    if access_request is None:
+        return ""
     state = access_request.state_at(clock.now())
     if notice.kind == Kind.ENDING_SOON and state != State.ACTIVE:
         return "ended meanwhile"
@@ -178,18 +198,19 @@ def _no_longer_due(notice: Notice) -> str:
 
 def _message(notice: Notice) -> EmailMultiAlternatives:
     said = words(notice)
-    link = settings.BASE_URL + reverse("access_request", args=[notice.access_request.code])
+    code = notice.access_request.code if notice.access_request else ""
+    link = settings.BASE_URL + (reverse("access_request", args=[code]) if code else reverse("home"))
     context = {
         "words": said,
         # Further lines of what someone typed are set in, or they could pass for ours in the plain text.
         "facts_as_text": [(label, "\n    ".join(fact.splitlines())) for label, fact in said.facts],
         "link": link,
         "base_url": settings.BASE_URL,
-        "access_request": notice.access_request,
+        "code": code,
     }
     message = EmailMultiAlternatives(said.subject, render_to_string("mail/notice.txt", context))
     message.to = [notice.recipient.email]
-    message.extra_headers = {"Auto-Submitted": "auto-generated", "X-Daypass-Request": notice.access_request.code}
+    message.extra_headers = {"Auto-Submitted": "auto-generated"} | ({"X-Daypass-Request": code} if code else {})
     message.attach_alternative(render_to_string("mail/notice.html", context), "text/html")
     return message
 

@@ -40,6 +40,13 @@ class Action(StrEnum):
     REVOCATION_LIFTED = "revocation.lifted"  # someone changed or removed our policy at AWS
     REVOCATION_OVER = "revocation.over"
     SESSION_UNACCOUNTED = "session.unaccounted"  # AWS was asked and we do not know what it did
+    REVOCATION_LEFT_OUT = "revocation.left_out"  # the role has no room: given back, so it made way
+    ROLE_HELD = "role.held"  # no room for all: everything issued before a moment is denied
+    FREEZE_BEGUN = "freeze.begun"
+    FREEZE_LIFT_ASKED = "freeze.lift_asked"
+    FREEZE_LIFTED = "freeze.lifted"
+    REQUEST_CONFIRMED = "request.confirmed"  # found in a restored database, it lives on
+    EVERYTHING_ENDED = "everything.ended"  # of a person, a role, an account or all; one event for the whole act
     PERSON_MADE = "person.made"
     PERSON_CHANGED = "person.changed"
     PERSON_DEACTIVATED = "person.deactivated"

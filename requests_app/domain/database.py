@@ -17,8 +17,15 @@ from requests_app.domain.transitions import TRANSITIONS
 # Everything not named here may be read and written, so that Django's own tables work as usual.
 # (Guard triggers say which of those writes are legal.)
 READ_ONLY = ("requests_app_transition", "requests_app_installation", "django_migrations")
-APPEND_ONLY = ("requests_app_auditevent", "requests_app_decision", "requests_app_issuedsession")
+APPEND_ONLY = (
+    "requests_app_auditevent",
+    "requests_app_decision",
+    "requests_app_issuedsession",
+    "requests_app_ownsession",
+    "requests_app_confirmation",
+)
 NEVER_DELETED = (
+    "requests_app_freeze",
     "requests_app_revocation",
     "requests_app_denypolicy",
     "requests_app_user",

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from django.db.models import OuterRef, Subquery
+
 from requests_app.domain import policy
-from requests_app.domain.models import AccessRequest, AwsClock, Entitlement, Membership, Role, User
+from requests_app.domain.models import AccessRequest, AwsClock, Entitlement, Freeze, Membership, Role, User
 from requests_app.domain.terms import StageTerms, Terms
 
 
@@ -33,8 +35,17 @@ def reach_of_role(
 
 
 def catalog(role: Role) -> policy.Catalog:
-    usable = Role.objects.filter(pk=role.pk, is_active=True, account__is_active=True).exists()
-    return policy.Catalog(role=role.pk, usable=usable)
+    frozen = Freeze.objects.holding(OuterRef("pk"), OuterRef("account")).order_by("pk").values("reason")[:1]
+    now = Role.objects.filter(pk=role.pk).values_list(
+        "is_active", "account__is_active", Subquery(frozen), "deny_policy__held_until"
+    )
+    role_is_active, account_is_active, reason, held_until = now.get()
+    return policy.Catalog(
+        role=role.pk,
+        usable=role_is_active and account_is_active,
+        frozen=reason or "",
+        held_until=held_until,
+    )
 
 
 def of(access_request: AccessRequest) -> policy.Pass:

@@ -42,6 +42,16 @@ def announce(
         jobs.nudge("default.sweep_outbox")
 
 
+def tell(kind: Notice.Kind, about: str, *, at: datetime, to: Iterable[User], occasion: str) -> None:
+    """Queue one mail that is about no single request, such as to operators: `about` is its sentence."""
+    rows = [
+        Notice(kind=kind, recipient=one, about=about[:500], key=":".join((kind, "", str(one.pk), occasion)), due_at=at)
+        for one in to
+    ]
+    Notice.objects.bulk_create(rows, ignore_conflicts=True)
+    jobs.nudge("default.sweep_outbox")
+
+
 def announce_many(kind: Notice.Kind, ids: Collection[int], *, at: datetime) -> None:
     """Queue one mail to the beneficiary of each request with these ids, in the database; as `announce`, once."""
     if not ids:

@@ -56,8 +56,16 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
+    """A role as it can be used now.
+
+    `frozen`: why operators hold everything here; empty if they do not. `held_until`: before then nothing is minted,
+    because AWS is told to refuse whatever it issued earlier.
+    """
+
     role: int
     usable: bool
+    frozen: str = ""
+    held_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,8 @@ def may_request(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
         return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
     if not catalog.usable:
         return Verdict(False, "role.inactive", "This role cannot be requested any more. Choose another one.")
+    if catalog.frozen:
+        return _is_frozen(catalog)
     if not _reaches(reach, person, catalog):
         return Verdict(
             False,
@@ -148,6 +158,13 @@ def may_mint(
             "Sessions of this role last at least 15 minutes and cannot be cut off, and less is left of this pass. "
             "Ask again if you still need it.",
         )
+    if catalog.held_until is not None and catalog.held_until > now:
+        return Verdict(
+            False,
+            "mint.held",
+            "So many passes of this role were ended at once that AWS is told to refuse everything it issued before "
+            f"{catalog.held_until:%H:%M:%S} UTC. Your pass goes on: get new credentials after that.",
+        )
     return clock_is_known(clock, now=now)
 
 
@@ -157,6 +174,8 @@ def may_hold_on(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
         return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
     if not catalog.usable:
         return Verdict(False, "role.inactive", "This role was taken out of use. Ask an operator.")
+    if catalog.frozen:
+        return _is_frozen(catalog)
     if not _reaches(reach, person, catalog):
         return Verdict(
             False,
@@ -183,6 +202,15 @@ def clock_is_known(clock: Clock | None, *, now: datetime) -> Verdict:
             "Daypass's clock and AWS's are more than 30 s apart, so nothing is issued. An operator must set the time.",
         )
     return Verdict(True, "clock.known")
+
+
+def _is_frozen(catalog: Catalog) -> Verdict:
+    return Verdict(
+        False,
+        "freeze",
+        f"Operators have frozen this: {catalog.frozen.rstrip('.')}. Until they lift it nothing can be asked for, "
+        "approved, started or issued here. Ending always works.",
+    )
 
 
 def _reaches(reach: Reach, person: Person, catalog: Catalog) -> bool:

@@ -638,8 +638,13 @@ def test_not_even_the_owner_rewrites_history(
     aws_clock: object,
     owner_connection: psycopg.Connection,
     superuser_connection: psycopg.Connection,
+    olivia: User,
 ) -> None:
     factories.sealed(active_request)
+    factories.own_session(active_request.role)
+    restored = workflow.freezes.freeze_restored("for a test")
+    assert restored is not None
+    workflow.freezes.confirm(active_request, freeze=restored, by=olivia)
     for table in APPEND_ONLY:
         (rows,) = owner_connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # type: ignore[misc]
         assert rows
@@ -967,7 +972,10 @@ def test_no_guard_was_forgotten(db: None) -> None:
     catalog = ("requests_app_role", "requests_app_account")
     expected |= {(table, "guard_update") for table in (REQUESTS, DELIVERIES, "requests_app_user", *catalog)}
     expected |= {(table, "for_ever") for table in (*APPEND_ONLY, *NEVER_DELETED)}
-    expected |= {("requests_app_auditevent", "stamp"), ("requests_app_revocation", "guard")}
+    expected |= {(table, "frozen_insert") for table in (REQUESTS, DELIVERIES, SESSIONS)}
+    expected |= {(table, "frozen_update") for table in (REQUESTS, DELIVERIES)}
+    guarded = ("requests_app_revocation", "requests_app_freeze", "requests_app_confirmation")
+    expected |= {("requests_app_auditevent", "stamp"), *((table, "guard") for table in guarded)}
     assert standing == expected
 
 

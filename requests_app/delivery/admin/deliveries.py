@@ -29,6 +29,8 @@ class OfOneRequest(Record):
 
     @admin.display(description="request")
     def about(self, row: Delivery | IssuedSession | Notice) -> SafeString | str:
+        if row.access_request is None:  # mail to operators need not be about one
+            return str(getattr(row, "about", ""))
         return shown.request_link(row.access_request_id, row.access_request.code)
 
 

@@ -1,5 +1,6 @@
 from requests_app.domain.models.audit import AuditEvent
 from requests_app.domain.models.catalog import Account, Role
+from requests_app.domain.models.checks import Identity, OwnSession, Preflight, Trouble
 from requests_app.domain.models.deliveries import AwsClock, Delivery, IssuedSession
 from requests_app.domain.models.entitlements import (
     Entitlement,
@@ -10,6 +11,7 @@ from requests_app.domain.models.entitlements import (
     StageGroup,
     StageUser,
 )
+from requests_app.domain.models.freezes import Confirmation, Freeze
 from requests_app.domain.models.notices import Notice
 from requests_app.domain.models.people import Group, Membership, User
 from requests_app.domain.models.requests import AccessRequest, Decision, Transition
@@ -20,6 +22,7 @@ __all__ = [
     "Account",
     "AuditEvent",
     "AwsClock",
+    "Confirmation",
     "Decision",
     "Delivery",
     "DenyPolicy",
@@ -27,16 +30,21 @@ __all__ = [
     "EntitlementGroup",
     "EntitlementRole",
     "EntitlementUser",
+    "Freeze",
     "Group",
+    "Identity",
     "Installation",
     "IssuedSession",
     "Membership",
     "Notice",
+    "OwnSession",
+    "Preflight",
     "Revocation",
     "Role",
     "Stage",
     "StageGroup",
     "StageUser",
     "Transition",
+    "Trouble",
     "User",
 ]

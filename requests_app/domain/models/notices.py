@@ -7,7 +7,7 @@ from requests_app.domain.models.requests import AccessRequest
 
 
 class Notice(models.Model):
-    """The outbox: one mail that is due to one person about one request."""
+    """The outbox: one mail that is due to one person, about one request or, to operators, about `about`."""
 
     class Kind(models.TextChoices):
         ASKED = "asked"
@@ -18,10 +18,16 @@ class Notice(models.Model):
         ENDED = "ended"
         NOT_DENIED = "not_denied"
         LIFTED = "lifted"
+        HELD = "held"
+        FROZEN = "frozen"
+        THAWED = "thawed"
+        RESTORED = "restored"
+        TROUBLE = "trouble"
 
     kind = models.CharField(max_length=12, choices=Kind.choices)
     recipient = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="notices")
-    access_request = models.ForeignKey(AccessRequest, models.PROTECT, related_name="notices")
+    access_request = models.ForeignKey(AccessRequest, models.PROTECT, null=True, related_name="notices")
+    about = models.CharField(max_length=500, blank=True, db_default="")
     # Says which occasion this is, so that running a sweep twice announces it once.
     key = models.CharField(max_length=120)
     created_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -1,5 +1,5 @@
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 
 from requests_app.domain.models.catalog import Role
 from requests_app.domain.models.requests import AccessRequest
@@ -31,6 +31,12 @@ class DenyPolicy(models.Model):
     expected = models.JSONField(default=list)
     # The codes that the last one written denies.
     denied = models.JSONField(default=list)
+    # Where the role has no room for everyone: every session that AWS issued before then is denied too, and nothing is
+    # minted on this role before `held_until`, so that no new one is among them.
+    denied_before = models.DateTimeField(null=True)
+    held_until = models.DateTimeField(null=True)
+    # Codes of returned passes that made way: their keys work until their own end.
+    left_out = models.JSONField(default=list, db_default=Value([], models.JSONField()))
     # Codes found at AWS that we do not know, and when they were first seen.
     unknown = models.JSONField(default=dict)
     written_at = models.DateTimeField(null=True)

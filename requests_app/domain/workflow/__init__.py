@@ -1,6 +1,6 @@
 """The only writer of request state. Every door calls these and nothing else."""
 
-from requests_app.domain.workflow import deliveries, people, revocations, sweeps
+from requests_app.domain.workflow import deliveries, freezes, people, revocations, sweeps
 from requests_app.domain.workflow.requests import (
     approve,
     deny,
@@ -22,6 +22,7 @@ __all__ = [
     "deliveries",
     "deny",
     "end_passes_of_deactivated",
+    "freezes",
     "give_back",
     "in_words",
     "may_revoke",

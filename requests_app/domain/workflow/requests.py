@@ -313,6 +313,8 @@ def _may_hold_on(access_request: AccessRequest) -> policy.Verdict:
 def _check_still_of_use(access_request: AccessRequest) -> None:
     """The rule that let someone ask must still hold when the answer is yes; a no is always possible."""
     verdict = _may_hold_on(access_request)
+    if verdict.rule == "freeze":
+        raise Conflict(verdict.message, rule=verdict.rule)
     if not verdict:
         raise Conflict(
             f"{access_request.beneficiary} may not have this role on these terms any more, so it cannot be approved. "

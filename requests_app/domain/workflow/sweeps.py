@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 
 from requests_app.domain import audit, clock, notices
-from requests_app.domain.models import AccessRequest
+from requests_app.domain.models import AccessRequest, Freeze, Role
 from requests_app.domain.transitions import State
 
 # What is moved by statements alone, whose rows never leave the database, and what Python looks at one by one.
@@ -37,6 +37,11 @@ def settle(ids: Collection[int]) -> None:
 def activate_due(limit: int = SMALL_BATCH) -> int:
     """Approved requests that were to start at once become active; returns how many."""
     due = AccessRequest.objects.filter(state=State.APPROVED, start=AccessRequest.Start.AT_ONCE)
+    # What is frozen starts when the freeze is lifted, if that is in time.
+    for role, account in Freeze.objects.in_force().values_list("role", "account"):
+        if role is None and account is None:
+            return 0
+        due = due.exclude(role=role) if role else due.exclude(role__in=Role.objects.filter(account=account))
     with transaction.atomic():
         taken = _take(due, "start_by", limit)
         now = clock.now()

@@ -1,0 +1,132 @@
+"""What is frozen stays so, whoever writes: nothing is asked, approved, started or minted there.
+
+Whoever freezes waits for the transactions that have already looked, and everyone who looks later sees the freeze:
+when it is stored, nothing gets through any more.
+"""
+
+from django.db import migrations
+
+THAWED = """
+CREATE FUNCTION requests_app_require_thawed(a_role bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(x'667265657A65'::bigint);
+    IF EXISTS (SELECT FROM requests_app_freeze f JOIN requests_app_role r ON r.id = a_role
+               WHERE f.lifted_at IS NULL AND (f.role_id = r.id OR f.account_id = r.account_id
+                     OR f.role_id IS NULL AND f.account_id IS NULL)) THEN
+        PERFORM requests_app_refuse('operators have frozen this');
+    END IF;
+END $$;
+
+CREATE FUNCTION requests_app_guard_frozen() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    PERFORM requests_app_require_thawed(NEW.role_id);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER frozen_insert BEFORE INSERT ON requests_app_accessrequest
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_frozen();
+CREATE TRIGGER frozen_update BEFORE UPDATE ON requests_app_accessrequest
+    FOR EACH ROW WHEN (NEW.state <> OLD.state AND NEW.state IN ('approved', 'active'))
+    EXECUTE FUNCTION requests_app_guard_frozen();
+CREATE TRIGGER frozen_insert BEFORE INSERT ON requests_app_delivery
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_frozen();
+CREATE TRIGGER frozen_update BEFORE UPDATE ON requests_app_delivery
+    FOR EACH ROW WHEN (NEW.state <> OLD.state AND NEW.state IN ('claimed', 'sealed', 'delivered'))
+    EXECUTE FUNCTION requests_app_guard_frozen();
+
+CREATE FUNCTION requests_app_guard_session_frozen() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    of_role bigint := (SELECT role_id FROM requests_app_accessrequest WHERE id = NEW.access_request_id);
+BEGIN
+    PERFORM requests_app_require_thawed(of_role);
+    -- The deny policy refuses it by the time at which it was issued.
+    IF EXISTS (SELECT FROM requests_app_denypolicy d WHERE d.role_id = of_role AND d.held_until > NEW.issued_at) THEN
+        PERFORM requests_app_refuse('nothing is minted on this role while everything of it is denied');
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER frozen_insert BEFORE INSERT ON requests_app_issuedsession
+    FOR EACH ROW WHEN (NOT NEW.discarded) EXECUTE FUNCTION requests_app_guard_session_frozen();
+"""
+
+FREEZE = """
+CREATE FUNCTION requests_app_guard_freeze() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    operators bigint;
+BEGIN
+    PERFORM requests_app_require_the_present();
+    IF TG_OP = 'INSERT' THEN
+        IF NEW.lifted_at IS NOT NULL OR NEW.lift_asked_at IS NOT NULL OR NEW.lift_asked_by_id IS NOT NULL THEN
+            PERFORM requests_app_refuse('a freeze begins in force');
+        END IF;
+        -- Waits for those who have looked and not committed yet.
+        PERFORM pg_advisory_xact_lock(x'667265657A65'::bigint);
+        RETURN NEW;
+    END IF;
+    IF (NEW.id, NEW.account_id, NEW.role_id, NEW.cause, NEW.reason, NEW.begun_at, NEW.begun_by_id)
+       IS DISTINCT FROM
+       (OLD.id, OLD.account_id, OLD.role_id, OLD.cause, OLD.reason, OLD.begun_at, OLD.begun_by_id)
+       OR OLD.lifted_at IS NOT NULL THEN
+        PERFORM requests_app_refuse('a freeze changes only by being lifted, once');
+    END IF;
+    IF NEW.lifted_at IS NULL THEN
+        RETURN NEW;
+    END IF;
+    IF NOT EXISTS (SELECT FROM requests_app_user u
+                   WHERE u.id = NEW.lifted_by_id AND u.is_superuser AND u.deactivated_at IS NULL) THEN
+        PERFORM requests_app_refuse('only an operator lifts a freeze');
+    END IF;
+    SELECT count(*) INTO operators FROM requests_app_user u WHERE u.is_superuser AND u.deactivated_at IS NULL;
+    IF operators > 1 AND (OLD.lift_asked_by_id IS NULL OR NEW.lift_asked_by_id IS DISTINCT FROM OLD.lift_asked_by_id
+                          OR NEW.lifted_by_id = NEW.lift_asked_by_id) THEN
+        PERFORM requests_app_refuse('one operator asks to lift a freeze and another lifts it');
+    END IF;
+    IF NEW.cause = 'restored' AND EXISTS (
+        SELECT FROM requests_app_accessrequest r
+        WHERE (r.state = 'approved' AND r.start_by > clock_timestamp()
+               OR r.state = 'active' AND r.expires_at > clock_timestamp())
+          AND NOT EXISTS (SELECT FROM requests_app_confirmation c
+                          WHERE c.freeze_id = NEW.id AND c.access_request_id = r.id)) THEN
+        PERFORM requests_app_refuse('a pass in the restored database is neither confirmed nor ended');
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON requests_app_freeze
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_freeze();
+
+CREATE FUNCTION requests_app_guard_confirmation() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    PERFORM requests_app_require_the_present();
+    IF NOT EXISTS (SELECT FROM requests_app_freeze f
+                   WHERE f.id = NEW.freeze_id AND f.cause = 'restored' AND f.lifted_at IS NULL)
+       OR NOT EXISTS (SELECT FROM requests_app_user u
+                      WHERE u.id = NEW.confirmed_by_id AND u.is_superuser AND u.deactivated_at IS NULL) THEN
+        PERFORM requests_app_refuse('an operator confirms passes of a restored database while it is frozen');
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER guard BEFORE INSERT ON requests_app_confirmation
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_confirmation();
+"""
+
+FOR_EVER = "".join(
+    f"""
+CREATE TRIGGER for_ever BEFORE {events} ON requests_app_{table}
+    FOR EACH STATEMENT EXECUTE FUNCTION requests_app_refuse_statement();
+"""
+    for events, tables in {
+        "UPDATE OR DELETE OR TRUNCATE": ("ownsession", "confirmation"),
+        "DELETE OR TRUNCATE": ("freeze",),
+    }.items()
+    for table in tables
+)
+
+
+class Migration(migrations.Migration):
+    dependencies = [("requests_app", "0005_freezes_and_checks")]
+
+    operations = [migrations.RunSQL(sql, migrations.RunSQL.noop) for sql in (THAWED, FREEZE, FOR_EVER)]
