@@ -1,19 +1,44 @@
 """Gathers from the rows the small facts that `policy` decides on. Reads; decides nothing."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
-from django.db.models import OuterRef, Subquery
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import JSONObject
 
 from requests_app.domain import policy
-from requests_app.domain.models import AccessRequest, AwsClock, Entitlement, Freeze, Membership, Role, User
+from requests_app.domain.models import (
+    AccessRequest,
+    AwsClock,
+    Edit,
+    Entitlement,
+    Extension,
+    Freeze,
+    Membership,
+    Role,
+    User,
+)
 from requests_app.domain.terms import StageTerms, Terms
+from requests_app.domain.transitions import ExtensionState, State
+
+RULES = ("entitlement", "role", "account", "unit", "group")
 
 
 def person(user: User) -> policy.Person:
     # Never what an older copy of the row says: someone may have been deactivated since.
-    active = User.objects.filter(pk=user.pk, deactivated_at=None).exists()
-    groups = frozenset(user.memberships.values_list("group_id", flat=True))
-    return policy.Person(id=user.pk, active=active, groups=groups)
+    groups = Membership.objects.filter(user=OuterRef("pk")).values("group")
+    edits = Edit.objects.unconfirmed().filter(editor=OuterRef("pk"))
+    found = User.objects.filter(pk=user.pk).values_list(
+        "deactivated_at",
+        ArraySubquery(groups),
+        ArraySubquery(edits.values(json=JSONObject(**{kind: kind for kind in RULES}))),
+    )
+    deactivated_at, member_of, edited = found.get()
+    rules = frozenset((kind, key) for edit in edited for kind, key in edit.items() if key is not None)
+    own = {key for kind, key in rules if kind == "group"}
+    return policy.Person(id=user.pk, active=deactivated_at is None, groups=frozenset(member_of) - own, edits=rules)
 
 
 def reach_of_role(
@@ -49,13 +74,61 @@ def catalog(role: Role) -> policy.Catalog:
 
 
 def of(access_request: AccessRequest) -> policy.Pass:
+    """What is known of a request, its extensions apart."""
     return policy.Pass(
         state=access_request.state,  # type: ignore[arg-type]
         requester=access_request.requester_id,
         beneficiary=access_request.beneficiary_id,
         stage=access_request.stage,
         expires_at=access_request.expires_at,
+        rules=rules_of(access_request),
+        accepted=not access_request.waits_for_acceptance,
+        stage_since=access_request.stage_since or access_request.asked_at,
+        scheduled_at=access_request.scheduled_at,
+        seconds=int(access_request.duration.total_seconds()),
     )
+
+
+def of_extended(access_request: AccessRequest) -> policy.Pass:
+    """What is known of a request, with its extensions."""
+    extensions = list(access_request.extensions.values_list("state", "seconds"))
+    granted = [seconds for state, seconds in extensions if state == ExtensionState.GRANTED]
+    known = of(access_request)
+    return replace(
+        known,
+        seconds=known.seconds + sum(granted),
+        extensions=len(granted),
+        extension_pending=any(state == ExtensionState.PENDING for state, _ in extensions),
+    )
+
+
+def of_extension(extension: Extension) -> policy.Pass:
+    """What is decided about an extension, as `may_decide` looks at it."""
+    access_request = extension.access_request
+    return policy.Pass(
+        state=State.PENDING if extension.state == ExtensionState.PENDING else access_request.state,  # type: ignore[arg-type]
+        requester=access_request.requester_id,
+        beneficiary=access_request.beneficiary_id,
+        stage=extension.stage,
+        expires_at=access_request.expires_at,
+        rules=rules_of(access_request),
+        stage_since=extension.stage_since,
+    )
+
+
+def known_of(matter: AccessRequest | Extension) -> policy.Pass:
+    return of_extension(matter) if isinstance(matter, Extension) else of(matter)
+
+
+def rules_of(access_request: AccessRequest) -> frozenset[policy.Rule]:
+    """Whatever decides who may have what was asked for, and could be edited."""
+    return frozenset({("entitlement", access_request.entitlement_id)}) | rules_of_role(access_request.role)
+
+
+def rules_of_role(role: Role) -> frozenset[policy.Rule]:
+    unit = role.account.unit
+    units = {("unit", int(key)) for key in unit.path.strip("/").split("/")} if unit else set()
+    return frozenset({("role", role.pk), ("account", role.account_id)} | units)
 
 
 def clock(region: str) -> policy.Clock | None:
@@ -63,18 +136,40 @@ def clock(region: str) -> policy.Clock | None:
     return policy.Clock(row.low_seconds, row.high_seconds, row.measured_at) if row else None
 
 
-def approvers(stage: StageTerms, *, outside: Iterable[int]) -> "list[User]":
-    """Who could decide this stage now: active, asked, and not on the asking side. By name, at most 200."""
+def approvers(
+    stage: StageTerms, *, outside: Iterable[int], rules: frozenset[policy.Rule] = frozenset(), escalated: bool = False
+) -> "list[User]":
+    """Who could decide this stage now: active, asked, not on the asking side, and not by their own edit of `rules`.
+
+    By name, at most 200.
+    """
+    groups, users = stage.asked(escalated=escalated)
     able = User.objects.filter(deactivated_at=None).exclude(pk__in=list(outside))
+    if rules:
+        able = able.exclude(pk__in=editors_of(rules))
+    own = Edit.objects.unconfirmed().filter(editor=OuterRef("user"), group=OuterRef("group"))
     # A union, so that each side has its index; asked for either at once, the database would read everybody.
-    members = Membership.objects.filter(group__in=stage.groups).values("user")
-    asked = able.filter(pk__in=members).union(able.filter(pk__in=stage.users))
+    members = Membership.objects.filter(~Exists(own), group__in=groups).values("user")
+    asked = able.filter(pk__in=members).union(able.filter(pk__in=users))
     return list(asked.order_by("name", "pk")[:200])
 
 
-def enough_people(terms: Terms, *, outside: Iterable[int]) -> list[bool]:
-    """For each stage whether its quorum can be reached by people who satisfy no other stage."""
-    able = [{user.pk for user in approvers(stage, outside=outside)} for stage in terms.stages]
+def editors_of(rules: frozenset[policy.Rule]) -> QuerySet[Any]:
+    """The keys of the people whose edit of one of these nobody has confirmed."""
+    about = Q()
+    for kind in RULES:
+        about |= Q(**{f"{kind}__in": [key for of, key in rules if of == kind]})
+    return Edit.objects.unconfirmed().filter(about).values("editor")
+
+
+def enough_people(
+    terms: Terms, *, outside: Iterable[int], rules: frozenset[policy.Rule] = frozenset()
+) -> list[bool]:
+    """For each stage whether its quorum can be reached by people who satisfy no other stage, further ones included."""
+    able = [
+        {user.pk for user in approvers(stage, outside=outside, rules=rules, escalated=stage.escalate_seconds is not None)}
+        for stage in terms.stages
+    ]
     seats = [(number, people) for number, people in enumerate(able) for _ in range(terms.stages[number].quorum)]
     taken: dict[int, int] = {}  # person -> seat
 

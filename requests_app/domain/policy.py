@@ -35,11 +35,27 @@ class Verdict:
         return self
 
 
+# What an edit is about: its kind and key.
+Rule = tuple[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
+    """`groups`: those whose membership counts for them.
+
+    `edits`: what they changed without another operator's confirmation, as `("entitlement", 7)`; of a group, their own
+    membership in it.
+    """
+
     id: int
     active: bool
     groups: frozenset[int]
+    edits: frozenset[Rule] = frozenset()
+
+    @property
+    def all_groups(self) -> frozenset[int]:
+        """With those that they joined or left by themselves: what excludes them still does."""
+        return self.groups | {key for kind, key in self.edits if kind == "group"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +68,9 @@ class Reach:
     roles: frozenset[int]
     approval: str
     stages_with_enough_people: tuple[bool, ...]
+    # Groups whose members may ask for others.
+    askers: frozenset[int] = frozenset()
+    rules: frozenset[Rule] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +85,30 @@ class Catalog:
     usable: bool
     frozen: str = ""
     held_until: datetime | None = None
+    # The role, its account and the units above, whose edits decide who may have it.
+    rules: frozenset[Rule] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What is known of one access request."""
+    """What is known of one access request.
+
+    `rules`: what it follows. `accepted`: the beneficiary wants what somebody else asked for them.
+    `seconds`: how long it lasts from start to end, extensions included; `extensions`: how many were granted.
+    """
 
     state: State
     requester: int
     beneficiary: int
     stage: int
     expires_at: datetime | None
+    rules: frozenset[Rule] = frozenset()
+    accepted: bool = True
+    stage_since: datetime | None = None
+    scheduled_at: datetime | None = None
+    seconds: int = 0
+    extensions: int = 0
+    extension_pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +120,22 @@ class Clock:
     measured_at: datetime
 
 
-def may_request(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
+def may_request(
+    person: Person, reach: Reach, catalog: Catalog, *, asked_by: Person | None = None, open_already: int = 0, most: int | None = None
+) -> Verdict:
+    """`person` is who would use it; `asked_by` somebody else who asks for them."""
     if not person.active:
         return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
+    if asked_by is not None:
+        for_others = may_ask_for_others(asked_by, reach, catalog)
+        if not for_others:
+            return for_others
     if not catalog.usable:
         return Verdict(False, "role.inactive", "This role cannot be requested any more. Choose another one.")
     if catalog.frozen:
         return _is_frozen(catalog)
+    if person.edits & (reach.rules | catalog.rules):
+        return OWN_EDIT
     if not _reaches(reach, person, catalog):
         return Verdict(
             False,
@@ -112,10 +153,32 @@ def may_request(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
                     f"Too few people could decide stage {position} of this. Choose other terms, "
                     "or tell an operator: they can name more approvers.",
                 )
+    if most is not None and open_already >= most:
+        return Verdict(
+            False,
+            "terms.at_once",
+            f"These terms allow {most} at once, and that many are open. End or withdraw one first.",
+        )
     return Verdict(True, "entitlement.reaches")
 
 
-def may_decide(person: Person, of: Pass, terms: Terms, *, decided: Collection[int] = ()) -> Verdict:
+def may_ask_for_others(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
+    """Whether the terms let this person ask on behalf of those whom they reach."""
+    if not person.active:
+        return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
+    if person.edits & (reach.rules | catalog.rules):
+        return OWN_EDIT
+    if not person.groups & reach.askers:
+        return Verdict(
+            False, "behalf.not_named", "These terms do not let you ask for somebody else. They can ask themselves."
+        )
+    return Verdict(True, "behalf.named")
+
+
+def may_decide(
+    person: Person, of: Pass, terms: Terms, *, decided: Collection[int] = (), now: datetime | None = None
+) -> Verdict:
+    """`now` tells whether further approvers are asked by now; without it they are not."""
     if not person.active:
         return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
     if person.id in (of.requester, of.beneficiary):
@@ -126,10 +189,74 @@ def may_decide(person: Person, of: Pass, terms: Terms, *, decided: Collection[in
         return Verdict(False, "decision.once", "You have already decided on this request.")
     if not 1 <= of.stage <= len(terms.stages):
         return Verdict(False, "decision.nobody_asked", "Nobody was asked to decide on this request.")
+    if not of.accepted:
+        return Verdict(False, "decision.not_accepted", "The person this is for has not accepted it yet.")
+    if person.edits & of.rules:
+        return OWN_EDIT
     stage = terms.stage(of.stage)
-    if not (person.id in stage.users or person.groups & set(stage.groups)):
+    escalated = now is not None and of.stage_since is not None and stage.is_escalated(of.stage_since, now)
+    groups, users = stage.asked(escalated=escalated)
+    if not (person.id in users or person.groups & groups):
         return Verdict(False, "decision.not_asked", f"This is for {stage.asks} to decide.")
     return Verdict(True, f"stage.{of.stage}")
+
+
+def may_start(of: Pass, terms: Terms, *, now: datetime) -> Verdict:
+    """Whether the clock of an approved request may start now."""
+    if of.scheduled_at is not None and of.scheduled_at > now:
+        return Verdict(
+            False, "start.scheduled", f"This begins at {of.scheduled_at:%Y-%m-%d %H:%M} UTC and starts by itself."
+        )
+    if terms.hours is not None and terms.hours.closes(now) is None:
+        opens = terms.hours.next_opening(now)
+        return Verdict(
+            False,
+            "start.hours",
+            f"These terms hold {terms.hours.in_words()}. It can be started from {opens:%Y-%m-%d %H:%M} UTC on.",
+        )
+    return Verdict(True, "start.now")
+
+
+def ends_at(begun_at: datetime, seconds: int, terms: Terms) -> datetime:
+    """When a pass that begins then is over: after its time, or when the hours of its terms are."""
+    end = begun_at + timedelta(seconds=seconds)
+    closes = terms.hours.closes(begun_at) if terms.hours else None
+    return min(end, closes) if closes else end
+
+
+def may_extend(
+    person: Person, of: Pass, reach: Reach, catalog: Catalog, terms: Terms, *, seconds: int, now: datetime
+) -> Verdict:
+    """Whether the beneficiary may ask for so much longer. The decision is a fresh one, under the same terms."""
+    if person.id != of.beneficiary:
+        return Verdict(False, "extend.not_yours", "Only the person a pass is for can ask for more time.")
+    if of.state != State.ACTIVE or of.expires_at is None or of.expires_at <= now:
+        return Verdict(False, "extend.not_active", "This pass is not active. Ask again if you still need access.")
+    may_hold = may_hold_on(person, reach, catalog)
+    if not may_hold:
+        return may_hold
+    if not terms.may_be_extended:
+        return Verdict(False, "extend.terms", "These terms know no extension. Ask again when the pass has ended.")
+    if of.extension_pending:
+        return Verdict(False, "extend.pending", "More time was asked for already and waits for a decision.")
+    if of.extensions >= terms.extensions_most:
+        return Verdict(False, "extend.often", f"It was extended {of.extensions} times, as often as the terms allow.")
+    left = terms.extension_total_seconds - of.seconds
+    if seconds < SHORTEST_SECONDS or seconds > left:
+        words = f"at most {left // 60} min more" if left >= SHORTEST_SECONDS else "no more time"
+        return Verdict(False, "extend.total", f"The terms allow this pass {words}.")
+    if terms.hours and (closes := terms.hours.closes(of.expires_at - timedelta(seconds=1))):
+        if of.expires_at + timedelta(seconds=seconds) > closes:
+            return Verdict(False, "extend.hours", f"The terms hold {terms.hours.in_words()}, and it would end later.")
+    return Verdict(True, "extend.terms")
+
+
+def may_use(terms: Terms, channel: str) -> Verdict:
+    """`channel`: `console` or `keys`."""
+    if not terms.allows(channel):
+        other = "the console" if channel == "keys" else "keys"
+        return Verdict(False, "terms.channel", f"These terms give {other} only.")
+    return Verdict(True, "terms.channel")
 
 
 def may_mint(
@@ -176,6 +303,8 @@ def may_hold_on(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
         return Verdict(False, "role.inactive", "This role was taken out of use. Ask an operator.")
     if catalog.frozen:
         return _is_frozen(catalog)
+    if person.edits & (reach.rules | catalog.rules):
+        return OWN_EDIT
     if not _reaches(reach, person, catalog):
         return Verdict(
             False,
@@ -184,6 +313,14 @@ def may_hold_on(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
             "Ask an operator, or ask again.",
         )
     return Verdict(True, "entitlement.reaches")
+
+
+OWN_EDIT = Verdict(
+    False,
+    "edit.own",
+    "You changed these rules yourself, and nobody uses their own change before another operator has confirmed it. "
+    "Ask one.",
+)
 
 
 def clock_is_known(clock: Clock | None, *, now: datetime) -> Verdict:

@@ -36,12 +36,21 @@ class RevocationState(TextChoices):
     OVER = "over"  # no session of the request could be valid any more
 
 
+class ExtensionState(TextChoices):
+    PENDING = "pending"
+    GRANTED = "granted"
+    DENIED = "denied"
+    WITHDRAWN = "withdrawn"
+    LAPSED = "lapsed"  # nobody decided before the pass ended
+
+
 OPEN = (State.PENDING, State.APPROVED, State.ACTIVE)
 ENDED = tuple(state for state in State if state not in OPEN)
 
 REQUEST = "request"
 DELIVERY = "delivery"
 REVOCATION = "revocation"
+EXTENSION = "extension"
 
 _requests = {
     State.PENDING: (State.APPROVED, State.DENIED, State.WITHDRAWN, State.LAPSED),
@@ -73,9 +82,18 @@ _revocations = {
     RevocationState.UNPROVABLE: (RevocationState.PROVED, RevocationState.WANTED, RevocationState.OVER),
 }
 
+_extensions = {
+    ExtensionState.PENDING: (
+        ExtensionState.GRANTED,
+        ExtensionState.DENIED,
+        ExtensionState.WITHDRAWN,
+        ExtensionState.LAPSED,
+    ),
+}
+
 TRANSITIONS: frozenset[tuple[str, str, str]] = frozenset(
     (machine, str(before), str(after))
-    for machine, table in ((REQUEST, _requests), (DELIVERY, _deliveries), (REVOCATION, _revocations))
+    for machine, table in ((REQUEST, _requests), (DELIVERY, _deliveries), (REVOCATION, _revocations), (EXTENSION, _extensions))
     for before, afters in table.items()
     for after in afters
 )

@@ -1,8 +1,10 @@
+from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 
+from requests_app.domain.hours import Hours
 from requests_app.domain.models.catalog import Role
 from requests_app.domain.models.people import Group, User
 
@@ -22,7 +24,7 @@ class EntitlementQuerySet(models.QuerySet["Entitlement"]):
 
     def with_terms(self) -> "EntitlementQuerySet":
         """With what `Terms.of` reads."""
-        return self.prefetch_related("stages__groups", "stages__users")
+        return self.prefetch_related("stages__groups", "stages__users", "stages__more_groups", "stages__more_users")
 
 
 class Entitlement(models.Model):
@@ -31,6 +33,11 @@ class Entitlement(models.Model):
     class Approval(models.TextChoices):
         AUTOMATIC = "automatic", "automatic (nobody is asked)"
         STAGED = "staged", "staged (each stage must agree)"
+
+    class Channels(models.TextChoices):
+        BOTH = "both", "the console and keys"
+        CONSOLE = "console", "the console only"
+        KEYS = "keys", "keys only"
 
     class Ticket(models.TextChoices):
         NONE = "none", "not asked for"
@@ -58,8 +65,40 @@ class Entitlement(models.Model):
     start_within_seconds = models.PositiveIntegerField(
         "time to start (s)", default=8 * HOUR, validators=[MinValueValidator(60)]
     )
+    default_seconds = models.PositiveIntegerField(
+        "usual duration (s)", default=HOUR // 2, db_default=HOUR // 2, validators=[MinValueValidator(60)],
+        help_text="What the form offers first.",
+    )  # fmt: skip
+    schedule_ahead_seconds = models.PositiveIntegerField(
+        "may be scheduled ahead (s)", default=0, db_default=0, validators=[MaxValueValidator(90 * DAY)],
+        help_text="How far ahead a start may be asked for; 0: not at all.",
+    )  # fmt: skip
+    # No days: at any time.
+    hours_days = ArrayField(
+        models.PositiveSmallIntegerField(), verbose_name="days", default=list, db_default=[], blank=True
+    )
+    hours_begin = models.TimeField("from", null=True, blank=True)
+    hours_end = models.TimeField("to", null=True, blank=True)
+    hours_zone = models.CharField("time zone", max_length=64, default="UTC", db_default="UTC")
+    extensions_most = models.PositiveSmallIntegerField(
+        "extensions at most", default=0, db_default=0, validators=[MaxValueValidator(100)]
+    )
+    extension_total_seconds = models.PositiveIntegerField(
+        "longest with extensions (s)", default=0, db_default=0, validators=[MaxValueValidator(90 * DAY)],
+        help_text="Of the whole pass, from its start; only counts where extensions are allowed.",
+    )  # fmt: skip
+    channels = models.CharField(
+        "gives", max_length=8, choices=Channels.choices, default=Channels.BOTH, db_default=Channels.BOTH
+    )
+    most_at_once = models.PositiveSmallIntegerField(
+        "at once per person", null=True, blank=True, validators=[MinValueValidator(1)],
+        help_text="Requests and passes of one person under these terms that may be open together; empty: no limit here.",
+    )  # fmt: skip
+    askers = models.ManyToManyField(Group, through="EntitlementAsker", blank=True, related_name="+")
     ticket = models.CharField(max_length=10, choices=Ticket.choices, default=Ticket.OPTIONAL)
+    ticket_pattern = models.CharField(max_length=300, blank=True, db_default="")
     justification_min = models.PositiveSmallIntegerField("shortest justification", default=10)
+    justification_pattern = models.CharField(max_length=300, blank=True, db_default="")
     narrowing_statements = models.JSONField(
         default=list, blank=True, help_text="Session policy statements; with these, nothing else is allowed."
     )
@@ -85,10 +124,26 @@ class Entitlement(models.Model):
                 condition=Q(longest_seconds__gte=60, longest_seconds__lte=30 * DAY),
                 name="entitlement_longest",
             ),
+            models.CheckConstraint(
+                condition=Q(channels__in=["both", "console", "keys"]), name="entitlement_channels_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(hours_days=[])
+                | Q(hours_days__contained_by=[1, 2, 3, 4, 5, 6, 7], hours_begin__isnull=False, hours_end__isnull=False),
+                name="entitlement_hours_are_whole",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def hours(self) -> Hours | None:
+        if not self.hours_days or self.hours_begin is None or self.hours_end is None:
+            return None
+        return Hours(
+            self.hours_zone, tuple(self.hours_days), f"{self.hours_begin:%H:%M}", f"{self.hours_end:%H:%M}"
+        )
 
 
 class EntitlementGroup(models.Model):
@@ -126,24 +181,55 @@ class EntitlementRole(models.Model):
         return str(self.role)
 
 
+class EntitlementAsker(models.Model):
+    """A group whose members may ask on behalf of those whom the entitlement reaches."""
+
+    entitlement = models.ForeignKey(Entitlement, models.CASCADE)
+    group = models.ForeignKey(Group, models.PROTECT)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["entitlement", "group"], name="entitlement_asker_once")]
+
+    def __str__(self) -> str:
+        return str(self.group)
+
+
 class Stage(models.Model):
-    """One step of a staged approval: these approvers, so many of whom must agree."""
+    """One step of a staged approval: these approvers, so many of whom must agree; later perhaps further ones."""
+
+    class Owners(models.TextChoices):
+        ACCOUNT = "account", "the account's owners"
+        ROLE = "role", "the role's owners"
 
     entitlement = models.ForeignKey(Entitlement, models.CASCADE, related_name="stages")
     position = models.PositiveSmallIntegerField(validators=[MinValueValidator(1)])
     quorum = models.PositiveSmallIntegerField(default=1, validators=[MinValueValidator(1)])
     groups = models.ManyToManyField(Group, through="StageGroup", blank=True, related_name="stages")
     users = models.ManyToManyField(User, through="StageUser", blank=True, related_name="stages")
+    owners = models.CharField(max_length=8, choices=Owners.choices, blank=True, db_default="")
+    # After so long without an agreement, further approvers are asked as well.
+    escalate_seconds = models.PositiveIntegerField(
+        "ask further ones after (s)", null=True, blank=True, validators=[MinValueValidator(60)]
+    )
+    more_groups = models.ManyToManyField(Group, through="StageMoreGroup", blank=True, related_name="+")
+    more_users = models.ManyToManyField(User, through="StageMoreUser", blank=True, related_name="+")
 
     class Meta:
         ordering = ["position"]
         constraints = [
             models.UniqueConstraint(fields=["entitlement", "position"], name="stage_position_unique"),
             models.CheckConstraint(condition=Q(position__gte=1, quorum__gte=1), name="stage_asks_someone"),
+            models.CheckConstraint(condition=Q(owners__in=["", "account", "role"]), name="stage_owners_known"),
         ]
 
     def __str__(self) -> str:
         return f"stage {self.position} of {self.entitlement}"
+
+    def owning_group(self, role: Role) -> Group | None:
+        """Who owns what is asked for, where this stage asks them."""
+        if self.owners == self.Owners.ACCOUNT:
+            return role.account.owners
+        return role.owners if self.owners == self.Owners.ROLE else None
 
 
 class StageGroup(models.Model):
@@ -163,6 +249,28 @@ class StageUser(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["stage", "user"], name="stage_user_once")]
+
+    def __str__(self) -> str:
+        return str(self.user)
+
+
+class StageMoreGroup(models.Model):
+    stage = models.ForeignKey(Stage, models.CASCADE)
+    group = models.ForeignKey(Group, models.PROTECT)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["stage", "group"], name="stage_more_group_once")]
+
+    def __str__(self) -> str:
+        return str(self.group)
+
+
+class StageMoreUser(models.Model):
+    stage = models.ForeignKey(Stage, models.CASCADE)
+    user = models.ForeignKey(User, models.PROTECT)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["stage", "user"], name="stage_more_user_once")]
 
     def __str__(self) -> str:
         return str(self.user)

@@ -11,7 +11,7 @@ from requests_app.domain.models.catalog import Role
 from requests_app.domain.models.entitlements import Entitlement
 from requests_app.domain.models.people import User
 from requests_app.domain.terms import Terms
-from requests_app.domain.transitions import ENDED, OPEN, State
+from requests_app.domain.transitions import ENDED, OPEN, ExtensionState, State
 
 
 class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
@@ -40,11 +40,23 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
             self.filter(state=State.PENDING, decide_by__gt=now)
             .filter(Q(deciding_groups__overlap=mine) | Q(deciding_users__contains=[person.pk]))
             .exclude(Q(requester=person) | Q(beneficiary=person))
-            .exclude(decisions__approver=person)
+            .exclude(pk__in=Decision.objects.filter(approver=person, extension=None).values("access_request"))
         )
 
     def decided_by(self, person: User) -> "AccessRequestQuerySet":
-        return self.filter(decisions__approver=person)
+        return self.filter(all_decisions__approver=person)
+
+
+class ExtensionQuerySet(models.QuerySet["Extension"]):
+    def waiting_for(self, person: User, now: datetime) -> "ExtensionQuerySet":
+        """Candidates: what `policy.may_decide` allows this person."""
+        mine = list(person.memberships.values_list("group_id", flat=True))
+        return (
+            self.filter(state=ExtensionState.PENDING, decide_by__gt=now)
+            .filter(Q(deciding_groups__overlap=mine) | Q(deciding_users__contains=[person.pk]))
+            .exclude(Q(access_request__requester=person) | Q(access_request__beneficiary=person))
+            .exclude(decisions__approver=person)
+        )
 
 
 class AccessRequest(models.Model):
@@ -53,6 +65,7 @@ class AccessRequest(models.Model):
     class Start(models.TextChoices):
         ON_DEMAND = "on_demand", "when I press Start"
         AT_ONCE = "at_once", "at once"
+        AT_TIME = "at_time", "at a time"
 
     code = models.CharField(max_length=11, editable=False, default=codes.new_code)
     # Where `db_index` is off, an index below begins with that column, or nobody looks by it.
@@ -64,6 +77,8 @@ class AccessRequest(models.Model):
     justification = models.TextField(max_length=2000)
     ticket = models.CharField(max_length=100, blank=True)
     duration_seconds = models.PositiveIntegerField()
+    # When it is wanted from, where it was scheduled.
+    wanted_start_at = models.DateTimeField(null=True)
     start = models.CharField(max_length=10, choices=Start.choices, default=Start.ON_DEMAND)
 
     state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
@@ -74,6 +89,14 @@ class AccessRequest(models.Model):
     # Who that stage asks: only to find candidates quickly, the stored terms decide.
     deciding_groups = ArrayField(models.BigIntegerField(), default=list, editable=False)
     deciding_users = ArrayField(models.BigIntegerField(), default=list, editable=False)
+    stage_since = models.DateTimeField(null=True, editable=False)
+    # When further approvers are to be asked at the present stage; empty when they are, or there are none.
+    escalate_at = models.DateTimeField(null=True, editable=False)
+    # Where somebody asked for another: when that other one accepted it.
+    accepted_at = models.DateTimeField(null=True, editable=False)
+    # What approvers made of the wish: begun later, or shortened.
+    scheduled_at = models.DateTimeField(null=True, editable=False)
+    offered_seconds = models.PositiveIntegerField(null=True, editable=False)
     approved_at = models.DateTimeField(null=True, editable=False)
     approved_seconds = models.PositiveIntegerField(null=True, editable=False)
     start_by = models.DateTimeField(null=True, editable=False)
@@ -136,9 +159,15 @@ class AccessRequest(models.Model):
             models.Index(fields=["requester", "-id"], name="request_newest_of_requester"),
             # The sweeps' own: tiny, because few requests are open.
             models.Index(fields=["decide_by"], condition=Q(state="pending"), name="request_pending_due"),
+            models.Index(
+                fields=["escalate_at"], condition=Q(state="pending", escalate_at__isnull=False), name="request_escalates"
+            ),
             models.Index(fields=["start_by"], condition=Q(state="approved"), name="request_approved_due"),
             models.Index(
                 fields=["start_by"], condition=Q(state="approved", start="at_once"), name="request_to_be_started"
+            ),
+            models.Index(
+                fields=["scheduled_at"], condition=Q(state="approved", start="at_time"), name="request_scheduled_due"
             ),
             models.Index(fields=["expires_at"], condition=Q(state="active"), name="request_active_due"),
             GinIndex(fields=["deciding_groups"], condition=Q(state="pending"), name="request_asks_groups"),
@@ -154,12 +183,22 @@ class AccessRequest(models.Model):
 
     @property
     def duration(self) -> timedelta:
-        return timedelta(seconds=self.approved_seconds or self.duration_seconds)
+        """From start to end, extensions apart, as far as it is settled."""
+        return timedelta(seconds=self.approved_seconds or self.offered_seconds or self.duration_seconds)
+
+    @property
+    def waits_for_acceptance(self) -> bool:
+        return self.requester_id != self.beneficiary_id and self.accepted_at is None
 
     @property
     def asking_side(self) -> set[int]:
         """The keys of those who asked or benefit: they may take it back, and decide nothing about it."""
         return {self.requester_id, self.beneficiary_id}
+
+    @property
+    def decisions(self) -> "models.QuerySet[Decision]":
+        """Those on the request itself; those on its extensions are theirs."""
+        return self.all_decisions.filter(extension=None)
 
     @property
     def is_open(self) -> bool:
@@ -180,14 +219,79 @@ class AccessRequest(models.Model):
         return self.due(now) or State(self.state)
 
 
+class Extension(models.Model):
+    """The beneficiary of an active pass asks for more time: a decision of its own, under the pass's terms."""
+
+    access_request = models.ForeignKey(AccessRequest, models.PROTECT, db_index=False, related_name="extensions")
+    asked_by = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="+")
+    seconds = models.PositiveIntegerField()
+    justification = models.TextField(max_length=2000)
+    state = models.CharField(max_length=10, choices=ExtensionState.choices, default=ExtensionState.PENDING)
+    asked_at = models.DateTimeField()
+    # Never after the end of the pass: then it is too late.
+    decide_by = models.DateTimeField()
+    stage = models.PositiveSmallIntegerField(default=0)
+    stage_since = models.DateTimeField()
+    escalate_at = models.DateTimeField(null=True, editable=False)
+    deciding_groups = ArrayField(models.BigIntegerField(), default=list, editable=False)
+    deciding_users = ArrayField(models.BigIntegerField(), default=list, editable=False)
+    previous_end = models.DateTimeField(null=True, editable=False)
+    new_end = models.DateTimeField(null=True, editable=False)
+    finished_at = models.DateTimeField(null=True, editable=False)
+
+    objects = ExtensionQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["access_request"], condition=Q(state="pending"), name="extension_one_pending"
+            ),
+            models.CheckConstraint(condition=Q(state__in=list(ExtensionState)), name="extension_state_known"),
+            models.CheckConstraint(
+                condition=Q(state="pending", finished_at=None) | ~Q(state="pending") & Q(finished_at__isnull=False),
+                name="extension_finished_when_decided",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="granted", previous_end__isnull=False, new_end__gt=models.F("previous_end"))
+                | ~Q(state="granted"),
+                name="extension_granted_moves_the_end",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["access_request", "id"], name="extension_of_request"),
+            models.Index(fields=["decide_by"], condition=Q(state="pending"), name="extension_pending_due"),
+            models.Index(
+                fields=["escalate_at"], condition=Q(state="pending", escalate_at__isnull=False), name="extension_escalates"
+            ),
+            GinIndex(fields=["deciding_groups"], condition=Q(state="pending"), name="extension_asks_groups"),
+            GinIndex(fields=["deciding_users"], condition=Q(state="pending"), name="extension_asks_users"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.seconds} s more for {self.access_request}"
+
+    @property
+    def duration(self) -> timedelta:
+        return timedelta(seconds=self.seconds)
+
+    @property
+    def terms(self) -> Terms:
+        return self.access_request.terms
+
+    @property
+    def asking_side(self) -> set[int]:
+        return self.access_request.asking_side
+
+
 class Decision(models.Model):
-    """One approver's verdict on one stage of one request. Append-only."""
+    """One approver's verdict on one stage of one request, or of an extension of it. Append-only."""
 
     class Verdict(models.TextChoices):
         APPROVE = "approve"
         DENY = "deny"
 
-    access_request = models.ForeignKey(AccessRequest, models.PROTECT, db_index=False, related_name="decisions")
+    access_request = models.ForeignKey(AccessRequest, models.PROTECT, db_index=False, related_name="all_decisions")
+    extension = models.ForeignKey(Extension, models.PROTECT, null=True, related_name="decisions")
     stage = models.PositiveSmallIntegerField()
     approver = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="decisions")
     approver_name = models.CharField(max_length=150)
@@ -200,7 +304,9 @@ class Decision(models.Model):
         ordering = ["decided_at", "pk"]
         constraints = [
             # One person has one say, so the same person cannot satisfy two stages either.
-            models.UniqueConstraint(fields=["access_request", "approver"], name="decision_once_per_person"),
+            models.UniqueConstraint(
+                fields=["access_request", "extension", "approver"], nulls_distinct=False, name="decision_once"
+            ),
             models.CheckConstraint(condition=Q(verdict__in=["approve", "deny"]), name="decision_verdict_known"),
         ]
         indexes = [models.Index(fields=["approver", "-id"], name="decision_of_approver")]

@@ -7,20 +7,19 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from requests_app.domain import audit, clock, facts, notices, policy
+from requests_app.domain import audit, clock, facts, notices, patterns, policy
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany
 from requests_app.domain.models import AccessRequest, Decision, Entitlement, Role, User
 from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import REQUEST, State, may_follow
-from requests_app.domain.workflow import revocations
+from requests_app.domain.workflow import approval, revocations, sweeps
 from requests_app.domain.workflow.verb import hold, lock, require_active, verb
 
 REMIND_EVERY = timedelta(minutes=15)
 DEACTIVATED = "The person was deactivated."
 
 
-@verb(Action.REQUEST_SUBMITTED)
 def submit(
     role: Role,
     *,
@@ -30,26 +29,49 @@ def submit(
     justification: str,
     ticket: str = "",
     start: str = AccessRequest.Start.ON_DEMAND,
+    start_at: datetime | None = None,
+    beneficiary: User | None = None,
 ) -> AccessRequest:
-    """Ask for `role` for `duration` under the terms of `entitlement`, for oneself.
+    """Ask for `role` for `duration` under the terms of `entitlement`, for oneself or on behalf of `beneficiary`.
 
-    Automatic terms approve in the same transaction, and start it too if that was asked for.
+    `start_at` is the moment of a scheduled start. Automatic terms approve in the same transaction, and start it too
+    if that was asked for; what is asked for another waits for their `accept` first.
     Raises NotAllowed if these terms do not reach the person or nobody could decide, Invalid for what was typed.
     """
+    try:
+        return _submit(
+            role, by=by, entitlement=entitlement, duration=duration, justification=justification, ticket=ticket,
+            start=start, start_at=start_at, beneficiary=beneficiary or by,
+        )  # fmt: skip
+    except NotAllowed as refusal:
+        if refusal.rule in ("stage.none", "stage.nobody_can"):
+            _tell_that_nobody_can_decide(role, entitlement, refusal)
+        raise
+
+
+@verb(Action.REQUEST_SUBMITTED)
+def _submit(
+    role: Role,
+    *,
+    by: User,
+    entitlement: Entitlement,
+    duration: timedelta,
+    justification: str,
+    ticket: str,
+    start: str,
+    start_at: datetime | None,
+    beneficiary: User,
+) -> AccessRequest:
+    role = Role.objects.select_related("account__unit", "account__owners", "owners").get(pk=role.pk)
     entitlement = Entitlement.objects.get(pk=entitlement.pk)
-    terms = Terms.of(entitlement)
-    policy.may_request(
-        facts.person(by),
-        facts.reach_of_role(entitlement, role, outside=[by.pk], terms=terms),
-        facts.catalog(role),
-    ).require()
+    terms = Terms.of(entitlement, role)
+    _may_request(role, entitlement, terms, by=by, beneficiary=beneficiary).require()
     justification, ticket = justification.strip(), ticket.strip()
-    _check_wish(terms, duration, justification, ticket, start)
     now = clock.now()
-    first = terms.stages[0] if terms.stages else None
-    access_request = _insert(
+    _check_wish(terms, duration, justification, ticket, start, start_at, now)
+    access_request = AccessRequest(
         requester=by,
-        beneficiary=by,
+        beneficiary=beneficiary,
         role=role,
         entitlement=entitlement,
         terms_document=terms.document(),
@@ -57,41 +79,68 @@ def submit(
         ticket=ticket,
         duration_seconds=int(duration.total_seconds()),
         start=start,
+        wanted_start_at=start_at,
+        scheduled_at=start_at,
         asked_at=now,
         decide_by=now + timedelta(seconds=terms.pending_seconds),
-        stage=1 if first else 0,
-        deciding_groups=list(first.groups) if first else [],
-        deciding_users=list(first.users) if first else [],
     )
+    approval.enter_stage(access_request, 1 if terms.stages else 0, now)
+    if access_request.waits_for_acceptance:
+        access_request.deciding_groups, access_request.deciding_users, access_request.escalate_at = [], [], None
+    _insert(access_request)
     audit.record(Action.REQUEST_SUBMITTED, access_request, by=by, at=now, rule="entitlement.reaches", terms=terms.name)
-    if terms.is_automatic:
-        _grant(access_request, by=None, now=now, rule="approval.automatic")
+    if access_request.waits_for_acceptance:
+        notices.announce(notices.Kind.ACCEPT, [access_request], at=now)
     else:
-        _ask_the_stage(access_request, now)
+        _begin_deciding(access_request, now)
+    return access_request
+
+
+@verb(Action.REQUEST_ACCEPTED)
+def accept(access_request: AccessRequest, *, by: User) -> AccessRequest:
+    """The beneficiary wants what somebody else asked for them: from now on it is decided, and it can start."""
+    access_request, now = lock(access_request)
+    if by.pk != access_request.beneficiary_id:
+        raise NotAllowed("Only the person it is for can accept it.", rule="accept.not_yours")
+    if access_request.state != State.PENDING:
+        raise Conflict(_already(access_request), rule="accept.not_pending")
+    if not access_request.waits_for_acceptance:
+        raise Conflict("You have accepted this already.", rule="accept.once")
+    require_active(by)
+    _may_hold_on(access_request).require()
+    access_request.accepted_at = now
+    approval.enter_stage(access_request, access_request.stage, now)
+    access_request.save(update_fields=["accepted_at", *approval.STAGE_FIELDS])
+    audit.record(Action.REQUEST_ACCEPTED, access_request, by=by, at=now)
+    _begin_deciding(access_request, now)
     return access_request
 
 
 @verb(Action.REQUEST_APPROVED)
-def approve(access_request: AccessRequest, *, by: User, comment: str = "") -> Decision:
+def approve(
+    access_request: AccessRequest,
+    *,
+    by: User,
+    comment: str = "",
+    start_at: datetime | None = None,
+    duration: timedelta | None = None,
+) -> Decision:
     """Record an approval; the request becomes approved when its last stage is satisfied.
 
+    An approver may move a scheduled start later (`start_at`) or shorten the `duration`, never bring forward or lengthen.
     Raises NotAllowed if `by` may not decide here, Conflict if it is no longer pending or the beneficiary
-    could not use it any more.
+    could not use it any more, Invalid for a change that gives more than was asked for.
     """
     access_request, now = lock(access_request)
-    decision = _decide(access_request, by, Decision.Verdict.APPROVE, comment, now)
+    _must_be_pending(access_request)
+    changed = _offer(access_request, start_at, duration)
+    decision = approval.decide(access_request, by, Decision.Verdict.APPROVE, comment, now)
     _check_still_of_use(access_request)
-    _check_who_is_left(access_request, by)
     audit.record(
-        Action.REQUEST_APPROVED,
-        access_request,
-        by=by,
-        at=decision.decided_at,
-        stage=decision.stage,
-        comment=comment,
+        Action.REQUEST_APPROVED, access_request, by=by, at=now, stage=decision.stage, comment=comment, **changed
     )
-    if _stage_is_satisfied(access_request):
-        _advance(access_request, by, decision.decided_at)
+    if approval.stage_is_satisfied(access_request):
+        _advance(access_request, by, now)
     return decision
 
 
@@ -99,7 +148,8 @@ def approve(access_request: AccessRequest, *, by: User, comment: str = "") -> De
 def deny(access_request: AccessRequest, *, by: User, comment: str = "") -> Decision:
     """Record a denial, which ends the request. Raises as `approve` does."""
     access_request, now = lock(access_request)
-    decision = _decide(access_request, by, Decision.Verdict.DENY, comment, now)
+    _must_be_pending(access_request)
+    decision = approval.decide(access_request, by, Decision.Verdict.DENY, comment, now)
     _end(access_request, State.DENIED, by=by, now=decision.decided_at, reason=comment)
     audit.record(
         Action.REQUEST_DENIED,
@@ -154,7 +204,7 @@ def revoke(access_request: AccessRequest, *, by: User, reason: str) -> AccessReq
     if not may_revoke(access_request, by):
         raise NotAllowed("Only those who could approve this, and operators, can revoke it.", rule="revoke.not_asked")
     reason = reason.strip()[:500]
-    if not reason or not _can_be_stored(reason):
+    if not reason or not approval.can_be_stored(reason):
         raise Invalid({"reason": ["Say why, in plain characters: the person and the auditors read it."]})
     _end(access_request, State.REVOKED, by=by, now=now, reason=reason)
     audit.record(Action.REQUEST_REVOKED, access_request, by=by, at=now, reason=reason)
@@ -189,11 +239,13 @@ def remind(access_request: AccessRequest, *, by: User) -> AccessRequest:
         raise NotAllowed("Only the person who asked can send a reminder.", rule="remind.not_yours")
     if access_request.state != State.PENDING:
         raise Conflict(f"Nobody has to be reminded: this request is {access_request.state}.", rule="remind.not_pending")
+    if access_request.waits_for_acceptance:
+        raise Conflict(f"It waits for {access_request.beneficiary} to accept it.", rule="remind.not_accepted")
     last = access_request.reminded_at or access_request.asked_at
     if now < last + REMIND_EVERY:
         minutes = math.ceil((last + REMIND_EVERY - now) / timedelta(minutes=1))
         raise TooMany(f"They were asked a moment ago. Remind them again in {minutes} min.", rule="remind.too_soon")
-    people = who_can_decide(access_request)
+    people = approval.who_can_decide(access_request, now)
     if not people:
         raise Conflict(
             "Nobody can decide on this any more. Tell an operator, or withdraw it and choose other terms.",
@@ -224,20 +276,12 @@ def may_revoke(access_request: AccessRequest, by: User) -> bool:
 
 def who_can_decide(access_request: AccessRequest) -> list[User]:
     """The people who could decide the present stage now, by name, at most 200; empty when nothing is to be decided."""
-    if access_request.state != State.PENDING or not access_request.stage:
-        return []
-    outside = access_request.asking_side | set(access_request.decisions.values_list("approver_id", flat=True))
-    return facts.approvers(access_request.terms.stage(access_request.stage), outside=outside)
+    return approval.who_can_decide(access_request, clock.now())
 
 
 def verdict_on_deciding(access_request: AccessRequest, by: User) -> policy.Verdict:
     """What `approve` and `deny` would say to this person, for showing the right buttons."""
-    return policy.may_decide(
-        facts.person(by),
-        facts.of(access_request),
-        access_request.terms,
-        decided=set(access_request.decisions.values_list("approver_id", flat=True)),
-    )
+    return approval.verdict_on_deciding(access_request, by, clock.now())
 
 
 def begin(access_request: AccessRequest, *, by: User | None, now: datetime) -> None:
@@ -246,9 +290,11 @@ def begin(access_request: AccessRequest, *, by: User | None, now: datetime) -> N
         if by.pk != access_request.beneficiary_id:
             raise NotAllowed("Only the person a pass is for can start it.", rule="start.not_yours")
         _may_hold_on(access_request).require()
+    policy.may_start(facts.of(access_request), access_request.terms, now=now).require()
     _move(access_request, State.ACTIVE)
     access_request.activated_at = now
-    access_request.expires_at = now + access_request.duration
+    seconds = int(access_request.duration.total_seconds())
+    access_request.expires_at = policy.ends_at(now, seconds, access_request.terms)
     access_request.save(update_fields=["state", "activated_at", "expires_at"])
     audit.record(
         Action.REQUEST_STARTED,
@@ -259,9 +305,47 @@ def begin(access_request: AccessRequest, *, by: User | None, now: datetime) -> N
     )
 
 
-def _insert(**values: Any) -> AccessRequest:
+def _may_request(
+    role: Role, entitlement: Entitlement, terms: Terms, *, by: User, beneficiary: User
+) -> policy.Verdict:
+    asker = facts.person(by) if by.pk != beneficiary.pk else None
+    open_already = AccessRequest.objects.open().filter(beneficiary=beneficiary, entitlement=entitlement)
+    verdict = policy.may_request(
+        facts.person(beneficiary),
+        facts.reach_of_role(entitlement, role, outside=[by.pk, beneficiary.pk], terms=terms),
+        facts.catalog(role),
+        asked_by=asker,
+        open_already=open_already.count() if terms.most_at_once is not None else 0,
+        most=terms.most_at_once,
+    )
+    if verdict or asker is None or verdict.rule.startswith(("behalf.", "stage.", "freeze")):
+        return verdict
+    return replace(verdict, message=f"{beneficiary} may not have this on these terms. Ask an operator.")
+
+
+def _begin_deciding(access_request: AccessRequest, now: datetime) -> None:
+    if access_request.terms.is_automatic:
+        _grant(access_request, by=None, now=now, rule="approval.automatic")
+    else:
+        approval.ask_the_stage(access_request, now)
+
+
+def _tell_that_nobody_can_decide(role: Role, entitlement: Entitlement, refusal: NotAllowed) -> None:
+    now = clock.now()
+    operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50]
+    with transaction.atomic():
+        notices.tell(
+            notices.Kind.NOBODY,
+            f"Someone asked for {role} under “{entitlement}” and was refused: {refusal.message}",
+            at=now,
+            to=operators,
+            occasion=f"{entitlement.pk}:{now:%Y-%m-%d}",
+        )
+
+
+def _insert(access_request: AccessRequest) -> None:
     try:
-        return AccessRequest.objects.create(**values)
+        access_request.save(force_insert=True)
     except IntegrityError as refused:
         # The database compares the terms with the entitlement's: someone edited it since we read it.
         raise Conflict(
@@ -269,7 +353,15 @@ def _insert(**values: Any) -> AccessRequest:
         ) from refused
 
 
-def _check_wish(terms: Terms, duration: timedelta, justification: str, ticket: str, start: str) -> None:
+def _check_wish(
+    terms: Terms,
+    duration: timedelta,
+    justification: str,
+    ticket: str,
+    start: str,
+    start_at: datetime | None,
+    now: datetime,
+) -> None:
     wrong: dict[str, list[str]] = {}
     seconds = duration.total_seconds()
     if not policy.SHORTEST_SECONDS <= seconds <= terms.longest_seconds:
@@ -280,26 +372,70 @@ def _check_wish(terms: Terms, duration: timedelta, justification: str, ticket: s
         ]
     elif len(justification) > 2000:
         wrong["justification"] = ["Keep it under 2,000 characters; link to the rest."]
-    elif not _can_be_stored(justification):
-        wrong["justification"] = [CANNOT_BE_STORED]
+    elif not approval.can_be_stored(justification):
+        wrong["justification"] = [approval.CANNOT_BE_STORED]
+    elif not patterns.fits(terms.justification_pattern, justification):
+        wrong["justification"] = [f"These terms want it to look like {terms.justification_pattern}"]
     if terms.ticket == Entitlement.Ticket.REQUIRED and not ticket:
         wrong["ticket"] = ["A ticket is required here. Give its number."]
     if len(ticket) > 100:
         wrong["ticket"] = ["A ticket's number has at most 100 characters."]
-    elif not _can_be_stored(ticket):
-        wrong["ticket"] = [CANNOT_BE_STORED]
-    if start not in AccessRequest.Start.values:
-        wrong["start"] = ["Choose whether it starts at once or when you press Start."]
+    elif not approval.can_be_stored(ticket):
+        wrong["ticket"] = [approval.CANNOT_BE_STORED]
+    elif ticket and terms.ticket != Entitlement.Ticket.NONE and not patterns.fits(terms.ticket_pattern, ticket):
+        wrong["ticket"] = [f"These terms want it to look like {terms.ticket_pattern}"]
+    if sentence := _wrong_with_start(terms, start, start_at, now):
+        wrong["start_at" if start == AccessRequest.Start.AT_TIME else "start"] = [sentence]
     if wrong:
         raise Invalid(wrong)
 
 
-CANNOT_BE_STORED = "There is a character in this that cannot be stored. Type it again."
+def _wrong_with_start(terms: Terms, start: str, start_at: datetime | None, now: datetime) -> str:
+    if start not in AccessRequest.Start.values:
+        return "Choose whether it starts at once, at a time, or when you press Start."
+    if (start == AccessRequest.Start.AT_TIME) != (start_at is not None):
+        return "Say when it is to start."
+    if start_at is None:
+        return ""
+    if not terms.schedule_ahead_seconds:
+        return "These terms know no scheduled start."
+    ahead = timedelta(seconds=terms.schedule_ahead_seconds)
+    if not now < start_at <= now + ahead:
+        return f"Choose a time from now on, at most {in_words(ahead)} ahead."
+    if terms.hours and terms.hours.closes(start_at) is None:
+        return f"These terms hold {terms.hours.in_words()}. Choose a time within."
+    return ""
 
 
-def _can_be_stored(text: str) -> bool:
-    """PostgreSQL takes no NUL, and UTF-8 no half of a surrogate pair, which JSON can smuggle in."""
-    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+def _offer(access_request: AccessRequest, start_at: datetime | None, duration: timedelta | None) -> dict[str, Any]:
+    """Take over what an approver changed; what goes into the record."""
+    wrong: dict[str, list[str]] = {}
+    changed: dict[str, Any] = {}
+    terms = access_request.terms
+    if start_at is not None and start_at != access_request.scheduled_at:
+        latest = access_request.asked_at + timedelta(seconds=terms.schedule_ahead_seconds)
+        if access_request.scheduled_at is None or not access_request.scheduled_at < start_at <= latest:
+            wrong["start_at"] = ["You can only move the start later, as far ahead as the terms allow."]
+        elif terms.hours and terms.hours.closes(start_at) is None:
+            wrong["start_at"] = [f"These terms hold {terms.hours.in_words()}. Choose a time within."]
+        access_request.scheduled_at = start_at
+        changed["start_at"] = start_at.isoformat()
+    if duration is not None and duration != access_request.duration:
+        seconds = int(duration.total_seconds())
+        if not policy.SHORTEST_SECONDS <= seconds < access_request.duration.total_seconds():
+            wrong["duration"] = [f"You can only shorten it: between 1 minute and {in_words(access_request.duration)}."]
+        access_request.offered_seconds = seconds
+        changed["duration_seconds"] = seconds
+    if wrong:
+        raise Invalid(wrong)
+    if changed:
+        access_request.save(update_fields=["scheduled_at", "offered_seconds"])
+    return changed
+
+
+def _must_be_pending(access_request: AccessRequest) -> None:
+    if access_request.state != State.PENDING:
+        raise Conflict(_already(access_request), rule="decision.not_pending")
 
 
 def _may_hold_on(access_request: AccessRequest) -> policy.Verdict:
@@ -323,86 +459,28 @@ def _check_still_of_use(access_request: AccessRequest) -> None:
         )
 
 
-def _check_who_is_left(access_request: AccessRequest, by: User) -> None:
-    """One person has one say: whoever is needed for a later stage must not spend it on this one."""
-    terms = access_request.terms
-    later = terms.stages[access_request.stage :]
-    if not later:
-        return
-    decisions = access_request.decisions.filter(verdict=Decision.Verdict.APPROVE)
-    agreed = decisions.filter(stage=access_request.stage).count()
-    outside = access_request.asking_side | set(decisions.values_list("approver_id", flat=True))
-
-    def can_go_on(agreed: int, outside: set[int]) -> bool:
-        present = terms.stage(access_request.stage)
-        left = replace(present, quorum=max(present.quorum - agreed, 0))
-        return all(facts.enough_people(replace(terms, stages=(left, *later)), outside=outside))
-
-    # If it could not go on without this approval either, then it is not this approval's fault.
-    if not can_go_on(agreed, outside) and can_go_on(agreed - 1, outside - {by.pk}):
-        raise NotAllowed(
-            "You are needed for a later stage of this, and each person decides once. Let somebody else decide now.",
-            rule="decision.needed_later",
-        )
-
-
-def _decide(
-    access_request: AccessRequest, by: User, verdict: Decision.Verdict, comment: str, now: datetime
-) -> Decision:
-    if access_request.state != State.PENDING:
-        raise Conflict(_already(access_request), rule="decision.not_pending")
-    verdict_on_deciding(access_request, by).require()
-    if len(comment) > 1000 or not _can_be_stored(comment):
-        raise Invalid({"comment": ["Keep the comment under 1,000 plain characters."]})
-    return Decision.objects.create(
-        access_request=access_request,
-        stage=access_request.stage,
-        approver=by,
-        approver_name=str(by)[:150],
-        verdict=verdict,
-        comment=comment,
-        decided_at=now,
-    )
-
-
-def _stage_is_satisfied(access_request: AccessRequest) -> bool:
-    agreed = access_request.decisions.filter(stage=access_request.stage, verdict=Decision.Verdict.APPROVE).count()
-    return agreed >= access_request.terms.stage(access_request.stage).quorum
-
-
 def _advance(access_request: AccessRequest, by: User, now: datetime) -> None:
-    terms = access_request.terms
-    if access_request.stage == len(terms.stages):
+    if access_request.stage == len(access_request.terms.stages):
         _grant(access_request, by=by, now=now, rule=f"stage.{access_request.stage}")
         return
-    access_request.stage += 1
-    stage = terms.stage(access_request.stage)
-    access_request.deciding_groups, access_request.deciding_users = list(stage.groups), list(stage.users)
-    access_request.save(update_fields=["stage", "deciding_groups", "deciding_users"])
-    _ask_the_stage(access_request, now)
+    approval.enter_stage(access_request, access_request.stage + 1, now)
+    access_request.save(update_fields=approval.STAGE_FIELDS)
+    approval.ask_the_stage(access_request, now)
 
 
 def _grant(access_request: AccessRequest, *, by: User | None, now: datetime, rule: str) -> None:
     _move(access_request, State.APPROVED)
     access_request.approved_at = now
-    access_request.approved_seconds = access_request.duration_seconds
-    access_request.start_by = now + timedelta(seconds=access_request.terms.start_within_seconds)
+    access_request.approved_seconds = access_request.offered_seconds or access_request.duration_seconds
+    begins = max(now, access_request.scheduled_at or now)
+    access_request.start_by = begins + timedelta(seconds=access_request.terms.start_within_seconds)
     access_request.save(update_fields=["state", "approved_at", "approved_seconds", "start_by"])
     audit.record(Action.REQUEST_GRANTED, access_request, by=by, at=now, rule=rule)
-    if access_request.start == AccessRequest.Start.AT_ONCE:
+    by_itself = access_request.start != AccessRequest.Start.ON_DEMAND
+    if by_itself and policy.may_start(facts.of(access_request), access_request.terms, now=now):
         begin(access_request, by=None, now=now)
     if by is not None:
         notices.announce(notices.Kind.DECIDED, [access_request], at=now, occasion="approved")
-
-
-def _ask_the_stage(access_request: AccessRequest, now: datetime) -> None:
-    notices.announce(
-        notices.Kind.ASKED,
-        [access_request],
-        at=now,
-        to=who_can_decide(access_request),
-        occasion=f"stage {access_request.stage}",
-    )
 
 
 def _end(access_request: AccessRequest, state: State, *, by: User | None, now: datetime, reason: str = "") -> None:
@@ -411,6 +489,7 @@ def _end(access_request: AccessRequest, state: State, *, by: User | None, now: d
     access_request.ended_by = by
     access_request.end_reason = reason[:500]
     access_request.save(update_fields=["state", "ended_at", "ended_by", "end_reason"])
+    sweeps.end_extensions([access_request.pk], now)
 
 
 def _move(access_request: AccessRequest, state: State) -> None:

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 
 from requests_app.domain import audit, clock
 from requests_app.domain.errors import Conflict, DomainError, NotAllowed
-from requests_app.domain.models import AccessRequest, Delivery, User
+from requests_app.domain.models import AccessRequest, Delivery, Extension, User
 from requests_app.domain.workflow import sweeps
 
 P = ParamSpec("P")
@@ -51,12 +51,14 @@ def verb(action: audit.Action) -> Callable[[Verb[Subject, P, R]], Verb[Subject, 
         @wraps(function)
         def run(subject: Subject, /, *args: P.args, **kwargs: P.kwargs) -> R:
             # Touching a due request performs the due transition, committed whatever the verb then says.
-            if isinstance(subject, AccessRequest) and subject.due(clock.now()):
-                sweeps.settle([subject.pk])
+            access_request = _request_of(subject)
+            if access_request is not None and access_request.due(clock.now()):
+                sweeps.settle([access_request.pk])
             try:
                 return in_transaction(subject, *args, **kwargs)
             except Due:
-                sweeps.settle([subject.pk])
+                assert access_request is not None  # noqa: S101 - only those have a time
+                sweeps.settle([access_request.pk])
             return in_transaction(subject, *args, **kwargs)
 
         return run
@@ -102,9 +104,9 @@ def hold(access_request: AccessRequest) -> AccessRequest:
     # Two statements: after a wait, one would join what role and entitlement were before it.
     # No key: rows that point here may be inserted meanwhile, or a sweep and a verb could wait for each other.
     AccessRequest.objects.select_for_update(no_key=True).values_list("pk").get(pk=access_request.pk)
-    return AccessRequest.objects.select_related("requester", "beneficiary", "role__account", "entitlement").get(
-        pk=access_request.pk
-    )
+    return AccessRequest.objects.select_related(
+        "requester", "beneficiary", "role__account__unit", "entitlement"
+    ).get(pk=access_request.pk)
 
 
 def require_active(by: User) -> None:
@@ -112,10 +114,14 @@ def require_active(by: User) -> None:
         raise NotAllowed("Your account is deactivated. Ask an operator.", rule="person.deactivated")
 
 
+def _request_of(subject: object) -> AccessRequest | None:
+    if isinstance(subject, Delivery | Extension):
+        return subject.access_request
+    return subject if isinstance(subject, AccessRequest) else None
+
+
 def _record_refusal(action: audit.Action, subject: object, by: object, refusal: DomainError) -> None:
-    if isinstance(subject, Delivery):
-        subject = subject.access_request
-    access_request = subject if isinstance(subject, AccessRequest) else None
+    access_request = _request_of(subject)
     with transaction.atomic():
         audit.record(
             f"{action}.refused",

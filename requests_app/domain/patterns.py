@@ -1,0 +1,27 @@
+"""Patterns that operators write and everybody's text is held against: by RE2, whose time grows with the text only."""
+
+import re2
+
+MOST_CHARACTERS = 300
+_OPTIONS = re2.Options()
+_OPTIONS.log_errors = False  # the pattern's author reads what is wrong with it in the form
+_OPTIONS.max_mem = 1 << 20
+
+
+def check(pattern: str) -> None:
+    """Raises ValueError, with a sentence for the author, if this is not a pattern."""
+    try:
+        _compiled(pattern)
+    except re2.error as wrong:
+        reason = wrong.args[0] if wrong.args else "unknown"
+        reason = reason.decode(errors="replace") if isinstance(reason, bytes) else reason
+        raise ValueError(f"This is not a regular expression as RE2 understands it: {reason}.") from wrong
+
+
+def fits(pattern: str, text: str) -> bool:
+    """Whether the whole text fits; every text fits the empty pattern."""
+    return not pattern or _compiled(pattern).fullmatch(text) is not None
+
+
+def _compiled(pattern: str) -> "re2._Regexp[str]":
+    return re2.compile(pattern, _OPTIONS)

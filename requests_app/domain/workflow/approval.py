@@ -1,0 +1,138 @@
+"""Deciding stage by stage: the same for a request and for an extension of one."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from requests_app.domain import facts, notices, policy
+from requests_app.domain.errors import Invalid, NotAllowed
+from requests_app.domain.models import AccessRequest, Decision, Extension, User
+from requests_app.domain.transitions import ExtensionState, State
+
+# What is decided.
+Matter = AccessRequest | Extension
+CANNOT_BE_STORED = "There is a character in this that cannot be stored. Type it again."
+
+
+def who_can_decide(matter: Matter, now: datetime) -> list[User]:
+    """The people who could decide the present stage now, by name, at most 200; empty when nothing is to be decided."""
+    if not _is_pending(matter) or not matter.stage or not facts.known_of(matter).accepted:
+        return []
+    stage = matter.terms.stage(matter.stage)
+    return facts.approvers(
+        stage,
+        outside=matter.asking_side | _deciders(matter),
+        rules=facts.rules_of(request_of(matter)),
+        escalated=stage.is_escalated(_since(matter), now),
+    )
+
+
+def verdict_on_deciding(matter: Matter, by: User, now: datetime) -> policy.Verdict:
+    """What deciding would say to this person, for showing the right buttons too."""
+    return policy.may_decide(
+        facts.person(by), facts.known_of(matter), matter.terms, decided=_deciders(matter), now=now
+    )
+
+
+def decide(matter: Matter, by: User, verdict: Decision.Verdict, comment: str, now: datetime) -> Decision:
+    """Record one verdict on the present stage of a locked, pending matter. Raises NotAllowed, Invalid."""
+    verdict_on_deciding(matter, by, now).require()
+    if len(comment) > 1000 or not can_be_stored(comment):
+        raise Invalid({"comment": ["Keep the comment under 1,000 plain characters."]})
+    if verdict == Decision.Verdict.APPROVE:
+        _check_who_is_left(matter, by)
+    return Decision.objects.create(
+        access_request=request_of(matter),
+        extension=matter if isinstance(matter, Extension) else None,
+        stage=matter.stage,
+        approver=by,
+        approver_name=str(by)[:150],
+        verdict=verdict,
+        comment=comment,
+        decided_at=now,
+    )
+
+
+def is_last(matter: Matter) -> bool:
+    """Whether the last stage has agreed."""
+    return stage_is_satisfied(matter) and matter.stage == len(matter.terms.stages)
+
+
+def stage_is_satisfied(matter: Matter) -> bool:
+    agreed = matter.decisions.filter(stage=matter.stage, verdict=Decision.Verdict.APPROVE).count()
+    return agreed >= matter.terms.stage(matter.stage).quorum
+
+
+def enter_stage(matter: Matter, number: int, now: datetime) -> None:
+    """Ask whoever decides this stage. Sets the fields; the caller stores them with `STAGE_FIELDS` and announces."""
+    matter.stage, matter.stage_since, matter.escalate_at = number, now, None
+    matter.deciding_groups, matter.deciding_users = [], []
+    if number:
+        stage = matter.terms.stage(number)
+        matter.deciding_groups, matter.deciding_users = list(stage.groups), list(stage.users)
+        if stage.escalate_seconds is not None:
+            matter.escalate_at = now + timedelta(seconds=stage.escalate_seconds)
+
+
+STAGE_FIELDS = ["stage", "stage_since", "escalate_at", "deciding_groups", "deciding_users"]
+
+
+def ask_the_stage(matter: Matter, now: datetime, *, further: bool = False) -> None:
+    """Mail whoever can decide; `further`: those who are only asked by now."""
+    people = who_can_decide(matter, now)
+    if further:
+        before = {one.pk for one in facts.approvers(matter.terms.stage(matter.stage), outside=matter.asking_side)}
+        people = [one for one in people if one.pk not in before]
+    about = f" of extension {matter.pk}" if isinstance(matter, Extension) else ""
+    notices.announce(
+        notices.Kind.ASKED,
+        [request_of(matter)],
+        at=now,
+        to=people,
+        occasion=f"stage {matter.stage}{about}",
+    )
+
+
+def request_of(matter: Matter) -> AccessRequest:
+    return matter.access_request if isinstance(matter, Extension) else matter
+
+
+def can_be_stored(text: str) -> bool:
+    """PostgreSQL takes no NUL, and UTF-8 no half of a surrogate pair, which JSON can smuggle in."""
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _is_pending(matter: Matter) -> bool:
+    return matter.state == (ExtensionState.PENDING if isinstance(matter, Extension) else State.PENDING)
+
+
+def _since(matter: Matter) -> datetime:
+    return matter.stage_since or matter.asked_at
+
+
+def _deciders(matter: Matter) -> set[int]:
+    return set(matter.decisions.values_list("approver_id", flat=True))
+
+
+def _check_who_is_left(matter: Matter, by: User) -> None:
+    """One person has one say: whoever is needed for a later stage must not spend it on this one."""
+    terms = matter.terms
+    later = terms.stages[matter.stage :]
+    if not later:
+        return
+    decisions = matter.decisions.filter(verdict=Decision.Verdict.APPROVE)
+    # As if this approval were recorded already.
+    agreed = decisions.filter(stage=matter.stage).count() + 1
+    outside = matter.asking_side | set(decisions.values_list("approver_id", flat=True)) | {by.pk}
+    rules = facts.rules_of(request_of(matter))
+
+    def can_go_on(agreed: int, outside: set[int]) -> bool:
+        present = terms.stage(matter.stage)
+        left = replace(present, quorum=max(present.quorum - agreed, 0))
+        return all(facts.enough_people(replace(terms, stages=(left, *later)), outside=outside, rules=rules))
+
+    # If it could not go on without this approval either, then it is not this approval's fault.
+    if not can_go_on(agreed, outside) and can_go_on(agreed - 1, outside - {by.pk}):
+        raise NotAllowed(
+            "You are needed for a later stage of this, and each person decides once. Let somebody else decide now.",
+            rule="decision.needed_later",
+        )
