@@ -1,5 +1,5 @@
 from requests_app.domain.models.audit import AuditEvent
-from requests_app.domain.models.catalog import Account, Role
+from requests_app.domain.models.catalog import Account, OrganisationalUnit, Role
 from requests_app.domain.models.checks import Identity, OwnSession, Preflight, Trouble
 from requests_app.domain.models.deliveries import AwsClock, Delivery, IssuedSession
 from requests_app.domain.models.entitlements import (
@@ -7,6 +7,8 @@ from requests_app.domain.models.entitlements import (
     EntitlementGroup,
     EntitlementRole,
     EntitlementUser,
+    ExcludedGroup,
+    ExcludedUser,
     Stage,
     StageGroup,
     StageUser,
@@ -16,6 +18,7 @@ from requests_app.domain.models.notices import Notice
 from requests_app.domain.models.people import Group, Membership, User
 from requests_app.domain.models.requests import AccessRequest, Decision, Transition
 from requests_app.domain.models.revocations import DenyPolicy, Installation, Revocation
+from requests_app.domain.models.selectors import RoleSelector
 
 __all__ = [
     "AccessRequest",
@@ -30,6 +33,8 @@ __all__ = [
     "EntitlementGroup",
     "EntitlementRole",
     "EntitlementUser",
+    "ExcludedGroup",
+    "ExcludedUser",
     "Freeze",
     "Group",
     "Identity",
@@ -37,10 +42,12 @@ __all__ = [
     "IssuedSession",
     "Membership",
     "Notice",
+    "OrganisationalUnit",
     "OwnSession",
     "Preflight",
     "Revocation",
     "Role",
+    "RoleSelector",
     "Stage",
     "StageGroup",
     "StageUser",

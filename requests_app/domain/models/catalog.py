@@ -4,14 +4,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import reduce
 from operator import and_, or_
+from typing import Any
 
 from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import ExpressionWrapper, Q
 from django.db.models.functions import Lower, Upper
 
 from requests_app.domain import partitions
+from requests_app.domain.models.people import Group
 
 MOST_WORDS = 5
 # Their keys are read for a search; far more than there are in most organisations.
@@ -19,6 +22,53 @@ MOST_ACCOUNTS = 10_000
 FEW_ACCOUNTS = 500
 # What the trigram indexes can find: three letters or digits on end.
 _IN_INDEX = re.compile(r"[^\W_]{3}")
+# As AWS has them.
+MOST_TAGS = 50
+LONGEST_TAG_KEY = 128
+LONGEST_TAG_VALUE = 256
+ENVIRONMENT = r"\A[a-z0-9][a-z0-9._-]*\Z"
+
+
+def check_tags(tags: Any) -> None:
+    """Raises ValidationError unless they are a flat object of text by text, within what AWS allows."""
+    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
+        raise ValidationError("Tags are a name and a text each, and nothing deeper.")
+    if len(tags) > MOST_TAGS:
+        raise ValidationError(f"AWS knows {MOST_TAGS} tags on one thing, at most.")
+    for key, value in tags.items():
+        if not 0 < len(key) <= LONGEST_TAG_KEY or len(value) > LONGEST_TAG_VALUE:
+            raise ValidationError(
+                f"A tag's name has 1 to {LONGEST_TAG_KEY} characters and its value {LONGEST_TAG_VALUE} at most."
+            )
+
+
+class OrganisationalUnit(models.Model):
+    """A place in the tree of accounts. What is said of a unit is said of everything below it."""
+
+    name = models.CharField(max_length=128)
+    parent = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="children")
+    # Such as /3/17/: the keys from the root down to this one. The database keeps it, also when a unit is moved.
+    # By bytes, so that in its order each unit is followed by all that is below it, and the index finds them.
+    path = models.TextField(editable=False, default="", db_default="", db_collation="C")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                Lower("name"),
+                "parent",
+                name="unit_name_unique_in_parent",
+                nulls_distinct=False,
+                violation_error_message="There is a unit of this name at this place.",
+            ),
+        ]
+        indexes = [models.Index(fields=["path"], name="unit_by_path")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def depth(self) -> int:
+        return self.path.count("/") - 2
 
 
 class Account(models.Model):
@@ -35,18 +85,40 @@ class Account(models.Model):
     allows_source_identity = models.BooleanField(
         default=False, help_text="The trust policies here allow sts:SetSourceIdentity for Daypass."
     )
+    unit = models.ForeignKey(OrganisationalUnit, models.PROTECT, null=True, blank=True, related_name="accounts")
+    environment = models.CharField(
+        max_length=32,
+        blank=True,
+        db_default="",
+        validators=[RegexValidator(ENVIRONMENT, "Lower case, such as prod or staging-eu.")],
+        help_text="Such as prod or staging.",
+    )
+    tags = models.JSONField(default=dict, blank=True, db_default={}, validators=[check_tags])
+    owners = models.ForeignKey(
+        Group,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="owned_accounts",
+        help_text="Whom to ask about it. A stage can leave the decision to them.",
+    )
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["partition", "number"], name="account_number_unique"),
             models.UniqueConstraint(Lower("name"), name="account_name_unique"),
             models.CheckConstraint(condition=Q(number__regex=r"^[0-9]{12}$"), name="account_number_12_digits"),
+            models.CheckConstraint(
+                condition=Q(environment="") | Q(environment__regex=ENVIRONMENT), name="account_environment_lower_case"
+            ),
         ]
         indexes = [
             # Roles are listed by their account's name: the first few are found without sorting them all.
             models.Index(fields=["name"], name="account_by_name"),
             # People find a role by typing any part of a name: `icontains` compares upper case.
             GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="account_name_search"),
+            models.Index(fields=["environment"], name="account_by_environment"),
+            GinIndex(fields=["tags"], name="account_tags"),
         ]
 
     def __str__(self) -> str:
@@ -99,6 +171,15 @@ class Role(models.Model):
         "minted only while at least 15 minutes of the pass remain.",
     )
     is_active = models.BooleanField(default=True)
+    tags = models.JSONField(default=dict, blank=True, db_default={}, validators=[check_tags])
+    owners = models.ForeignKey(
+        Group,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="owned_roles",
+        help_text="Whom to ask about it, where that is not the account's owners.",
+    )
 
     objects = RoleQuerySet.as_manager()
 
@@ -115,6 +196,8 @@ class Role(models.Model):
             models.Index(fields=["account", "name"], name="role_by_account"),
             GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="role_name_search"),
             GinIndex(OpClass(Upper("description"), name="gin_trgm_ops"), name="role_description_search"),
+            # Finds a tag with its value and a tag with any value; jsonb_path_ops would find only the first.
+            GinIndex(fields=["tags"], name="role_tags"),
             # What the admin filters by.
             models.Index(fields=["power"], name="role_by_power"),
             models.Index(fields=["account", "name"], condition=Q(is_active=False), name="role_out_of_use"),

@@ -2,6 +2,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Lower
 
 from requests_app.domain.hours import Hours
@@ -17,10 +18,16 @@ class EntitlementQuerySet(models.QuerySet["Entitlement"]):
         """Candidates: what `policy.may_request` could allow this person."""
         by_group = EntitlementGroup.objects.filter(group__memberships__user=person).values("entitlement")
         by_name = EntitlementUser.objects.filter(user=person).values("entitlement")
-        return self.filter(Q(pk__in=by_group) | Q(pk__in=by_name), is_active=True)
+        not_by_group = ExcludedGroup.objects.filter(group__memberships__user=person).values("entitlement")
+        not_by_name = ExcludedUser.objects.filter(user=person).values("entitlement")
+        reached = self.filter(Q(pk__in=by_group) | Q(pk__in=by_name), is_active=True)
+        return reached.exclude(Q(pk__in=not_by_group) | Q(pk__in=not_by_name))
 
     def for_role(self, role: Role) -> "EntitlementQuerySet":
-        return self.filter(roles=role)
+        """Those that give the role: by its name, or by a selector that it satisfies now."""
+        named = EntitlementRole.objects.filter(role=role).values("entitlement")
+        selecting = RawSQL("SELECT requests_app_selecting(%s)", [role.pk])  # noqa: S611 (the key is a parameter)
+        return self.filter(Q(pk__in=named) | Q(pk__in=selecting))
 
     def with_terms(self) -> "EntitlementQuerySet":
         """With what `Terms.of` reads."""
@@ -50,6 +57,10 @@ class Entitlement(models.Model):
     revision = models.PositiveIntegerField(default=1, editable=False)
     groups = models.ManyToManyField(Group, through="EntitlementGroup", blank=True, related_name="entitlements")
     users = models.ManyToManyField(User, through="EntitlementUser", blank=True, related_name="entitlements")
+    # Who is excluded may not ask, whatever else names them.
+    excluded_groups = models.ManyToManyField(Group, through="ExcludedGroup", blank=True, related_name="excluded_from")
+    excluded_users = models.ManyToManyField(User, through="ExcludedUser", blank=True, related_name="excluded_from")
+    # By name; `RoleSelector` gives others by what they are like.
     roles = models.ManyToManyField(Role, through="EntitlementRole", related_name="entitlements")
     # No default: automatic is a choice, never what is left when nobody chose.
     approval = models.CharField(max_length=10, choices=Approval.choices)
@@ -165,6 +176,30 @@ class EntitlementUser(models.Model):
         verbose_name = "entitled person"
         verbose_name_plural = "entitled people"
         constraints = [models.UniqueConstraint(fields=["entitlement", "user"], name="entitlement_user_once")]
+
+    def __str__(self) -> str:
+        return str(self.user)
+
+
+class ExcludedGroup(models.Model):
+    entitlement = models.ForeignKey(Entitlement, models.CASCADE, db_index=False)  # the constraint's begins with it
+    group = models.ForeignKey(Group, models.PROTECT)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["entitlement", "group"], name="excluded_group_once")]
+
+    def __str__(self) -> str:
+        return str(self.group)
+
+
+class ExcludedUser(models.Model):
+    entitlement = models.ForeignKey(Entitlement, models.CASCADE, db_index=False)  # the constraint's begins with it
+    user = models.ForeignKey(User, models.PROTECT)
+
+    class Meta:
+        verbose_name = "excluded person"
+        verbose_name_plural = "excluded people"
+        constraints = [models.UniqueConstraint(fields=["entitlement", "user"], name="excluded_user_once")]
 
     def __str__(self) -> str:
         return str(self.user)
