@@ -20,6 +20,8 @@ class Action(StrEnum):
     REQUEST_SUBMITTED = "request.submitted"
     REQUEST_APPROVED = "request.approved"  # one approver's decision
     REQUEST_GRANTED = "request.granted"  # the last stage is satisfied, or nobody had to be asked
+    REQUEST_ACCEPTED = "request.accepted"  # the beneficiary wants what somebody else asked for them
+    REQUEST_ESCALATED = "request.escalated"  # further approvers are asked
     REQUEST_DENIED = "request.denied"
     REQUEST_WITHDRAWN = "request.withdrawn"
     REQUEST_REMINDED = "request.reminded"
@@ -28,6 +30,14 @@ class Action(StrEnum):
     REQUEST_EXPIRED = "request.expired"
     REQUEST_RETURNED = "request.returned"
     REQUEST_REVOKED = "request.revoked"
+    EXTENSION_ASKED = "extension.asked"
+    EXTENSION_APPROVED = "extension.approved"  # one approver's decision
+    EXTENSION_DENIED = "extension.denied"
+    EXTENSION_GRANTED = "extension.granted"
+    EXTENSION_WITHDRAWN = "extension.withdrawn"
+    EXTENSION_LAPSED = "extension.lapsed"
+    EXTENSION_ESCALATED = "extension.escalated"
+    EDIT_CONFIRMED = "edit.confirmed"
     DELIVERY_ASKED = "delivery.asked"
     DELIVERY_FAILED = "delivery.failed"
     DELIVERY_HANDED_OVER = "delivery.handed_over"
@@ -155,22 +165,22 @@ def _values(
         "beneficiary": beneficiary,
         "beneficiary_name": str(beneficiary)[:150] if beneficiary else "",
         "access_request": access_request,
-        "subject": _storable(subject or (access_request.code if access_request else ""))[:200],
+        "subject": storable(subject or (access_request.code if access_request else ""))[:200],
         "channel": origin.channel,
         "ip": origin.ip,
         "user_agent": origin.user_agent,
-        "detail": _storable(detail),
+        "detail": storable(detail),
     }
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """The same without what PostgreSQL refuses: an event must not be lost for a zero byte in AWS's words."""
     if isinstance(value, str):
         return value.replace("\x00", "").encode("utf-8", "replace").decode()
     if isinstance(value, dict):
-        return {_storable(key): _storable(part) for key, part in value.items()}
+        return {storable(key): storable(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_storable(part) for part in value]
+        return [storable(part) for part in value]
     return value
 
 

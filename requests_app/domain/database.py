@@ -26,6 +26,8 @@ APPEND_ONLY = (
 )
 NEVER_DELETED = (
     "requests_app_freeze",
+    "requests_app_extension",
+    "requests_app_edit",
     "requests_app_revocation",
     "requests_app_denypolicy",
     "requests_app_user",

@@ -48,6 +48,7 @@ def reach_of_role(
 
     `outside` are the people who could not decide: requester and beneficiary. Without `terms` nobody is counted.
     """
+    rules = frozenset({("entitlement", entitlement.pk)}) | rules_of_role(role) if terms else frozenset()
     return policy.Reach(
         # Never what an older copy of the row says.
         active=Entitlement.objects.filter(pk=entitlement.pk, is_active=True).exists(),
@@ -55,21 +56,24 @@ def reach_of_role(
         users=frozenset(entitlement.users.values_list("pk", flat=True)),
         roles=frozenset(entitlement.roles.filter(pk=role.pk).values_list("pk", flat=True)),
         approval=entitlement.approval,
-        stages_with_enough_people=tuple(enough_people(terms, outside=outside)) if terms else (),
+        stages_with_enough_people=tuple(enough_people(terms, outside=outside, rules=rules)) if terms else (),
+        askers=frozenset(entitlement.askers.values_list("pk", flat=True)) if terms else frozenset(),
+        rules=frozenset({("entitlement", entitlement.pk)}),
     )
 
 
 def catalog(role: Role) -> policy.Catalog:
     frozen = Freeze.objects.holding(OuterRef("pk"), OuterRef("account")).order_by("pk").values("reason")[:1]
     now = Role.objects.filter(pk=role.pk).values_list(
-        "is_active", "account__is_active", Subquery(frozen), "deny_policy__held_until"
+        "is_active", "account__is_active", Subquery(frozen), "deny_policy__held_until", "account", "account__unit__path"
     )
-    role_is_active, account_is_active, reason, held_until = now.get()
+    role_is_active, account_is_active, reason, held_until, account, path = now.get()
     return policy.Catalog(
         role=role.pk,
         usable=role_is_active and account_is_active,
         frozen=reason or "",
         held_until=held_until,
+        rules=_rules(role.pk, account, path or ""),
     )
 
 
@@ -126,9 +130,12 @@ def rules_of(access_request: AccessRequest) -> frozenset[policy.Rule]:
 
 
 def rules_of_role(role: Role) -> frozenset[policy.Rule]:
-    unit = role.account.unit
-    units = {("unit", int(key)) for key in unit.path.strip("/").split("/")} if unit else set()
-    return frozenset({("role", role.pk), ("account", role.account_id)} | units)
+    return _rules(role.pk, role.account_id, role.account.unit.path if role.account.unit else "")
+
+
+def _rules(role: int, account: int, path: str) -> frozenset[policy.Rule]:
+    units = {("unit", int(key)) for key in path.split("/") if key}
+    return frozenset({("role", role), ("account", account)} | units)
 
 
 def clock(region: str) -> policy.Clock | None:
@@ -162,12 +169,13 @@ def editors_of(rules: frozenset[policy.Rule]) -> QuerySet[Any]:
     return Edit.objects.unconfirmed().filter(about).values("editor")
 
 
-def enough_people(
-    terms: Terms, *, outside: Iterable[int], rules: frozenset[policy.Rule] = frozenset()
-) -> list[bool]:
+def enough_people(terms: Terms, *, outside: Iterable[int], rules: frozenset[policy.Rule] = frozenset()) -> list[bool]:
     """For each stage whether its quorum can be reached by people who satisfy no other stage, further ones included."""
     able = [
-        {user.pk for user in approvers(stage, outside=outside, rules=rules, escalated=stage.escalate_seconds is not None)}
+        {
+            user.pk
+            for user in approvers(stage, outside=outside, rules=rules, escalated=stage.escalate_seconds is not None)
+        }
         for stage in terms.stages
     ]
     seats = [(number, people) for number, people in enumerate(able) for _ in range(terms.stages[number].quorum)]

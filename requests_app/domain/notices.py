@@ -61,10 +61,11 @@ def announce_many(kind: Notice.Kind, ids: Collection[int], *, at: datetime) -> N
     jobs.nudge("default.sweep_outbox")
 
 
-# The keys are those of `announce`.
+# The keys are those of `announce`. An end can be extended, and then comes near again.
 _ANNOUNCE_MANY = """
 INSERT INTO requests_app_notice (kind, recipient_id, access_request_id, key, due_at, attempts, last_error)
-SELECT %(kind)s, beneficiary_id, id, concat_ws(':', %(kind)s, id, beneficiary_id, ''), %(at)s, 0, ''
+SELECT %(kind)s, beneficiary_id, id, concat_ws(':', %(kind)s, id, beneficiary_id,
+       CASE WHEN %(kind)s = 'ending_soon' THEN extract(epoch FROM expires_at)::text ELSE '' END), %(at)s, 0, ''
 FROM requests_app_accessrequest WHERE id = ANY(%(ids)s)
 ORDER BY id
 ON CONFLICT DO NOTHING

@@ -121,7 +121,13 @@ class Clock:
 
 
 def may_request(
-    person: Person, reach: Reach, catalog: Catalog, *, asked_by: Person | None = None, open_already: int = 0, most: int | None = None
+    person: Person,
+    reach: Reach,
+    catalog: Catalog,
+    *,
+    asked_by: Person | None = None,
+    open_already: int = 0,
+    most: int | None = None,
 ) -> Verdict:
     """`person` is who would use it; `asked_by` somebody else who asks for them."""
     if not person.active:
@@ -245,9 +251,9 @@ def may_extend(
     if seconds < SHORTEST_SECONDS or seconds > left:
         words = f"at most {left // 60} min more" if left >= SHORTEST_SECONDS else "no more time"
         return Verdict(False, "extend.total", f"The terms allow this pass {words}.")
-    if terms.hours and (closes := terms.hours.closes(of.expires_at - timedelta(seconds=1))):
-        if of.expires_at + timedelta(seconds=seconds) > closes:
-            return Verdict(False, "extend.hours", f"The terms hold {terms.hours.in_words()}, and it would end later.")
+    closes = terms.hours.closes(of.expires_at - timedelta(seconds=1)) if terms.hours else None
+    if terms.hours and closes and of.expires_at + timedelta(seconds=seconds) > closes:
+        return Verdict(False, "extend.hours", f"The terms hold {terms.hours.in_words()}, and it would end later.")
     return Verdict(True, "extend.terms")
 
 

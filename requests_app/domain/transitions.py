@@ -93,7 +93,12 @@ _extensions = {
 
 TRANSITIONS: frozenset[tuple[str, str, str]] = frozenset(
     (machine, str(before), str(after))
-    for machine, table in ((REQUEST, _requests), (DELIVERY, _deliveries), (REVOCATION, _revocations), (EXTENSION, _extensions))
+    for machine, table in (
+        (REQUEST, _requests),
+        (DELIVERY, _deliveries),
+        (REVOCATION, _revocations),
+        (EXTENSION, _extensions),
+    )
     for before, afters in table.items()
     for after in afters
 )

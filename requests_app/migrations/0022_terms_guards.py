@@ -31,6 +31,24 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
                        WHERE e.editor_id = a_person AND e.group_id = a_group AND e.confirmed_at IS NULL)
 $$;
 
+CREATE OR REPLACE FUNCTION requests_app_reaches(an_entitlement bigint, a_person bigint) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT (EXISTS (SELECT FROM requests_app_entitlementuser n
+                    WHERE n.entitlement_id = an_entitlement AND n.user_id = a_person)
+            OR EXISTS (SELECT FROM requests_app_entitlementgroup n
+                       WHERE n.entitlement_id = an_entitlement AND requests_app_counts_in(a_person, n.group_id)))
+       AND NOT EXISTS (SELECT FROM requests_app_excludeduser x
+                       WHERE x.entitlement_id = an_entitlement AND x.user_id = a_person)
+       -- Whoever left an excluded group by their own hand is still excluded.
+       AND NOT EXISTS (SELECT FROM requests_app_excludedgroup x
+                       WHERE x.entitlement_id = an_entitlement
+                         AND (EXISTS (SELECT FROM requests_app_membership m
+                                      WHERE m.user_id = a_person AND m.group_id = x.group_id)
+                              OR EXISTS (SELECT FROM requests_app_edit e
+                                         WHERE e.editor_id = a_person AND e.group_id = x.group_id
+                                           AND e.confirmed_at IS NULL)))
+$$;
+
 CREATE FUNCTION requests_app_guard_edit() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -63,6 +81,7 @@ CREATE TRIGGER for_ever BEFORE DELETE OR TRUNCATE ON requests_app_edit
 
 # The stages for a role as an entitlement has them now, in the shape a request stores them (without the names).
 STAGES = """
+DROP FUNCTION requests_app_stages(bigint);
 CREATE FUNCTION requests_app_stages_for(an_entitlement bigint, a_role bigint) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -91,7 +110,7 @@ $$;
 # What decides in the terms, the stages apart.
 TERMS = """
 CREATE FUNCTION requests_app_terms(e requests_app_entitlement) RETURNS jsonb
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT jsonb_build_object(
         'entitlement', e.id, 'revision', e.revision, 'approval', e.approval, 'longest_seconds', e.longest_seconds,
         'session_ceiling_seconds', e.session_ceiling_seconds, 'pending_seconds', e.pending_seconds,

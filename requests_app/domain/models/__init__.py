@@ -2,8 +2,10 @@ from requests_app.domain.models.audit import AuditEvent
 from requests_app.domain.models.catalog import Account, OrganisationalUnit, Role
 from requests_app.domain.models.checks import Identity, OwnSession, Preflight, Trouble
 from requests_app.domain.models.deliveries import AwsClock, Delivery, IssuedSession
+from requests_app.domain.models.edits import Edit
 from requests_app.domain.models.entitlements import (
     Entitlement,
+    EntitlementAsker,
     EntitlementGroup,
     EntitlementRole,
     EntitlementUser,
@@ -11,12 +13,14 @@ from requests_app.domain.models.entitlements import (
     ExcludedUser,
     Stage,
     StageGroup,
+    StageMoreGroup,
+    StageMoreUser,
     StageUser,
 )
 from requests_app.domain.models.freezes import Confirmation, Freeze
 from requests_app.domain.models.notices import Notice
 from requests_app.domain.models.people import Group, Membership, User
-from requests_app.domain.models.requests import AccessRequest, Decision, Transition
+from requests_app.domain.models.requests import AccessRequest, Decision, Extension, Transition
 from requests_app.domain.models.revocations import DenyPolicy, Installation, Revocation
 from requests_app.domain.models.selectors import RoleSelector
 
@@ -29,12 +33,15 @@ __all__ = [
     "Decision",
     "Delivery",
     "DenyPolicy",
+    "Edit",
     "Entitlement",
+    "EntitlementAsker",
     "EntitlementGroup",
     "EntitlementRole",
     "EntitlementUser",
     "ExcludedGroup",
     "ExcludedUser",
+    "Extension",
     "Freeze",
     "Group",
     "Identity",
@@ -50,6 +57,8 @@ __all__ = [
     "RoleSelector",
     "Stage",
     "StageGroup",
+    "StageMoreGroup",
+    "StageMoreUser",
     "StageUser",
     "Transition",
     "Trouble",

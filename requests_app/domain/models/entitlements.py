@@ -26,7 +26,7 @@ class EntitlementQuerySet(models.QuerySet["Entitlement"]):
     def for_role(self, role: Role) -> "EntitlementQuerySet":
         """Those that give the role: by its name, or by a selector that it satisfies now."""
         named = EntitlementRole.objects.filter(role=role).values("entitlement")
-        selecting = RawSQL("SELECT requests_app_selecting(%s)", [role.pk])  # noqa: S611 (the key is a parameter)
+        selecting = RawSQL("SELECT requests_app_selecting(%s)", [role.pk])
         return self.filter(Q(pk__in=named) | Q(pk__in=selecting))
 
     def with_terms(self) -> "EntitlementQuerySet":
@@ -103,7 +103,7 @@ class Entitlement(models.Model):
     )
     most_at_once = models.PositiveSmallIntegerField(
         "at once per person", null=True, blank=True, validators=[MinValueValidator(1)],
-        help_text="Requests and passes of one person under these terms that may be open together; empty: no limit here.",
+        help_text="How many requests and passes of one person may be open together; empty: no limit here.",
     )  # fmt: skip
     askers = models.ManyToManyField(Group, through="EntitlementAsker", blank=True, related_name="+")
     ticket = models.CharField(max_length=10, choices=Ticket.choices, default=Ticket.OPTIONAL)
@@ -152,9 +152,7 @@ class Entitlement(models.Model):
     def hours(self) -> Hours | None:
         if not self.hours_days or self.hours_begin is None or self.hours_end is None:
             return None
-        return Hours(
-            self.hours_zone, tuple(self.hours_days), f"{self.hours_begin:%H:%M}", f"{self.hours_end:%H:%M}"
-        )
+        return Hours(self.hours_zone, tuple(self.hours_days), f"{self.hours_begin:%H:%M}", f"{self.hours_end:%H:%M}")
 
 
 class EntitlementGroup(models.Model):

@@ -23,6 +23,12 @@ class Notice(models.Model):
         THAWED = "thawed"
         RESTORED = "restored"
         TROUBLE = "trouble"
+        ACCEPT = "accept"
+        MORE_ASKED = "more_asked"
+        MORE_DECIDED = "more_decided"
+        STUCK = "stuck"
+        NOBODY = "nobody"
+        UNCONFIRMED = "unconfirmed"
 
     kind = models.CharField(max_length=12, choices=Kind.choices)
     recipient = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="notices")

@@ -160,7 +160,9 @@ class AccessRequest(models.Model):
             # The sweeps' own: tiny, because few requests are open.
             models.Index(fields=["decide_by"], condition=Q(state="pending"), name="request_pending_due"),
             models.Index(
-                fields=["escalate_at"], condition=Q(state="pending", escalate_at__isnull=False), name="request_escalates"
+                fields=["escalate_at"],
+                condition=Q(state="pending", escalate_at__isnull=False),
+                name="request_escalates",
             ),
             models.Index(fields=["start_by"], condition=Q(state="approved"), name="request_approved_due"),
             models.Index(
@@ -261,7 +263,9 @@ class Extension(models.Model):
             models.Index(fields=["access_request", "id"], name="extension_of_request"),
             models.Index(fields=["decide_by"], condition=Q(state="pending"), name="extension_pending_due"),
             models.Index(
-                fields=["escalate_at"], condition=Q(state="pending", escalate_at__isnull=False), name="extension_escalates"
+                fields=["escalate_at"],
+                condition=Q(state="pending", escalate_at__isnull=False),
+                name="extension_escalates",
             ),
             GinIndex(fields=["deciding_groups"], condition=Q(state="pending"), name="extension_asks_groups"),
             GinIndex(fields=["deciding_users"], condition=Q(state="pending"), name="extension_asks_users"),

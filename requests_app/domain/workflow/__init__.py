@@ -1,7 +1,14 @@
 """The only writer of request state. Every door calls these and nothing else."""
 
-from requests_app.domain.workflow import deliveries, freezes, people, revocations, sweeps
+from requests_app.domain.workflow import deliveries, edits, freezes, people, revocations, sweeps
+from requests_app.domain.workflow.extensions import (
+    approve_extension,
+    deny_extension,
+    extend,
+    withdraw_extension,
+)
 from requests_app.domain.workflow.requests import (
+    accept,
     approve,
     deny,
     end_passes_of_deactivated,
@@ -18,10 +25,15 @@ from requests_app.domain.workflow.requests import (
 )
 
 __all__ = [
+    "accept",
     "approve",
+    "approve_extension",
     "deliveries",
     "deny",
+    "deny_extension",
+    "edits",
     "end_passes_of_deactivated",
+    "extend",
     "freezes",
     "give_back",
     "in_words",
@@ -36,4 +48,5 @@ __all__ = [
     "verdict_on_deciding",
     "who_can_decide",
     "withdraw",
+    "withdraw_extension",
 ]

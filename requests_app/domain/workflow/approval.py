@@ -28,9 +28,7 @@ def who_can_decide(matter: Matter, now: datetime) -> list[User]:
 
 def verdict_on_deciding(matter: Matter, by: User, now: datetime) -> policy.Verdict:
     """What deciding would say to this person, for showing the right buttons too."""
-    return policy.may_decide(
-        facts.person(by), facts.known_of(matter), matter.terms, decided=_deciders(matter), now=now
-    )
+    return policy.may_decide(facts.person(by), facts.known_of(matter), matter.terms, decided=_deciders(matter), now=now)
 
 
 def decide(matter: Matter, by: User, verdict: Decision.Verdict, comment: str, now: datetime) -> Decision:
@@ -82,14 +80,11 @@ def ask_the_stage(matter: Matter, now: datetime, *, further: bool = False) -> No
     if further:
         before = {one.pk for one in facts.approvers(matter.terms.stage(matter.stage), outside=matter.asking_side)}
         people = [one for one in people if one.pk not in before]
-    about = f" of extension {matter.pk}" if isinstance(matter, Extension) else ""
-    notices.announce(
-        notices.Kind.ASKED,
-        [request_of(matter)],
-        at=now,
-        to=people,
-        occasion=f"stage {matter.stage}{about}",
-    )
+    if isinstance(matter, Extension):
+        kind, occasion = notices.Kind.MORE_ASKED, f"stage {matter.stage} of extension {matter.pk}"
+    else:
+        kind, occasion = notices.Kind.ASKED, f"stage {matter.stage}"
+    notices.announce(kind, [request_of(matter)], at=now, to=people, occasion=occasion)
 
 
 def request_of(matter: Matter) -> AccessRequest:

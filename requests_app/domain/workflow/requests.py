@@ -127,7 +127,7 @@ def approve(
 ) -> Decision:
     """Record an approval; the request becomes approved when its last stage is satisfied.
 
-    An approver may move a scheduled start later (`start_at`) or shorten the `duration`, never bring forward or lengthen.
+    An approver may move a scheduled start later (`start_at`) or shorten the `duration`, never the other way.
     Raises NotAllowed if `by` may not decide here, Conflict if it is no longer pending or the beneficiary
     could not use it any more, Invalid for a change that gives more than was asked for.
     """
@@ -305,9 +305,7 @@ def begin(access_request: AccessRequest, *, by: User | None, now: datetime) -> N
     )
 
 
-def _may_request(
-    role: Role, entitlement: Entitlement, terms: Terms, *, by: User, beneficiary: User
-) -> policy.Verdict:
+def _may_request(role: Role, entitlement: Entitlement, terms: Terms, *, by: User, beneficiary: User) -> policy.Verdict:
     asker = facts.person(by) if by.pk != beneficiary.pk else None
     open_already = AccessRequest.objects.open().filter(beneficiary=beneficiary, entitlement=entitlement)
     verdict = policy.may_request(

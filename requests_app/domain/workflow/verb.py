@@ -104,9 +104,9 @@ def hold(access_request: AccessRequest) -> AccessRequest:
     # Two statements: after a wait, one would join what role and entitlement were before it.
     # No key: rows that point here may be inserted meanwhile, or a sweep and a verb could wait for each other.
     AccessRequest.objects.select_for_update(no_key=True).values_list("pk").get(pk=access_request.pk)
-    return AccessRequest.objects.select_related(
-        "requester", "beneficiary", "role__account__unit", "entitlement"
-    ).get(pk=access_request.pk)
+    return AccessRequest.objects.select_related("requester", "beneficiary", "role__account__unit", "entitlement").get(
+        pk=access_request.pk
+    )
 
 
 def require_active(by: User) -> None:

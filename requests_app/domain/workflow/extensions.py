@@ -1,0 +1,147 @@
+"""More time for an active pass: a fresh decision under the same terms, and the same request goes on without a gap.
+
+Sessions minted before keep their old end; whoever needs longer ones gets new ones.
+"""
+
+from datetime import datetime, timedelta
+
+from requests_app.domain import audit, clock, facts, notices, policy
+from requests_app.domain.audit import Action
+from requests_app.domain.errors import Conflict, Invalid, NotAllowed
+from requests_app.domain.models import AccessRequest, Decision, Extension, User
+from requests_app.domain.transitions import ExtensionState
+from requests_app.domain.workflow import approval
+from requests_app.domain.workflow.verb import Due, lock, verb
+
+
+@verb(Action.EXTENSION_ASKED)
+def extend(access_request: AccessRequest, *, by: User, duration: timedelta, justification: str) -> Extension:
+    """The beneficiary asks for so much more; automatic terms grant it at once.
+
+    Raises NotAllowed by the rules of `policy.may_extend`, Invalid for what was typed.
+    """
+    access_request, now = lock(access_request)
+    terms = access_request.terms
+    policy.may_extend(
+        facts.person(by),
+        facts.of_extended(access_request),
+        facts.reach_of_role(access_request.entitlement, access_request.role),
+        facts.catalog(access_request.role),
+        terms,
+        seconds=int(duration.total_seconds()),
+        now=now,
+    ).require()
+    justification = justification.strip()
+    if not terms.justification_min <= len(justification) <= 2000 or not approval.can_be_stored(justification):
+        raise Invalid({"justification": [f"Write at least {terms.justification_min} characters: why it takes longer."]})
+    assert access_request.expires_at is not None  # noqa: S101 - may_extend has just said so
+    extension = Extension(
+        access_request=access_request,
+        asked_by=by,
+        seconds=int(duration.total_seconds()),
+        justification=justification,
+        asked_at=now,
+        decide_by=min(access_request.expires_at, now + timedelta(seconds=terms.pending_seconds)),
+    )
+    approval.enter_stage(extension, 1 if terms.stages else 0, now)
+    extension.save(force_insert=True)
+    audit.record(Action.EXTENSION_ASKED, access_request, by=by, at=now, seconds=extension.seconds)
+    if terms.is_automatic:
+        _grant(extension, by=None, now=now, rule="approval.automatic")
+    else:
+        approval.ask_the_stage(extension, now)
+    return extension
+
+
+@verb(Action.EXTENSION_APPROVED)
+def approve_extension(extension: Extension, *, by: User, comment: str = "") -> Decision:
+    """Record an approval; the pass goes on when the last stage is satisfied. Raises as `approve` does."""
+    extension, now = _lock(extension)
+    decision = approval.decide(extension, by, Decision.Verdict.APPROVE, comment, now)
+    _check_still_of_use(extension)
+    audit.record(
+        Action.EXTENSION_APPROVED, extension.access_request, by=by, at=now, stage=decision.stage, comment=comment
+    )
+    if approval.is_last(extension):
+        _grant(extension, by=by, now=now, rule=f"stage.{extension.stage}")
+    elif approval.stage_is_satisfied(extension):
+        approval.enter_stage(extension, extension.stage + 1, now)
+        extension.save(update_fields=approval.STAGE_FIELDS)
+        approval.ask_the_stage(extension, now)
+    return decision
+
+
+@verb(Action.EXTENSION_DENIED)
+def deny_extension(extension: Extension, *, by: User, comment: str = "") -> Decision:
+    """Record a denial: the pass ends when it would have ended. Raises as `approve_extension` does."""
+    extension, now = _lock(extension)
+    decision = approval.decide(extension, by, Decision.Verdict.DENY, comment, now)
+    _finish(extension, ExtensionState.DENIED, now)
+    audit.record(
+        Action.EXTENSION_DENIED, extension.access_request, by=by, at=now, stage=decision.stage, comment=comment
+    )
+    notices.announce(
+        notices.Kind.MORE_DECIDED, [extension.access_request], at=now, occasion=f"extension {extension.pk}"
+    )
+    return decision
+
+
+@verb(Action.EXTENSION_WITHDRAWN)
+def withdraw_extension(extension: Extension, *, by: User) -> Extension:
+    """Whoever asked for more takes that back."""
+    extension, now = _lock(extension)
+    if by.pk != extension.asked_by_id:
+        raise NotAllowed("Only the person who asked can take it back.", rule="withdraw.not_yours")
+    _finish(extension, ExtensionState.WITHDRAWN, now)
+    audit.record(Action.EXTENSION_WITHDRAWN, extension.access_request, by=by, at=now)
+    return extension
+
+
+def _lock(extension: Extension) -> tuple[Extension, datetime]:
+    """The extension as it is now, pending, with its request, both held: the request first, as every verb does."""
+    access_request, _ = lock(extension.access_request)
+    extension = Extension.objects.select_for_update(no_key=True).get(pk=extension.pk)
+    extension.access_request = access_request
+    now = clock.now()
+    if access_request.due(now):
+        raise Due
+    if extension.state != ExtensionState.PENDING or extension.decide_by <= now:
+        raise Conflict("This was decided in the meantime, or its time ran out.", rule="extension.not_pending")
+    return extension, now
+
+
+def _check_still_of_use(extension: Extension) -> None:
+    """The rule that let someone have the pass must still hold when it is made longer."""
+    access_request = extension.access_request
+    verdict = policy.may_hold_on(
+        facts.person(access_request.beneficiary),
+        facts.reach_of_role(access_request.entitlement, access_request.role),
+        facts.catalog(access_request.role),
+    )
+    if verdict.rule == "freeze":
+        raise Conflict(verdict.message, rule=verdict.rule)
+    if not verdict:
+        raise Conflict(
+            f"{access_request.beneficiary} may not have this role on these terms any more. Deny it, or let it end.",
+            rule=verdict.rule,
+        )
+
+
+def _grant(extension: Extension, *, by: User | None, now: datetime, rule: str) -> None:
+    access_request = extension.access_request
+    assert access_request.expires_at is not None  # noqa: S101 - an active one has an end
+    extension.previous_end = access_request.expires_at
+    extension.new_end = access_request.expires_at + extension.duration
+    _finish(extension, ExtensionState.GRANTED, now)
+    access_request.expires_at = extension.new_end
+    access_request.save(update_fields=["expires_at"])
+    audit.record(
+        Action.EXTENSION_GRANTED, access_request, by=by, at=now, rule=rule, expires_at=extension.new_end.isoformat()
+    )
+    if by is not None:
+        notices.announce(notices.Kind.MORE_DECIDED, [access_request], at=now, occasion=f"extension {extension.pk}")
+
+
+def _finish(extension: Extension, state: ExtensionState, now: datetime) -> None:
+    extension.state, extension.finished_at = state, now
+    extension.save(update_fields=["state", "finished_at", "previous_end", "new_end"])
