@@ -143,12 +143,12 @@ _TERMS = """
 CREATE TEMPORARY TABLE terms ON COMMIT DROP AS
 SELECT e.id, e.approval,
        (SELECT coalesce(jsonb_agg(stage || '{{"asks": "a team"}}' ORDER BY n), '[]')
-        FROM jsonb_array_elements(requests_app_stages(e.id)) WITH ORDINALITY s(stage, n)) AS stages,
+        FROM jsonb_array_elements(requests_app_stages_for(e.id, NULL)) WITH ORDINALITY s(stage, n)) AS stages,
        ARRAY(SELECT group_id FROM requests_app_stagegroup g JOIN requests_app_stage s ON s.id = g.stage_id
              WHERE s.entitlement_id = e.id AND position = 1) AS groups,
        ARRAY(SELECT user_id FROM requests_app_stageuser u JOIN requests_app_stage s ON s.id = u.stage_id
              WHERE s.entitlement_id = e.id AND position = 1) AS users,
-       to_jsonb(e) - '{{id,is_active}}'::text[] || jsonb_build_object('entitlement', e.id) AS document
+       to_jsonb(e) - '{{id,is_active,hours_days,hours_begin,hours_end,hours_zone}}'::text[] || jsonb_build_object('entitlement', e.id) AS document
 FROM requests_app_entitlement e
 """
 

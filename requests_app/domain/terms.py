@@ -105,7 +105,8 @@ class Terms:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "Terms":
-        values = dict(document)
+        # What a newer Daypass may have stored besides is left alone.
+        values = {name: value for name, value in document.items() if name in cls.__slots__}
         stages = tuple(_stage_from(stage) for stage in values.pop("stages"))
         if values.get("hours"):
             values["hours"] = Hours.from_document(values["hours"])

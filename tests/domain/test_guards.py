@@ -372,9 +372,10 @@ def test_who_decides(
 
 
 def test_a_request_for_somebody_else_is_decided_by_neither(
-    pending_request: AccessRequest, alice: User, bob: User, carol: User, engineers: Group
+    pending_request: AccessRequest, alice: User, bob: User, carol: User, leads: Group
 ) -> None:
-    """Bob asked for Alice (a later door): he leads payments, and may not decide all the same."""
+    """Bob asked for Alice: he leads payments, and may not decide all the same."""
+    pending_request.entitlement.askers.add(leads)
     document = json.dumps({"id": 10**12, "code": "DP-00000000", "requester_id": bob.pk})
     with connection.cursor() as cursor:
         cursor.execute(
@@ -382,6 +383,8 @@ def test_a_request_for_somebody_else_is_decided_by_neither(
             [document, pending_request.pk],
         )
     for_alice = AccessRequest.objects.get(code="DP-00000000")
+    assert _attempt_decision(for_alice, carol) == GUARD, "Alice has not accepted it"
+    AccessRequest.objects.filter(pk=for_alice.pk).update(accepted_at=clock.now())
     assert _attempt_decision(for_alice, bob) == GUARD
     assert _attempt_decision(for_alice, carol) is WENT_THROUGH
 
@@ -975,6 +978,7 @@ def test_no_guard_was_forgotten(db: None) -> None:
     expected |= {(table, "frozen_insert") for table in (REQUESTS, DELIVERIES, SESSIONS)}
     expected |= {(table, "frozen_update") for table in (REQUESTS, DELIVERIES)}
     guarded = ("requests_app_revocation", "requests_app_freeze", "requests_app_confirmation")
+    guarded += ("requests_app_extension", "requests_app_edit")
     expected |= {("requests_app_organisationalunit", name) for name in ("hold", "place", "moved")}
     expected |= {("requests_app_auditevent", "stamp"), *((table, "guard") for table in guarded)}
     assert standing == expected

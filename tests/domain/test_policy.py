@@ -162,7 +162,7 @@ def test_a_good_mint_is_allowed() -> None:
 def test_enough_people_against_brute_force(asked: list[tuple[frozenset[int], int]]) -> None:
     stages = tuple(StageTerms(n, quorum, (), tuple(people), "x") for n, (people, quorum) in enumerate(asked, 1))
 
-    def able(stage: StageTerms, *, outside: object) -> list[User]:
+    def able(stage: StageTerms, **_: object) -> list[User]:
         return [User(pk=one) for one in stage.users]
 
     seats = [stage.users for stage in stages for _ in range(stage.quorum)]

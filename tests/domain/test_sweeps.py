@@ -146,7 +146,7 @@ def _copies(one: AccessRequest, many: int) -> list[AccessRequest]:
 def test_a_thousand_expire_in_a_handful_of_statements(
     a_thousand_active: None, django_assert_max_num_queries: Any
 ) -> None:
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(8):
         assert sweeps.expire_due() == 1000
     assert AccessRequest.objects.filter(state="expired").count() == 1000
     assert AuditEvent.objects.filter(action="request.expired").count() == 1000
