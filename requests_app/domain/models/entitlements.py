@@ -24,7 +24,7 @@ class EntitlementQuerySet(models.QuerySet["Entitlement"]):
     def for_role(self, role: Role) -> "EntitlementQuerySet":
         """Those that give the role: by its name, or by a selector that it satisfies now."""
         named = EntitlementRole.objects.filter(role=role).values("entitlement")
-        selecting = RawSQL("SELECT requests_app_selecting(%s)", [role.pk])  # noqa: S611 (the key is a parameter)
+        selecting = RawSQL("SELECT requests_app_selecting(%s)", [role.pk])
         return self.filter(Q(pk__in=named) | Q(pk__in=selecting))
 
     def with_terms(self) -> "EntitlementQuerySet":
