@@ -6,11 +6,12 @@ from functools import reduce
 from operator import and_, or_
 from typing import Any
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
-from django.db import models
-from django.db.models import Exists, ExpressionWrapper, Q
+from django.db import connection, models
+from django.db.models import Exists, ExpressionWrapper, F, Func, OuterRef, Q, Value
 from django.db.models.functions import Lower, Upper
 
 from requests_app.domain import partitions
@@ -43,6 +44,20 @@ def check_tags(tags: Any) -> None:
 
 
 class OrganisationalUnitQuerySet(models.QuerySet["OrganisationalUnit"]):
+    def with_place(self) -> "OrganisationalUnitQuerySet":
+        """Each called by its whole place, such as Root / Workloads / Prod."""
+        whole = ExpressionWrapper(OuterRef("path"), output_field=models.TextField())
+        above = OrganisationalUnit.objects.alias(whole=whole).filter(whole__startswith=F("path"))
+        names = ArraySubquery(above.order_by("path").values("name"))
+        return self.annotate(
+            place=Func(names, Value(" / "), function="array_to_string", output_field=models.TextField())
+        )
+
+    def hold(self) -> None:
+        """No unit is made or moved by others until this transaction is over. The guards of a unit wait likewise."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(x'756E697473'::bigint)")
+
     def below(self, units: "Iterable[OrganisationalUnit]") -> dict[int, list[int]]:
         """For each of these the keys of all that is below it, its own included. One query."""
         paths = {unit.pk: unit.path for unit in units}
@@ -62,10 +77,13 @@ class OrganisationalUnit(models.Model):
     # Such as /3/17/: the keys from the root down to this one. The database keeps it, also when a unit is moved.
     # By bytes, so that in its order each unit is followed by all that is below it, and the index finds them.
     path = models.TextField(editable=False, default="", db_default="", db_collation="C")
+    place: str  # where it was asked for `with_place`
 
     objects = OrganisationalUnitQuerySet.as_manager()
 
     class Meta:
+        verbose_name = "unit"
+        verbose_name_plural = "organisational units"
         constraints = [
             models.UniqueConstraint(
                 Lower("name"),
@@ -78,7 +96,7 @@ class OrganisationalUnit(models.Model):
         indexes = [models.Index(fields=["path"], name="unit_by_path")]
 
     def __str__(self) -> str:
-        return self.name
+        return getattr(self, "place", self.name)
 
     @property
     def depth(self) -> int:

@@ -61,7 +61,7 @@ class RoleSelector(models.Model):
     )
     account_tag_key = models.CharField("account tag", max_length=LONGEST_TAG_KEY, blank=True)
     # None is any value; an empty one is a value.
-    account_tag_value = models.CharField("its value", max_length=LONGEST_TAG_VALUE, null=True, blank=True)  # noqa: DJ001
+    account_tag_value = models.CharField("account tag's value", max_length=LONGEST_TAG_VALUE, null=True, blank=True)  # noqa: DJ001
     role_name = models.CharField(
         "role name",
         max_length=64,
@@ -70,7 +70,7 @@ class RoleSelector(models.Model):
         help_text="* is any text, ? one character.",
     )
     role_tag_key = models.CharField("role tag", max_length=LONGEST_TAG_KEY, blank=True)
-    role_tag_value = models.CharField("its value ", max_length=LONGEST_TAG_VALUE, null=True, blank=True)  # noqa: DJ001
+    role_tag_value = models.CharField("role tag's value", max_length=LONGEST_TAG_VALUE, null=True, blank=True)  # noqa: DJ001
 
     objects = RoleSelectorQuerySet.as_manager()
 
@@ -98,7 +98,24 @@ class RoleSelector(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"selector {self.pk}"
+        return self.in_words()
+
+    def in_words(self) -> str:
+        """Such as: roles named Read*, in accounts below Root / Workloads."""
+        of_roles = []
+        if self.role_name:
+            of_roles.append(f"named {self.role_name}")
+        if self.role_tag_key:
+            of_roles.append(_tag_in_words(self.role_tag_key, self.role_tag_value))
+        of_accounts = [f"in {self.account}"] if self.account else []
+        if self.unit:
+            of_accounts.append(f"in or below the unit {self.unit}")
+        if self.environment:
+            of_accounts.append(f"of the environment {self.environment}")
+        if self.account_tag_key:
+            of_accounts.append(f"whose account is {_tag_in_words(self.account_tag_key, self.account_tag_value)}")
+        kind = "roles" if of_roles else "all roles"
+        return ", ".join([" ".join([kind, " and ".join(of_roles)]).strip(), *of_accounts])
 
     @property
     def asks_of_the_account(self) -> bool:
@@ -134,6 +151,10 @@ def _has_tag(field: str, key: str, value: str | None) -> Q:
     if not key:
         return Q()
     return Q(**{f"{field}__has_key": key}) if value is None else Q(**{f"{field}__contains": {key: value}})
+
+
+def _tag_in_words(key: str, value: str | None) -> str:
+    return f"tagged {key}" if value is None else f"tagged {key} = {value or 'nothing'}"
 
 
 class _Like(Lookup):
