@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, F, Model, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import JSONObject
 
 from requests_app.domain import policy
@@ -14,12 +14,20 @@ from requests_app.domain.models import (
     AwsClock,
     Edit,
     Entitlement,
+    EntitlementAsker,
+    EntitlementGroup,
+    EntitlementRole,
+    EntitlementUser,
+    ExcludedGroup,
+    ExcludedUser,
     Extension,
     Freeze,
     Membership,
     Role,
+    RoleSelector,
     User,
 )
+from requests_app.domain.models.catalog import keys_in
 from requests_app.domain.terms import StageTerms, Terms
 from requests_app.domain.transitions import ExtensionState, State
 
@@ -48,32 +56,65 @@ def reach_of_role(
 
     `outside` are the people who could not decide: requester and beneficiary. Without `terms` nobody is counted.
     """
-    rules = frozenset({("entitlement", entitlement.pk)}) | rules_of_role(role) if terms else frozenset()
+    # Never what an older copy of the row says.
+    row = Entitlement.objects.filter(pk=entitlement.pk, is_active=True).values_list(
+        _keys(EntitlementGroup, "group"),
+        _keys(EntitlementUser, "user"),
+        _keys(EntitlementRole, "role", role=role.pk),
+        _keys(ExcludedGroup, "group"),
+        _keys(ExcludedUser, "user"),
+        _keys(EntitlementAsker, "group"),
+    )
+    now = row.first()
+    groups, users, roles, excluded_groups, excluded_users, askers = map(frozenset, now or ([],) * 6)
+    of_entitlement = frozenset({("entitlement", entitlement.pk)})
+    rules = of_entitlement | rules_of_role(role) if terms else of_entitlement
     return policy.Reach(
-        # Never what an older copy of the row says.
-        active=Entitlement.objects.filter(pk=entitlement.pk, is_active=True).exists(),
-        groups=frozenset(entitlement.groups.values_list("pk", flat=True)),
-        users=frozenset(entitlement.users.values_list("pk", flat=True)),
-        roles=frozenset(entitlement.roles.filter(pk=role.pk).values_list("pk", flat=True)),
+        active=now is not None,
+        groups=groups,
+        users=users,
+        roles=roles,
         approval=entitlement.approval,
         stages_with_enough_people=tuple(enough_people(terms, outside=outside, rules=rules)) if terms else (),
-        askers=frozenset(entitlement.askers.values_list("pk", flat=True)) if terms else frozenset(),
-        rules=frozenset({("entitlement", entitlement.pk)}),
+        askers=askers,
+        rules=of_entitlement,
+        excluded_groups=excluded_groups,
+        excluded_users=excluded_users,
+        selectors=tuple(selector(one) for one in RoleSelector.objects.filter(entitlement=entitlement.pk)),
+    )
+
+
+def selector(row: RoleSelector) -> policy.Selector:
+    return policy.Selector(
+        account=row.account_id,
+        unit=row.unit_id,
+        environment=row.environment,
+        account_tag=policy.Tag(row.account_tag_key, row.account_tag_value) if row.account_tag_key else None,
+        role_name=row.role_name,
+        role_tag=policy.Tag(row.role_tag_key, row.role_tag_value) if row.role_tag_key else None,
     )
 
 
 def catalog(role: Role) -> policy.Catalog:
     frozen = Freeze.objects.holding(OuterRef("pk"), OuterRef("account")).order_by("pk").values("reason")[:1]
-    now = Role.objects.filter(pk=role.pk).values_list(
-        "is_active", "account__is_active", Subquery(frozen), "deny_policy__held_until", "account", "account__unit__path"
+    now = (
+        Role.objects.filter(pk=role.pk)
+        .select_related("account__unit")
+        .annotate(frozen=Subquery(frozen), held_until=F("deny_policy__held_until"))
+        .get()
     )
-    role_is_active, account_is_active, reason, held_until, account, path = now.get()
+    account = now.account
     return policy.Catalog(
         role=role.pk,
-        usable=role_is_active and account_is_active,
-        frozen=reason or "",
-        held_until=held_until,
-        rules=_rules(role.pk, account, path or ""),
+        usable=now.can_be_used,
+        frozen=now.frozen or "",
+        held_until=now.held_until,
+        name=now.name,
+        tags=now.tags,
+        account=account.pk,
+        units=keys_in(account.unit.path) if account.unit else frozenset(),
+        environment=account.environment,
+        account_tags=account.tags,
     )
 
 
@@ -130,12 +171,9 @@ def rules_of(access_request: AccessRequest) -> frozenset[policy.Rule]:
 
 
 def rules_of_role(role: Role) -> frozenset[policy.Rule]:
-    return _rules(role.pk, role.account_id, role.account.unit.path if role.account.unit else "")
-
-
-def _rules(role: int, account: int, path: str) -> frozenset[policy.Rule]:
-    units = {("unit", int(key)) for key in path.split("/") if key}
-    return frozenset({("role", role), ("account", account)} | units)
+    unit = role.account.unit
+    units = frozenset(("unit", key) for key in keys_in(unit.path)) if unit else frozenset()
+    return frozenset({("role", role.pk), ("account", role.account_id)}) | units
 
 
 def clock(region: str) -> policy.Clock | None:
@@ -195,3 +233,9 @@ def enough_people(terms: Terms, *, outside: Iterable[int], rules: frozenset[poli
         if not seated(seat, set()):
             enough[number] = False
     return enough
+
+
+def _keys(through: type[Model], what: str, **which: int) -> ArraySubquery:
+    """Of the rows that belong to an entitlement."""
+    rows = through._default_manager.filter(entitlement=OuterRef("pk"), **which)
+    return ArraySubquery(rows.values(what))

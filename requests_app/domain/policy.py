@@ -1,8 +1,9 @@
 """Who may, and why not: pure functions over small facts. Every door and the worker ask these, at every moment."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.terms import Terms
@@ -59,8 +60,73 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class Catalog:
+    """A role as it can be used now, and what it and its account are like.
+
+    `frozen`: why operators hold everything here; empty if they do not. `held_until`: before then nothing is minted,
+    because AWS is told to refuse whatever it issued earlier. `units`: the account's, and all above it.
+    """
+
+    role: int
+    usable: bool
+    frozen: str = ""
+    held_until: datetime | None = None
+    name: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    account: int | None = None
+    units: frozenset[int] = frozenset()
+    environment: str = ""
+    account_tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def rules(self) -> frozenset[Rule]:
+        """The role, its account and the units above: their edits decide who may have it."""
+        units = frozenset(("unit", key) for key in self.units)
+        return frozenset({("role", self.role), ("account", self.account or 0)}) | units
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """`value` None is any value."""
+
+    key: str
+    value: str | None = None
+
+    def is_one_of(self, tags: Mapping[str, str]) -> bool:
+        return self.key in tags and self.value in (None, tags[self.key])
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Roles that are like this; what is left empty is not asked.
+
+    A unit is meant with everything below it. In a role's name `*` is any text and `?` one character, and case does
+    not matter, as it does not to IAM.
+    """
+
+    account: int | None = None
+    unit: int | None = None
+    environment: str = ""
+    account_tag: Tag | None = None
+    role_name: str = ""
+    role_tag: Tag | None = None
+
+    def selects(self, catalog: Catalog) -> bool:
+        asked = [
+            self.account is None or self.account == catalog.account,
+            self.unit is None or self.unit in catalog.units,
+            not self.environment or self.environment == catalog.environment,
+            self.account_tag is None or self.account_tag.is_one_of(catalog.account_tags),
+            not self.role_name or fnmatchcase(catalog.name.upper(), self.role_name.upper()),
+            self.role_tag is None or self.role_tag.is_one_of(catalog.tags),
+        ]
+        # One that says nothing would give everything.
+        return all(asked) and self != Selector()
+
+
+@dataclass(frozen=True, slots=True)
 class Reach:
-    """Whom and what an entitlement reaches."""
+    """Whom and what an entitlement reaches: roles by name and those like one of the selectors."""
 
     active: bool
     groups: frozenset[int]
@@ -71,22 +137,9 @@ class Reach:
     # Groups whose members may ask for others.
     askers: frozenset[int] = frozenset()
     rules: frozenset[Rule] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Catalog:
-    """A role as it can be used now.
-
-    `frozen`: why operators hold everything here; empty if they do not. `held_until`: before then nothing is minted,
-    because AWS is told to refuse whatever it issued earlier.
-    """
-
-    role: int
-    usable: bool
-    frozen: str = ""
-    held_until: datetime | None = None
-    # The role, its account and the units above, whose edits decide who may have it.
-    rules: frozenset[Rule] = frozenset()
+    excluded_groups: frozenset[int] = frozenset()
+    excluded_users: frozenset[int] = frozenset()
+    selectors: tuple[Selector, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,5 +410,15 @@ def _is_frozen(catalog: Catalog) -> Verdict:
 
 
 def _reaches(reach: Reach, person: Person, catalog: Catalog) -> bool:
-    reached = person.id in reach.users or bool(person.groups & reach.groups)
-    return reach.active and reached and catalog.role in reach.roles
+    return reach.active and _reaches_person(reach, person) and _gives(reach, catalog)
+
+
+def _reaches_person(reach: Reach, person: Person) -> bool:
+    named = person.id in reach.users or bool(person.groups & reach.groups)
+    # Whoever left a group by their own hand is still excluded with it.
+    excluded = person.id in reach.excluded_users or bool(person.all_groups & reach.excluded_groups)
+    return named and not excluded
+
+
+def _gives(reach: Reach, catalog: Catalog) -> bool:
+    return catalog.role in reach.roles or any(selector.selects(catalog) for selector in reach.selectors)

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
-from django.forms import BaseInlineFormSet
+from django.forms import BaseInlineFormSet, ModelChoiceField
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
 
@@ -77,7 +77,7 @@ class Audited(OperatorsChange, admin.ModelAdmin):
         changes = changes_of(form, new=add)
         for formset in formsets or ():
             if not self.records_lines_itself(formset) and (lines := lines_of(formset)):
-                changes[str(formset.model._meta.verbose_name_plural)] = lines
+                changes.setdefault(str(formset.model._meta.verbose_name_plural), {}).update(lines)
         return changes
 
     def records_lines_itself(self, formset: BaseInlineFormSet) -> bool:
@@ -186,7 +186,7 @@ def changes_of(form: Any, *, new: bool) -> Changes:
         if name in SECRET:
             changes["password"] = "set"  # noqa: S105
         elif name not in _NOT_VALUES and name in form.cleaned_data:
-            changes[name] = [None if new else plain(form.initial.get(name)), plain(form.cleaned_data[name])]
+            changes[name] = [None if new else _before(form, name), plain(form.cleaned_data[name])]
     return changes
 
 
@@ -196,7 +196,7 @@ def lines_of(formset: BaseInlineFormSet) -> Changes:
     kept = [form for form in formset.initial_forms if form not in gone and form.has_changed()]
     added = [form for form in formset.extra_forms if form.instance in formset.new_objects]
     lines: Changes = {
-        "removed": [_values_before(form, formset) for form in gone],
+        "removed": [_values_before(form, formset) or {"line": str(form.instance)} for form in gone],
         "changed": [{"line": str(form.instance), **changes_of(form, new=False)} for form in kept],
         "added": [_values_now(form, formset) for form in added],
     }
@@ -218,6 +218,13 @@ def plain(value: Any) -> Any:
 
 def _in_words(event: AuditEvent) -> list[tuple[str, str]]:
     return [(name, shown.change(value)) for name, value in event.detail.get("changes", {}).items()]
+
+
+def _before(form: Any, name: str) -> Any:
+    value = form.initial.get(name)
+    if isinstance(form.fields[name], ModelChoiceField) and isinstance(value, int):  # a key: say whose
+        value = form.fields[name].queryset.filter(pk=value).first() or value
+    return plain(value)
 
 
 # Parts of a form that are no property of the row.

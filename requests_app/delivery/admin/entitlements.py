@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -6,12 +6,12 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.core.exceptions import ValidationError
-from django.db.models import F, Max, Q, QuerySet
+from django.db.models import F, Max, Prefetch, Q, QuerySet, Value
 from django.db.models.functions import Length
 from django.http import HttpRequest
 
 from requests_app.delivery.admin.audited import Audited, Changes, Lines, OperatorsChange, plain
-from requests_app.delivery.admin.bounded import FirstLines
+from requests_app.delivery.admin.bounded import MOST_LINES, FirstLines
 from requests_app.delivery.admin.fields import Lines as LinesField
 from requests_app.delivery.admin.fields import Statements
 from requests_app.delivery.admin.site import site
@@ -23,15 +23,23 @@ from requests_app.domain.models import (
     EntitlementGroup,
     EntitlementRole,
     EntitlementUser,
+    ExcludedGroup,
+    ExcludedUser,
     Group,
+    OrganisationalUnit,
     Role,
+    RoleSelector,
     Stage,
     User,
 )
+from requests_app.domain.models.selectors import in_questions
 from requests_app.domain.terms import STAGED, Terms
 
 MOST_STAGES = 10
 MOST_ACCOUNTS = 1000
+MOST_SELECTORS = 20
+MOST_COUNTED_ROLES = 1000
+FIRST_ROLES = 5
 
 
 class EntitlementForm(forms.ModelForm):
@@ -106,29 +114,36 @@ class RolesFormSet(FirstLines):
 
     def clean(self) -> None:
         super().clean()
-        arns, statements = self.instance.narrowing_policy_arns, self.instance.narrowing_statements
-        if not (arns or statements) or not isinstance(statements, list):
-            return
-        with _said_in_the_form():
-            for partition, number, longest in self._accounts():
-                # One stand-in for all roles of an account: the longest name is what counts.
-                arn = f"arn:{partition}:iam::{number}:role/"
-                arn += "x" * (longest - 1)
-                narrowing.check_policies_fit_role(arns, arn)
-                narrowing.check_length(narrowing.length_with(statements, arn), arns)
-
-    def _accounts(self) -> Iterable[tuple[str, str, int]]:
-        """Each account whose roles are given, with the length of the longest path and name."""
-        added = [
-            form.cleaned_data["role"].pk
-            for form in self.extra_forms
-            if form.has_changed() and form.is_valid() and form not in self.deleted_forms
-        ]
+        added = [form.cleaned_data["role"].pk for form in added_by(self)]
         gone = [form.instance.pk for form in self.deleted_forms]
         given = EntitlementRole.objects.filter(entitlement=self.instance.pk).exclude(pk__in=gone).values("role")
-        roles = Role.objects.filter(Q(pk__in=added) | Q(pk__in=given))
-        accounts = roles.values_list("account__partition", "account__number")
-        return accounts.annotate(longest=Max(Length("path") + Length("name"))).order_by("-longest")[:MOST_ACCOUNTS]
+        _check_narrowing_fits(self.instance, Q(pk__in=added) | Q(pk__in=given))
+
+
+class SelectorsFormSet(FirstLines):
+    """Those that stand: narrowing has to fit what they select now."""
+
+    def clean(self) -> None:
+        super().clean()
+        gone = [form.instance.pk for form in self.deleted_forms]
+        kept = RoleSelector.objects.filter(entitlement=self.instance.pk).exclude(pk__in=gone)
+        for question in kept.questions():
+            _check_narrowing_fits(self.instance, question)
+
+
+class NewSelectorsFormSet(FirstLines):
+    def clean(self) -> None:
+        super().clean()
+        added = [form.instance for form in added_by(self)]
+        standing = RoleSelector.objects.filter(entitlement=self.instance.pk).count() if self.instance.pk else 0
+        if added and standing + len(added) > MOST_SELECTORS:
+            raise ValidationError(
+                f"An entitlement has {MOST_SELECTORS} selectors at most: more than that nobody understands. "
+                "Take some out, or make another entitlement.",
+                code="selectors",
+            )
+        for question in in_questions(added):
+            _check_narrowing_fits(self.instance, question)
 
 
 class StageForm(forms.ModelForm):
@@ -227,13 +242,91 @@ class RoleLines(Lines):
         return super().get_queryset(request).select_related("role__account").order_by("role__account__name", "role")
 
 
+class ExcludedGroupLines(Lines):
+    model = ExcludedGroup
+    fields = ("group",)
+    autocomplete_fields = ("group",)
+    verbose_name_plural = "excluded groups: their members may not ask, whatever names them"
+    elsewhere = "Take some out to see more."
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ExcludedGroup]:
+        return super().get_queryset(request).select_related("group").order_by("group__name")
+
+
+class ExcludedPeopleLines(Lines):
+    model = ExcludedUser
+    fields = ("user",)
+    autocomplete_fields = ("user",)
+    verbose_name_plural = "excluded people: they may not ask, whatever names them"
+    elsewhere = "Take some out to see more."
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ExcludedUser]:
+        return super().get_queryset(request).select_related("user").order_by("user__username")
+
+
+class SelectorLines(Lines):
+    """Those that stand, in words; they are taken out and never rewritten."""
+
+    model = RoleSelector
+    formset = SelectorsFormSet
+    fields = ("means", "gives")
+    readonly_fields = ("means", "gives")
+    verbose_name_plural = "selectors: what is like this may be asked for too, also when it comes later"
+    elsewhere = "Take some out to see more."
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RoleSelector]:
+        units = Prefetch("unit", OrganisationalUnit.objects.with_place())
+        return super().get_queryset(request).select_related("account").prefetch_related(units).order_by("pk")
+
+    @admin.display(description="means")
+    def means(self, selector: RoleSelector) -> str:
+        return selector.in_words()
+
+    @admin.display(description="gives now")
+    def gives(self, selector: RoleSelector) -> str:
+        if not hasattr(self, "_given"):
+            standing = RoleSelector.objects.filter(entitlement=selector.entitlement_id).select_related("unit")
+            self._given = _given_by(list(standing.order_by("pk")[:MOST_LINES]))
+        return _some_of(self._given[selector.pk])
+
+
+class NewSelectors(OperatorsChange, admin.StackedInline):
+    model = RoleSelector
+    formset = NewSelectorsFormSet
+    extra = 0
+    autocomplete_fields = ("account", "unit")
+    verbose_name = "selector"
+    verbose_name_plural = "new selectors: all that one says must hold of a role; what is left empty is not asked"
+    fields = (
+        *("account", "unit", "environment"),
+        ("account_tag_key", "account_tag_value"),
+        "role_name",
+        ("role_tag_key", "role_tag_value"),
+    )
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_add_permission(request, obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RoleSelector]:
+        return super().get_queryset(request).none()
+
+
 @admin.register(Entitlement, site=site)
 class EntitlementAdmin(Audited):
     action = Action.ENTITLEMENT_CHANGED
     form = EntitlementForm
     readonly_fields = ("revision",)
     radio_fields: ClassVar[dict[str, Any]] = {"approval": admin.VERTICAL}
-    inlines = (StageLines, GroupLines, PeopleLines, RoleLines)
+    inlines = (
+        *(StageLines, GroupLines, PeopleLines, ExcludedGroupLines, ExcludedPeopleLines),
+        *(RoleLines, SelectorLines, NewSelectors),
+    )
     list_display = ("name", "approval", "longest_seconds", "ticket", "is_active", "revision")
     list_filter = ("approval", "is_active")
     search_fields = ("name",)
@@ -315,6 +408,51 @@ def next_revision(entitlement: Entitlement) -> int:
 
 def _names_entitlements(formset: Any) -> bool:
     return formset.model in (EntitlementRole, EntitlementGroup, EntitlementUser)
+
+
+def added_by(formset: Any) -> list[Any]:
+    """The forms of the rows that this would add."""
+    added = [form for form in formset.extra_forms if form.has_changed() and form not in formset.deleted_forms]
+    return [form for form in added if form.is_valid()]
+
+
+def _check_narrowing_fits(entitlement: Entitlement, question: Q) -> None:
+    """Raises ValidationError if the entitlement narrows and that fits not all of these roles."""
+    arns, statements = entitlement.narrowing_policy_arns, entitlement.narrowing_statements
+    if not (arns or statements) or not isinstance(statements, list):
+        return
+    # Each account with the length of the longest path and name: one stand-in for all roles of an account.
+    accounts = Role.objects.filter(question).values_list("account__partition", "account__number")
+    longest = accounts.annotate(longest=Max(Length("path") + Length("name"))).order_by("-longest")
+    with _said_in_the_form():
+        for partition, number, length in longest[:MOST_ACCOUNTS]:
+            arn = f"arn:{partition}:iam::{number}:role/"
+            arn += "x" * (length - 1)
+            narrowing.check_policies_fit_role(arns, arn)
+            narrowing.check_length(narrowing.length_with(statements, arn), arns)
+
+
+def _given_by(selectors: list[RoleSelector]) -> dict[int, list[str]]:
+    """The roles in use that each of them selects, `MOST_COUNTED_ROLES` at most. Two queries, however many."""
+    given: dict[int, list[str]] = {one.pk: [] for one in selectors}
+    usable = Role.objects.filter(is_active=True, account__is_active=True).order_by("account_id", "name")
+    each = [
+        usable.filter(question).annotate(selector=Value(one.pk)).values_list("selector", "name", "account__name")
+        for one, question in zip(selectors, in_questions(selectors), strict=True)
+    ]
+    first, *others = [rows[:MOST_COUNTED_ROLES] for rows in each]
+    for selector, name, account in first.union(*others, all=True):
+        given[selector].append(f"{name} in {account}")
+    return given
+
+
+def _some_of(roles: list[str]) -> str:
+    if not roles:
+        return "no role at the moment"
+    number = f"{len(roles):,} or more" if len(roles) == MOST_COUNTED_ROLES else str(len(roles))
+    some = ", ".join(roles[:FIRST_ROLES])
+    more = ", …" if len(roles) > FIRST_ROLES else ""
+    return f"{number} role{'' if len(roles) == 1 else 's'}: {some}{more}"
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
+from requests_app.domain.models.catalog import check_tags
+
 LONGEST_TYPED = 20_000
 
 
@@ -39,9 +41,10 @@ class Lines(forms.CharField):
 class Statements(forms.JSONField):
     """A JSON list of objects; nothing typed is an empty one."""
 
+    kind: type = list
     default_error_messages = {
         "invalid": "This is not JSON. Look for a missing comma, quote or bracket.",
-        "no_list": 'Write a list of statements: [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}]',
+        "other_kind": 'Write a list of statements: [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}]',
         "too_long": "This is far longer than AWS would take.",
         "character": "There is a character in this that cannot be stored.",
     }
@@ -66,10 +69,12 @@ class Statements(forms.JSONField):
         except RecursionError as deep:
             raise ValidationError(self.error_messages["invalid"], code="invalid") from deep
         if statements is None:
-            return []
-        if not isinstance(statements, list):
-            raise ValidationError(self.error_messages["no_list"], code="no_list")
-        if "\\u0000" in json.dumps(statements):  # PostgreSQL stores no NUL
+            return self.kind()
+        if not isinstance(statements, self.kind):
+            raise ValidationError(self.error_messages["other_kind"], code="other_kind")
+        text = json.dumps(statements, ensure_ascii=False)
+        # PostgreSQL stores no NUL, and UTF-8 no half of a surrogate pair.
+        if "\\u0000" in text or any("\ud800" <= one <= "\udfff" for one in text):
             raise ValidationError(self.error_messages["character"], code="character")
         return statements
 
@@ -78,9 +83,28 @@ class Statements(forms.JSONField):
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         try:
-            return bool((initial or []) != self.to_python(data))
+            return bool((initial or self.kind()) != self.to_python(data))
         except ValidationError:
             return True
+
+
+class Tags(Statements):
+    """A JSON object, text by text."""
+
+    kind = dict
+    default_error_messages = {"other_kind": 'Write an object: {"team": "payments", "cost-centre": "4711"}'}
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault(
+            "help_text", 'As AWS has them: {"team": "payments"}. Selectors of entitlements look at these.'
+        )
+        super().__init__(**kwargs)
+        self.widget.attrs["rows"] = 3
+
+    def clean(self, value: Any) -> Any:
+        tags = super().clean(value)
+        check_tags(tags)
+        return tags
 
 
 def _lines(text: str) -> list[str]:

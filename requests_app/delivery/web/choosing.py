@@ -6,11 +6,11 @@ from datetime import timedelta
 from statistics import median
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from requests_app.delivery.web.judging import Deciders
 from requests_app.domain.liftable import Liftable
-from requests_app.domain.models import AccessRequest, Entitlement, EntitlementRole, Role, User
+from requests_app.domain.models import AccessRequest, Entitlement, EntitlementRole, Role, RoleSelector, User
 from requests_app.domain.models.catalog import RoleQuerySet
 from requests_app.domain.terms import StageTerms, Terms
 
@@ -57,7 +57,7 @@ class Choice:
 
 def find_roles(person: User, words: str) -> list[Role]:
     """Roles this person may ask for, whose account, number or name has every word; the first few."""
-    return list(_open_to(person).first_matching(words, MOST_FOUND))
+    return list(_usable().first_matching(words, MOST_FOUND, among=_ways_to_be_open_to(person)))
 
 
 def recent_roles(person: User) -> list[Role]:
@@ -102,11 +102,22 @@ def steps(found: list[Choice]) -> list[int]:
 
 
 def _open_to(person: User) -> RoleQuerySet:
+    ways = _ways_to_be_open_to(person)
+    return _usable().filter(Q(*ways, _connector=Q.OR)) if ways else _usable().none()
+
+
+def _usable() -> RoleQuerySet:
+    return Role.objects.filter(is_active=True, account__is_active=True).select_related("account")
+
+
+def _ways_to_be_open_to(person: User) -> list[Q | Exists]:
+    """How a role can be open to someone: by its name, or by a selector. One by one, each has an index."""
     # Their keys, not a question within the question: the database then knows how many roles those name.
     mine = list(Entitlement.objects.reaching(person).values_list("pk", flat=True))
-    reaching = EntitlementRole.objects.filter(role=OuterRef("pk"), entitlement__in=mine)
-    usable = Role.objects.filter(is_active=True, account__is_active=True)
-    return usable.filter(Exists(reaching)).select_related("account")
+    if not mine:
+        return []
+    by_name = Exists(EntitlementRole.objects.filter(role=OuterRef("pk"), entitlement__in=mine))
+    return [by_name, *RoleSelector.objects.filter(entitlement__in=mine).questions()]
 
 
 def _usual_times(role: Role) -> dict[int, timedelta]:

@@ -1,16 +1,17 @@
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import reduce
 from operator import and_, or_
 from typing import Any
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
-from django.db import models
-from django.db.models import ExpressionWrapper, Q
+from django.db import connection, models
+from django.db.models import Exists, ExpressionWrapper, F, Func, OuterRef, Q, Value
 from django.db.models.functions import Lower, Upper
 
 from requests_app.domain import partitions
@@ -42,6 +43,32 @@ def check_tags(tags: Any) -> None:
             )
 
 
+class OrganisationalUnitQuerySet(models.QuerySet["OrganisationalUnit"]):
+    def with_place(self) -> "OrganisationalUnitQuerySet":
+        """Each called by its whole place, such as Root / Workloads / Prod."""
+        whole = ExpressionWrapper(OuterRef("path"), output_field=models.TextField())
+        above = OrganisationalUnit.objects.alias(whole=whole).filter(whole__startswith=F("path"))
+        names = ArraySubquery(above.order_by("path").values("name"))
+        return self.annotate(
+            place=Func(names, Value(" / "), function="array_to_string", output_field=models.TextField())
+        )
+
+    def hold(self) -> None:
+        """No unit is made or moved by others until this transaction is over. The guards of a unit wait likewise."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(x'756E697473'::bigint)")
+
+    def below(self, units: "Iterable[OrganisationalUnit]") -> dict[int, list[int]]:
+        """For each of these the keys of all that is below it, its own included. One query."""
+        paths = {unit.pk: unit.path for unit in units}
+        found: dict[int, list[int]] = {key: [] for key in paths}
+        anywhere = Q(*(Q(path__startswith=path) for path in paths.values()), _connector=Q.OR)
+        for key, path in self.filter(anywhere).order_by("path").values_list("pk", "path") if paths else ():
+            for above in keys_in(path) & paths.keys():
+                found[above].append(key)
+        return found
+
+
 class OrganisationalUnit(models.Model):
     """A place in the tree of accounts. What is said of a unit is said of everything below it."""
 
@@ -50,8 +77,13 @@ class OrganisationalUnit(models.Model):
     # Such as /3/17/: the keys from the root down to this one. The database keeps it, also when a unit is moved.
     # By bytes, so that in its order each unit is followed by all that is below it, and the index finds them.
     path = models.TextField(editable=False, default="", db_default="", db_collation="C")
+    place: str  # where it was asked for `with_place`
+
+    objects = OrganisationalUnitQuerySet.as_manager()
 
     class Meta:
+        verbose_name = "unit"
+        verbose_name_plural = "organisational units"
         constraints = [
             models.UniqueConstraint(
                 Lower("name"),
@@ -64,11 +96,16 @@ class OrganisationalUnit(models.Model):
         indexes = [models.Index(fields=["path"], name="unit_by_path")]
 
     def __str__(self) -> str:
-        return self.name
+        return getattr(self, "place", self.name)
 
     @property
     def depth(self) -> int:
         return self.path.count("/") - 2
+
+
+def keys_in(path: str) -> frozenset[int]:
+    """Those of the unit with this path and of all above it."""
+    return frozenset(int(key) for key in path.split("/") if key)
 
 
 class Account(models.Model):
@@ -130,14 +167,17 @@ class Account(models.Model):
 
 
 class RoleQuerySet(models.QuerySet["Role"]):
-    def first_matching(self, words: str, most: int) -> "RoleQuerySet":
+    def first_matching(self, words: str, most: int, *, among: Collection[Q | Exists] = (Q(),)) -> "RoleQuerySet":
         """Those whose name or description, or whose account's name or number, has every word somewhere, in any case:
-        the first few by the names of account and role.
+        the first few by the names of account and role. Only those for which one of `among` holds.
         """
+        if not among:
+            return self.none()
         # Each way by itself, because each is found by other indexes: asked for all at once, the database may read
         # role after role in the order of names until it has found enough.
         order = ("account__name", "name")
-        first, *others = [self.filter(way).order_by(*order).values("pk")[:most] for way in ways_to_match(words)]
+        ways = [self.filter(one).filter(way) for one in among for way in ways_to_match(words)]
+        first, *others = [way.order_by(*order).values("pk")[:most] for way in ways]
         return self.filter(pk__in=first.union(*others)).order_by(*order)[:most]
 
 

@@ -1,5 +1,6 @@
 """What an entitlement gives besides roles by name: those that are like this, now and later."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.core.validators import RegexValidator
@@ -19,10 +20,29 @@ from requests_app.domain.models.entitlements import Entitlement
 ROLE_NAME_PATTERN = r"\A[A-Za-z0-9_+=,.@*?-]+\Z"
 
 
+SAYS = (
+    *("account_id", "unit_id", "environment", "account_tag_key", "account_tag_value"),
+    *("role_name", "role_tag_key", "role_tag_value"),
+)
+
+
+class RoleSelectorQuerySet(models.QuerySet["RoleSelector"]):
+    def questions(self) -> list[Q]:
+        """To the roles, which of them at least one of these selects: two questions at most, for either is answered
+        by other indexes. Values throughout, so that the database knows how many to expect.
+        """
+        selectors = list(self.select_related("unit").order_by(*SAYS).distinct(*SAYS))
+        asked = zip(selectors, in_questions(selectors), strict=True)
+        groups: dict[bool, list[Q]] = {True: [], False: []}
+        for selector, question in asked:
+            groups[selector.asks_of_the_account].append(question)
+        return [Q(*questions, _connector=Q.OR) for questions in groups.values() if questions]
+
+
 class RoleSelector(models.Model):
     """All that a row says must hold of a role and its account; what it leaves empty is not asked.
 
-    Resolved when it is asked. `requests_app_gives`, `policy.Selector` and `as_question` say the same thing.
+    Resolved when somebody asks: `requests_app_gives` of the database, `policy.Selector` and `as_question` say the same.
     """
 
     entitlement = models.ForeignKey(Entitlement, models.CASCADE, related_name="selectors")
@@ -41,7 +61,7 @@ class RoleSelector(models.Model):
     )
     account_tag_key = models.CharField("account tag", max_length=LONGEST_TAG_KEY, blank=True)
     # None is any value; an empty one is a value.
-    account_tag_value = models.CharField("its value", max_length=LONGEST_TAG_VALUE, null=True, blank=True)  # noqa: DJ001
+    account_tag_value = models.CharField("account tag's value", max_length=LONGEST_TAG_VALUE, null=True, blank=True)  # noqa: DJ001
     role_name = models.CharField(
         "role name",
         max_length=64,
@@ -50,7 +70,9 @@ class RoleSelector(models.Model):
         help_text="* is any text, ? one character.",
     )
     role_tag_key = models.CharField("role tag", max_length=LONGEST_TAG_KEY, blank=True)
-    role_tag_value = models.CharField("its value ", max_length=LONGEST_TAG_VALUE, null=True, blank=True)  # noqa: DJ001
+    role_tag_value = models.CharField("role tag's value", max_length=LONGEST_TAG_VALUE, null=True, blank=True)  # noqa: DJ001
+
+    objects = RoleSelectorQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -76,25 +98,48 @@ class RoleSelector(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"selector {self.pk}"
+        return self.in_words()
 
-    def as_question(self) -> Q:
-        """To the roles: which of them it selects. With values, so that the database can plan for them."""
-        return self.about_the_account() & self.about_the_role()
+    def in_words(self) -> str:
+        """Such as: roles named Read*, in accounts below Root / Workloads."""
+        of_roles = []
+        if self.role_name:
+            of_roles.append(f"named {self.role_name}")
+        if self.role_tag_key:
+            of_roles.append(_tag_in_words(self.role_tag_key, self.role_tag_value))
+        of_accounts = [f"in {self.account}"] if self.account else []
+        if self.unit:
+            of_accounts.append(f"in or below the unit {self.unit}")
+        if self.environment:
+            of_accounts.append(f"of the environment {self.environment}")
+        if self.account_tag_key:
+            of_accounts.append(f"whose account is {_tag_in_words(self.account_tag_key, self.account_tag_value)}")
+        kind = "roles" if of_roles else "all roles"
+        return ", ".join([" ".join([kind, " and ".join(of_roles)]).strip(), *of_accounts])
 
-    def about_the_account(self) -> Q:
+    @property
+    def asks_of_the_account(self) -> bool:
+        return bool(self.account_id or self.unit_id or self.environment or self.account_tag_key)
+
+    def as_question(self, below: Mapping[int, Collection[int]]) -> Q:
+        """To the roles: which of them it selects. `below` is what there is below its unit."""
         asked = Q()
         if self.account_id is not None:
             asked &= Q(account=self.account_id)
-        if self.unit is not None:
-            asked &= Q(account__unit__path__startswith=self.unit.path)
+        if self.unit_id is not None:
+            asked &= Q(account__unit__in=below[self.unit_id])
         if self.environment:
             asked &= Q(account__environment=self.environment)
-        return asked & _has_tag("account__tags", self.account_tag_key, self.account_tag_value)
+        if self.role_name:
+            asked &= Q(_Like(F("name"), like(self.role_name)))
+        asked &= _has_tag("account__tags", self.account_tag_key, self.account_tag_value)
+        return asked & _has_tag("tags", self.role_tag_key, self.role_tag_value)
 
-    def about_the_role(self) -> Q:
-        named = Q(_Like(F("name"), like(self.role_name))) if self.role_name else Q()
-        return named & _has_tag("tags", self.role_tag_key, self.role_tag_value)
+
+def in_questions(selectors: Collection[RoleSelector]) -> list[Q]:
+    """For each what it asks of the roles; one query for all their units."""
+    below = OrganisationalUnit.objects.below(one.unit for one in selectors if one.unit is not None)
+    return [one.as_question(below) for one in selectors]
 
 
 def like(pattern: str) -> str:
@@ -108,12 +153,16 @@ def _has_tag(field: str, key: str, value: str | None) -> Q:
     return Q(**{f"{field}__has_key": key}) if value is None else Q(**{f"{field}__contains": {key: value}})
 
 
+def _tag_in_words(key: str, value: str | None) -> str:
+    return f"tagged {key}" if value is None else f"tagged {key} = {value or 'nothing'}"
+
+
 class _Like(Lookup):
     """Without regard to case, as the index for searching has the names."""
 
     lookup_name = "like"
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
         name, name_params = self.process_lhs(compiler, connection)
         pattern, pattern_params = self.process_rhs(compiler, connection)
-        return f"UPPER({name}::text) LIKE UPPER({pattern})", [*name_params, *pattern_params]
+        return f"UPPER({name}::text) LIKE UPPER({pattern})", (*name_params, *pattern_params)
