@@ -37,7 +37,7 @@ def decide(matter: Matter, by: User, verdict: Decision.Verdict, comment: str, no
     if len(comment) > 1000 or not can_be_stored(comment):
         raise Invalid({"comment": ["Keep the comment under 1,000 plain characters."]})
     if verdict == Decision.Verdict.APPROVE:
-        _check_who_is_left(matter, by)
+        check_who_is_left(matter, by)
     return Decision.objects.create(
         access_request=request_of(matter),
         extension=matter if isinstance(matter, Extension) else None,
@@ -108,7 +108,7 @@ def _deciders(matter: Matter) -> set[int]:
     return set(matter.decisions.values_list("approver_id", flat=True))
 
 
-def _check_who_is_left(matter: Matter, by: User) -> None:
+def check_who_is_left(matter: Matter, by: User) -> None:
     """One person has one say: whoever is needed for a later stage must not spend it on this one."""
     terms = matter.terms
     later = terms.stages[matter.stage :]

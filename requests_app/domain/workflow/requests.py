@@ -65,7 +65,7 @@ def _submit(
     role = Role.objects.select_related("account__unit", "account__owners", "owners").get(pk=role.pk)
     entitlement = Entitlement.objects.get(pk=entitlement.pk)
     terms = Terms.of(entitlement, role)
-    _may_request(role, entitlement, terms, by=by, beneficiary=beneficiary).require()
+    may_request(role, entitlement, terms, by=by, beneficiary=beneficiary).require()
     justification, ticket = justification.strip(), ticket.strip()
     now = clock.now()
     _check_wish(terms, duration, justification, ticket, start, start_at, now)
@@ -124,15 +124,19 @@ def approve(
     comment: str = "",
     start_at: datetime | None = None,
     duration: timedelta | None = None,
+    in_bulk: bool = False,
 ) -> Decision:
     """Record an approval; the request becomes approved when its last stage is satisfied.
 
     An approver may move a scheduled start later (`start_at`) or shorten the `duration`, never the other way.
+    Powerful roles are not approved together with others (`in_bulk`).
     Raises NotAllowed if `by` may not decide here, Conflict if it is no longer pending or the beneficiary
     could not use it any more, Invalid for a change that gives more than was asked for.
     """
     access_request, now = lock(access_request)
     _must_be_pending(access_request)
+    if in_bulk and access_request.role.is_powerful:
+        raise NotAllowed("Powerful roles are decided one by one. Open the request.", rule="decision.in_bulk")
     changed = _offer(access_request, start_at, duration)
     decision = approval.decide(access_request, by, Decision.Verdict.APPROVE, comment, now)
     _check_still_of_use(access_request)
@@ -305,7 +309,8 @@ def begin(access_request: AccessRequest, *, by: User | None, now: datetime) -> N
     )
 
 
-def _may_request(role: Role, entitlement: Entitlement, terms: Terms, *, by: User, beneficiary: User) -> policy.Verdict:
+def may_request(role: Role, entitlement: Entitlement, terms: Terms, *, by: User, beneficiary: User) -> policy.Verdict:
+    """Who may ask for what, whatever is typed."""
     asker = facts.person(by) if by.pk != beneficiary.pk else None
     open_already = AccessRequest.objects.open().filter(beneficiary=beneficiary, entitlement=entitlement)
     verdict = policy.may_request(
