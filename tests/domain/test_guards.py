@@ -978,7 +978,7 @@ def test_no_guard_was_forgotten(db: None) -> None:
     expected |= {(table, "frozen_insert") for table in (REQUESTS, DELIVERIES, SESSIONS)}
     expected |= {(table, "frozen_update") for table in (REQUESTS, DELIVERIES)}
     guarded = ("requests_app_revocation", "requests_app_freeze", "requests_app_confirmation")
-    guarded += ("requests_app_extension", "requests_app_edit")
+    guarded += ("requests_app_extension", "requests_app_edit")  # type: ignore[assignment]
     expected |= {("requests_app_organisationalunit", name) for name in ("hold", "place", "moved")}
     expected |= {("requests_app_auditevent", "stamp"), *((table, "guard") for table in guarded)}
     assert standing == expected
