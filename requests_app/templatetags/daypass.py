@@ -11,9 +11,13 @@ from django.utils.safestring import SafeString
 from lucide.templatetags.lucide import lucide
 
 from requests_app.domain.models import AccessRequest, IssuedSession
+from requests_app.domain.terms import CONSOLE, KEYS, StageTerms, Terms
 from requests_app.domain.transitions import State
 
 register = template.Library()
+
+CHANNELS = {CONSOLE: "console", KEYS: "keys"}
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 # A word and an icon first, then a colour.
 STATES = {
@@ -37,7 +41,12 @@ def icon(name: str, size: int = 18) -> str:
 
 @register.simple_tag
 def state(value: str) -> SafeString:
-    word, name, tone = STATES[State(value)]
+    return mark(*STATES[State(value)])
+
+
+@register.simple_tag
+def mark(word: str, name: str, tone: str) -> SafeString:
+    """A word, an icon and a colour, as `state` shows them, for what is more than the state."""
     return format_html('<span class="state tone-{}">{}{}</span>', tone, icon(name, 15), word)
 
 
@@ -79,6 +88,34 @@ def minutes(number: int) -> str:
 @register.filter
 def lasted(end: datetime, start: datetime) -> str:
     return span(end - start)
+
+
+@register.filter
+def agreement(terms: Terms) -> str:
+    """`automatic`, `approval from Security`, `two approvals from Payments leads, then one from Security`."""
+    if terms.is_automatic:
+        return "automatic"
+    if not terms.stages:
+        return "nobody is named to decide"
+    first, *others = terms.stages
+    begins = "approval" if first.quorum == 1 else f"{_counted(first.quorum)} approvals"
+    return ", then ".join([f"{begins} from {asked(first)}", *(_from(stage) for stage in others)])
+
+
+@register.filter
+def asked(stage: StageTerms) -> str:
+    return stage.asks or "nobody"
+
+
+@register.filter
+def besides(terms: Terms) -> list[str]:
+    """What else makes these terms different from others, a few words each."""
+    said = [f"{CHANNELS[terms.channels]} only"] if terms.channels in CHANNELS else []
+    if terms.hours:
+        said.append(terms.hours.in_words())
+    if terms.may_be_extended:
+        said.append(f"may be extended, to {span(terms.extension_total_seconds)} in all")
+    return [*said, "narrowed"] if terms.narrows else said
 
 
 @register.filter
@@ -158,6 +195,14 @@ def is_group(field: BoundField) -> bool:
 def _parts(*parts: tuple[int, str]) -> str:
     said = [f"{number}\N{NO-BREAK SPACE}{unit}" for number, unit in parts if number]
     return " ".join(said) or f"0\N{NO-BREAK SPACE}{parts[-1][1]}"
+
+
+def _counted(number: int) -> str:
+    return _NUMBERS[number] if number < len(_NUMBERS) else str(number)
+
+
+def _from(stage: StageTerms) -> str:
+    return f"{_counted(stage.quorum)} from {asked(stage)}"
 
 
 def _clothes(widget: Any) -> str:

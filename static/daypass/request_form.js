@@ -1,5 +1,5 @@
-// The request form: arrow keys through what was found, and the times said as you choose.
-import { serverNow, speak } from "./countdown.js";
+// The request form: arrow keys through what was found, and only what the chosen terms ask for.
+import { speak } from "./countdown.js";
 
 const form = document.querySelector("[data-request-form]");
 
@@ -29,32 +29,45 @@ document.addEventListener("htmx:afterSwap", (event) => {
 
 document.addEventListener("htmx:sendError", () => speak("Daypass cannot be reached. Check your connection."));
 
-form?.addEventListener("change", fit);
+// A length that the person chose stays when the terms change; what was only offered follows them.
+let chosenByHand = false;
+form?.addEventListener("change", (event) => {
+  if (event.target.name === "duration") chosenByHand = true;
+  if (event.target.name === "entitlement" && !chosenByHand) offer(event.target);
+  fit();
+});
 form?.addEventListener("input", fit);
 
+const terms = () => form.querySelector("input[name=entitlement]:checked");
+
+function offer(chosen) {
+  const usual = form.querySelector(`input[name=duration][value="${chosen.dataset.usual}"]`);
+  if (usual) usual.checked = true;
+}
+
 function fit() {
-  if (!form) return;
-  const terms = form.querySelector("input[name=entitlement]:checked, input[name=entitlement][type=hidden]");
-  const longest = Number(terms?.dataset.longest ?? Infinity);
+  const chosen = form && terms();
+  if (!chosen) return;
+  form.querySelectorAll("[data-of]").forEach((words) => { words.hidden = words.dataset.of !== chosen.value; });
   form.querySelectorAll("[data-minutes]").forEach((choice) => {
-    const tooLong = Number(choice.dataset.minutes) > longest;
-    choice.hidden = tooLong;
+    choice.hidden = Number(choice.dataset.minutes) > Number(chosen.dataset.longest);
     const input = choice.querySelector("input");
-    if (tooLong && input.checked) input.checked = false;
+    if (choice.hidden && input.checked) offer(chosen);
   });
-  form.querySelectorAll("[data-outlook]").forEach((outlook) => { outlook.hidden = outlook.dataset.outlook !== terms?.value; });
-  const other = form.querySelector("[data-other]");
-  const chosen = form.querySelector("input[name=duration]:checked");
-  if (other) other.hidden = chosen?.value !== "other";
-  const minutes = Number(chosen?.value === "other" ? form.querySelector("[name=duration_other]").value : chosen?.value);
-  const words = form.querySelector("[data-ends-about]");
-  if (!words) return;
-  if (!minutes || minutes < 0) {
-    words.textContent = "";
-    return;
-  }
-  const about = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: words.dataset.zone });
-  const end = about.format(serverNow() + minutes * 60_000);
-  words.textContent = `Started now, it would end at ${end}. The clock starts when your access does.`;
+  const ahead = "ahead" in chosen.dataset;
+  form.querySelectorAll("[data-ahead-only]").forEach((choice) => {
+    choice.hidden = !ahead;
+    const input = choice.querySelector("input");
+    if (!ahead && input.checked) form.querySelector("input[name=start]").checked = true;
+  });
+  toggle("[data-when]", form.querySelector("input[name=start]:checked")?.value === "at_time");
+  toggle("[data-other]", form.querySelector("input[name=duration]:checked")?.value === "other");
+  toggle("[data-ticket-field]", chosen.dataset.ticket !== "none");
+  form.querySelectorAll("[data-ticket-field] .optional").forEach((words) => { words.hidden = chosen.dataset.ticket === "required"; });
+}
+
+function toggle(selector, shown) {
+  const element = form.querySelector(selector);
+  if (element) element.hidden = !shown;
 }
 fit();

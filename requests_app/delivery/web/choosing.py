@@ -1,42 +1,45 @@
-"""Finding a role, and on which terms someone may ask for it."""
+"""Finding a role and whom it is for, and on which terms it may be asked for."""
 
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from statistics import median
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySet, Value
 
-from requests_app.delivery.web.judging import Deciders
+from requests_app.domain import facts, policy, workflow
 from requests_app.domain.liftable import Liftable
-from requests_app.domain.models import AccessRequest, Entitlement, EntitlementRole, Role, RoleSelector, User
+from requests_app.domain.models import (
+    AccessRequest,
+    Entitlement,
+    EntitlementAsker,
+    EntitlementRole,
+    Role,
+    RoleSelector,
+    User,
+)
 from requests_app.domain.models.catalog import RoleQuerySet
 from requests_app.domain.terms import StageTerms, Terms
 
 MOST_FOUND = 12
 MOST_CHOICES = 10
+MOST_PEOPLE = 8
+# Whoever may ask for others finds them by a part of their name; fewer letters would list them.
+LETTERS = 3
+MOST_WORDS = 5
 STEPS = (15, 30, 60, 120, 240, 480, 720, 1440)
-
-
-@dataclass(frozen=True, slots=True)
-class StageOutlook:
-    stage: StageTerms
-    can_now: int
-
-    @property
-    def enough(self) -> bool:
-        return self.can_now >= self.stage.quorum
+# By the clock of whoever is asked: hardly anybody answers then.
+NIGHT = (22, 7)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One way to ask for a role: an entitlement and what would happen."""
+    """One way to ask for a role: an entitlement and its terms as they are now."""
 
     entitlement: Entitlement
     terms: Terms
-    stages: tuple[StageOutlook, ...]
-    usually: timedelta | None
 
     @property
     def key(self) -> str:
@@ -51,12 +54,61 @@ class Choice:
         return self.terms.longest_seconds // 60
 
     @property
+    def usual_minutes(self) -> int:
+        """What is offered first."""
+        return min(max(self.terms.default_seconds // 60, 1), self.longest_minutes)
+
+    @property
+    def ahead(self) -> timedelta:
+        """How far ahead a start may be scheduled."""
+        return timedelta(seconds=self.terms.schedule_ahead_seconds)
+
+    @property
+    def demands(self) -> tuple[int, int, int]:
+        """For putting the least demanding first: fewer to agree, fewer stages, then longer."""
+        staged = not self.terms.is_automatic
+        agreements = sum(stage.quorum for stage in self.terms.stages)
+        return agreements + staged, len(self.terms.stages), -self.terms.longest_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutlook:
+    stage: StageTerms
+    can_now: int
+    at_night: int
+
+    @property
+    def enough(self) -> bool:
+        return self.can_now >= self.stage.quorum
+
+    @property
+    def mostly_asleep(self) -> bool:
+        return 2 * self.at_night > self.can_now
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What would happen if this were asked for now, and approved by now."""
+
+    choice: Choice
+    verdict: policy.Verdict
+    stages: tuple[StageOutlook, ...]
+    usually: timedelta | None
+    scheduled: bool
+    begins: datetime
+    ends: datetime
+    # The terms' hours end it before its time is up.
+    cut_short: bool
+    # When they begin, where it could not start before.
+    opens: datetime | None
+
+    @property
     def lifted(self) -> list[str]:
-        return [Liftable(name).description for name in self.terms.lifted if name in set(Liftable)]
+        return [Liftable(name).description for name in self.choice.terms.lifted if name in set(Liftable)]
 
 
 def find_roles(person: User, words: str) -> list[Role]:
-    """Roles this person may ask for, whose account, number or name has every word; the first few."""
+    """Roles this person may ask for, for whomever, whose account, number or name has every word; the first few."""
     return list(_usable().first_matching(words, MOST_FOUND, among=_ways_to_be_open_to(person)))
 
 
@@ -69,36 +121,109 @@ def recent_roles(person: User) -> list[Role]:
 
 def find_role(person: User, public_id: str) -> Role | None:
     try:
-        return _open_to(person).filter(public_id=UUID(public_id)).first()
+        wanted = UUID(public_id)
+    except ValueError:
+        return None
+    around = ("account__unit", "account__owners", "owners")  # what terms and rules look at
+    return _open_to(person).select_related(*around).filter(public_id=wanted).first()
+
+
+def may_ask_for_others(person: User, role: Role) -> bool:
+    return bool(_asked_for_others(person, role))
+
+
+def find_people(asker: User, role: Role, words: str) -> list[User]:
+    """The first few of those for whom `asker` may ask for `role`, by any part of their names and address.
+
+    Nobody else is found, and nobody at all before a few letters are typed.
+    """
+    typed = words.split()[:MOST_WORDS]
+    if sum(map(len, typed)) < LETTERS:
+        return []
+    people = _people(asker, role)
+    for word in typed:
+        people = people.filter(Q(name__icontains=word) | Q(username__icontains=word) | Q(email__icontains=word))
+    return list(people.order_by("name", "pk")[:MOST_PEOPLE])
+
+
+def find_person(asker: User, role: Role, public_id: str) -> User | None:
+    """Someone for whom `asker` may ask for `role`."""
+    try:
+        return _people(asker, role).filter(public_id=UUID(public_id)).first()
     except ValueError:
         return None
 
 
-def choices(person: User, role: Role) -> list[Choice]:
-    """On which terms `person` may ask for `role`: nobody asked first, then the longest."""
-    entitlements = list(Entitlement.objects.reaching(person).for_role(role).with_terms().order_by("pk")[:MOST_CHOICES])
-    terms = {one.pk: Terms.of(one) for one in entitlements}
-    deciders = Deciders(stage for one in terms.values() for stage in one.stages)
-    usually = _usual_times(role)
-    found = [
-        Choice(
-            entitlement=one,
-            terms=terms[one.pk],
-            stages=tuple(
-                StageOutlook(stage, deciders.number(stage, outside=[person.pk])) for stage in terms[one.pk].stages
-            ),
-            usually=usually.get(one.pk),
-        )
-        for one in entitlements
-    ]
-    return sorted(found, key=lambda choice: (not choice.terms.is_automatic, -choice.terms.longest_seconds))
+def choices(asker: User, role: Role, *, beneficiary: User) -> list[Choice]:
+    """On which terms `asker` may ask for `role` for `beneficiary`: the least demanding first."""
+    entitlements = Entitlement.objects.reaching(beneficiary).for_role(role)
+    if asker != beneficiary:
+        entitlements = entitlements.filter(pk__in=_asking(asker))
+    found = entitlements.with_terms().order_by("pk")[:MOST_CHOICES]
+    return sorted((Choice(one, Terms.of(one, role)) for one in found), key=lambda choice: choice.demands)
 
 
-def steps(found: list[Choice]) -> list[int]:
-    """Sensible lengths in minutes up to the longest of these choices, that one included."""
+def steps(found: Sequence[Choice]) -> list[int]:
+    """Sensible lengths in minutes up to the longest of these choices, that one and what they offer first included."""
     longest = {choice.longest_minutes for choice in found}
     most = max(longest, default=0)
-    return sorted({step for step in STEPS if step <= most} | {one for one in longest if one > 0})
+    usual = {choice.usual_minutes for choice in found}
+    return sorted({step for step in STEPS if step <= most} | {one for one in longest | usual if one > 0})
+
+
+def outlook(
+    choice: Choice,
+    role: Role,
+    *,
+    asker: User,
+    beneficiary: User,
+    duration: timedelta,
+    start_at: datetime | None,
+    now: datetime,
+) -> Outlook:
+    terms = choice.terms
+    begins = max(start_at or now, now)
+    opens = terms.hours.next_opening(begins) if terms.hours else begins
+    ends = policy.ends_at(opens, int(duration.total_seconds()), terms)
+    return Outlook(
+        choice=choice,
+        verdict=workflow.outlooks.on_asking(role, by=asker, entitlement=choice.entitlement, beneficiary=beneficiary),
+        stages=tuple(_stages(choice, role, outside=[asker.pk, beneficiary.pk], now=now)),
+        usually=_usually(role, choice.entitlement),
+        scheduled=start_at is not None,
+        begins=opens,
+        ends=ends,
+        cut_short=ends < opens + duration,
+        opens=opens if opens != begins else None,
+    )
+
+
+def _stages(choice: Choice, role: Role, *, outside: Sequence[int], now: datetime) -> list[StageOutlook]:
+    rules = frozenset({("entitlement", choice.entitlement.pk)}) | facts.rules_of_role(role)
+    found = []
+    for stage in choice.terms.stages:
+        able = facts.approvers(stage, outside=outside, rules=rules)
+        found.append(StageOutlook(stage, len(able), sum(_is_night(one, now) for one in able)))
+    return found
+
+
+def _is_night(person: User, now: datetime) -> bool:
+    try:
+        hour = now.astimezone(ZoneInfo(person.time_zone)).hour
+    except (KeyError, ValueError):  # a zone that the system's table does not know
+        return False
+    return hour >= NIGHT[0] or hour < NIGHT[1]
+
+
+def _usually(role: Role, entitlement: Entitlement) -> timedelta | None:
+    """How long an approval took lately, the middle one."""
+    lately = AccessRequest.objects.filter(role=role, approved_at__isnull=False, stage__gt=0).order_by("-asked_at")[:40]
+    taken = [
+        (approved_at - asked_at).total_seconds()
+        for under, asked_at, approved_at in lately.values_list("entitlement", "asked_at", "approved_at")
+        if under == entitlement.pk and approved_at is not None
+    ]
+    return timedelta(seconds=median(taken)) if taken else None
 
 
 def _open_to(person: User) -> RoleQuerySet:
@@ -113,18 +238,30 @@ def _usable() -> RoleQuerySet:
 def _ways_to_be_open_to(person: User) -> list[Q | Exists]:
     """How a role can be open to someone: by its name, or by a selector. One by one, each has an index."""
     # Their keys, not a question within the question: the database then knows how many roles those name.
-    mine = list(Entitlement.objects.reaching(person).values_list("pk", flat=True))
-    if not mine:
+    mine = Entitlement.objects.reaching(person).values_list("pk", flat=True)
+    for_others = Entitlement.objects.filter(pk__in=_asking(person), is_active=True).values_list("pk", flat=True)
+    keys = [*mine, *for_others]
+    if not keys:
         return []
-    by_name = Exists(EntitlementRole.objects.filter(role=OuterRef("pk"), entitlement__in=mine))
-    return [by_name, *RoleSelector.objects.filter(entitlement__in=mine).questions()]
+    by_name = Exists(EntitlementRole.objects.filter(role=OuterRef("pk"), entitlement__in=keys))
+    return [by_name, *RoleSelector.objects.filter(entitlement__in=keys).questions()]
 
 
-def _usual_times(role: Role) -> dict[int, timedelta]:
-    """How long an approval took lately, the middle one, for each entitlement."""
-    lately = AccessRequest.objects.filter(role=role, approved_at__isnull=False, stage__gt=0).order_by("-asked_at")[:40]
-    taken: dict[int, list[float]] = defaultdict(list)
-    for entitlement, asked_at, approved_at in lately.values_list("entitlement", "asked_at", "approved_at"):
-        if approved_at is not None:
-            taken[entitlement].append((approved_at - asked_at).total_seconds())
-    return {entitlement: timedelta(seconds=median(seconds)) for entitlement, seconds in taken.items()}
+def _asking(person: User) -> QuerySet[EntitlementAsker, int]:
+    """The keys of the entitlements under which this person may ask for others."""
+    return EntitlementAsker.objects.filter(group__memberships__user=person).values_list("entitlement", flat=True)
+
+
+def _asked_for_others(person: User, role: Role) -> list[int]:
+    under = Entitlement.objects.filter(pk__in=_asking(person), is_active=True).for_role(role)
+    return list(under.order_by("pk").values_list("pk", flat=True)[:MOST_CHOICES])
+
+
+def _people(asker: User, role: Role) -> QuerySet[User]:
+    """Those whom the terms reach under which `asker` may ask for others."""
+    reached = [
+        Q(Func(Value(key), F("pk"), function="requests_app_reaches", output_field=BooleanField()))
+        for key in _asked_for_others(asker, role)
+    ]
+    people = User.objects.filter(deactivated_at=None).exclude(pk=asker.pk)
+    return people.filter(Q(*reached, _connector=Q.OR)) if reached else people.none()

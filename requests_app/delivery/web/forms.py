@@ -1,9 +1,12 @@
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
 from django.forms.renderers import TemplatesSetting
+from django.utils import timezone
 
+from requests_app.delivery.web import local_time
 from requests_app.delivery.web.choosing import Choice
 from requests_app.domain.errors import Invalid
 from requests_app.domain.models import AccessRequest
@@ -16,6 +19,50 @@ class Renderer(TemplatesSetting):
     field_template_name = "components/field.html"
 
 
+NOT_THEM = "You may not ask for this role for this person. Choose somebody else, or ask for yourself."
+
+
+def _date(label: str) -> forms.DateField:
+    """Browsers draw it in their own way and send it in this one; without that, it is typed like this."""
+    return forms.DateField(
+        label=label, required=False, input_formats=["%Y-%m-%d"],
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date", "placeholder": "2026-11-26"}),
+        error_messages={"invalid": "Give the date as year, month, day: 2026-11-26."},
+    )  # fmt: skip
+
+
+def _time(label: str) -> forms.TimeField:
+    return forms.TimeField(
+        label=label, required=False, input_formats=["%H:%M", "%H:%M:%S"],
+        widget=forms.TimeInput(format="%H:%M", attrs={"type": "time", "placeholder": "08:30"}),
+        error_messages={"invalid": "Give the time as hours and minutes: 08:30."},
+    )  # fmt: skip
+
+
+def _typed_moment(cleaned: Mapping[str, Any]) -> datetime | None:
+    """The date and time typed, by the clock of whoever typed them; None unless both are there."""
+    day, at = cleaned.get("start_date"), cleaned.get("start_time")
+    return local_time.moment(day, at, timezone.get_current_timezone()) if day and at else None
+
+
+def _take(form: forms.Form, refusal: Invalid, **where: str) -> None:
+    """Put the workflow's sentences beside the fields they are about, where `where` does not say otherwise."""
+    for name, sentences in refusal.fields.items():
+        name = where.get(name, name)
+        form.add_error(name if name in form.fields else None, sentences)
+
+
+def _clean_minutes(form: forms.Form, cleaned: dict[str, Any]) -> None:
+    """`minutes`: one of those offered, or what was typed beside `other`."""
+    chosen = cleaned.get("duration")
+    if chosen == "other":
+        cleaned["minutes"] = cleaned.get("duration_other")
+    elif chosen:
+        cleaned["minutes"] = int(chosen) if chosen.isascii() and chosen.isdigit() and len(chosen) < 6 else None
+    if chosen and not cleaned.get("minutes") and "duration_other" not in form.errors:
+        form.add_error("duration", "Choose how long, or give the minutes.")
+
+
 class RequestForm(forms.Form):
     """What someone types to ask for access. The rules themselves are the workflow's."""
 
@@ -23,6 +70,7 @@ class RequestForm(forms.Form):
         widget=forms.HiddenInput,
         error_messages={"required": "Choose a role.", "invalid": "Choose a role from the list."},
     )
+    beneficiary = forms.UUIDField(label="For", required=False, error_messages={"invalid": NOT_THEM})
     entitlement = forms.ChoiceField(
         label="How", error_messages={"required": "Choose how to ask.", "invalid_choice": "Choose one of these."}
     )
@@ -35,6 +83,8 @@ class RequestForm(forms.Form):
         label="Start", choices=AccessRequest.Start.choices, initial=AccessRequest.Start.ON_DEMAND,
         widget=forms.RadioSelect, required=False,
     )  # fmt: skip
+    start_date = _date("Date")
+    start_time = _time("Time")
     justification = forms.CharField(
         label="Why",
         help_text="What you will do, and for whom. The people who decide read it, and it stays in the record.",
@@ -42,28 +92,32 @@ class RequestForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 3, "maxlength": 2000}),
     )
     ticket = forms.CharField(
-        label="Ticket", required=False, help_text="Such as INC-2291.", widget=forms.TextInput(attrs={"maxlength": 100})
+        label="Ticket",
+        required=False,
+        help_text="Such as INC-2291.",
+        widget=forms.TextInput(attrs={"maxlength": 100, "data-keep": True}),
     )
 
     def __init__(self, *args: Any, found: list[Choice], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         how: Any = self.fields["entitlement"]
         how.choices = [(choice.key, choice.entitlement.name) for choice in found]
-        rule = {choice.terms.ticket for choice in found}
-        self.fields["ticket"].required = rule == {"required"}
+        wanted = self["entitlement"].value()
+        self.chosen = next((one for one in found if one.key == wanted), found[0] if found else None)
+        self.start_at: datetime | None = None
+        self.asks_for_ticket = any(choice.terms.ticket != "none" for choice in found)
+        self.may_be_scheduled = any(choice.terms.schedule_ahead_seconds for choice in found)
+        self.fields["ticket"].required = self.chosen is not None and self.chosen.terms.ticket == "required"
         self.fields["ticket"].error_messages["required"] = "A ticket is required here. Give its number."
-        self.show_ticket = rule != {"none"}
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        chosen = cleaned.get("duration")
-        if chosen == "other" and "duration_other" not in self.errors:
-            cleaned["minutes"] = cleaned.get("duration_other")
-        elif chosen and chosen != "other":
-            cleaned["minutes"] = int(chosen) if chosen.isascii() and chosen.isdigit() and len(chosen) < 6 else None
-        if chosen and not cleaned.get("minutes") and "duration_other" not in self.errors:
-            self.add_error("duration", "Choose how long, or give the minutes.")
+        _clean_minutes(self, cleaned)
         cleaned["start"] = cleaned.get("start") or AccessRequest.Start.ON_DEMAND
+        if cleaned["start"] == AccessRequest.Start.AT_TIME:
+            self._clean_start(cleaned)
+        if self.chosen and self.chosen.terms.ticket == "none":
+            cleaned["ticket"] = ""  # typed for other terms, perhaps; these do not ask for one
         return cleaned
 
     @property
@@ -71,9 +125,17 @@ class RequestForm(forms.Form):
         return timedelta(minutes=self.cleaned_data["minutes"])
 
     def take(self, refusal: Invalid) -> None:
-        """Put the workflow's sentences beside the fields they are about."""
-        for name, sentences in refusal.fields.items():
-            self.add_error(name if name in self.fields else None, sentences)
+        _take(self, refusal, start_at="start_date")
+
+    def _clean_start(self, cleaned: dict[str, Any]) -> None:
+        if not {"start_date", "start_time"} & set(self.errors):
+            try:
+                self.start_at = _typed_moment(cleaned)
+            except ValueError as wrong:
+                self.add_error("start_date", str(wrong))
+            else:
+                if self.start_at is None:
+                    self.add_error("start_date", "Say when it is to start: a date and a time.")
 
 
 class CommentForm(forms.Form):
@@ -81,6 +143,80 @@ class CommentForm(forms.Form):
         label="Comment", required=False, help_text="The person reads it.",
         widget=forms.Textarea(attrs={"rows": 2, "maxlength": 1000}),
     )  # fmt: skip
+
+
+class ApproveForm(CommentForm):
+    """An approval, and what the approver makes of the wish: shorter, or later. Nothing typed changes nothing."""
+
+    shorter = forms.IntegerField(
+        label="Shorten to", required=False, min_value=1, max_value=43200,
+        error_messages={"invalid": "Give whole minutes, such as 45.", "min_value": "Give one minute at least."},
+        widget=forms.NumberInput(attrs={"inputmode": "numeric"}),
+    )  # fmt: skip
+    start_date = _date("Begin later: date")
+    start_time = _time("Time")
+
+    def __init__(self, *args: Any, scheduled_at: datetime | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.start_at: datetime | None = None
+        local = timezone.localtime(scheduled_at) if scheduled_at else None
+        self._as_it_is = (local.strftime("%Y-%m-%d"), local.strftime("%H:%M")) if local else ("", "")
+        self.initial |= dict(zip(("start_date", "start_time"), self._as_it_is, strict=True))
+        if local is None:
+            del self.fields["start_date"], self.fields["start_time"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        typed = tuple(str(self.data.get(name, "")).strip() for name in ("start_date", "start_time"))
+        if "start_date" in self.fields and typed not in (self._as_it_is, ("", "")) and not self.errors:
+            try:
+                self.start_at = _typed_moment(cleaned)
+            except ValueError as wrong:
+                self.add_error("start_date", str(wrong))
+            else:
+                if self.start_at is None:
+                    self.add_error("start_date", "Give both, the date and the time.")
+        return cleaned
+
+    @property
+    def duration(self) -> timedelta | None:
+        minutes = self.cleaned_data.get("shorter")
+        return timedelta(minutes=minutes) if minutes else None
+
+    @property
+    def changes(self) -> bool:
+        """Whether something is typed or wrong in what is folded away."""
+        names = {"shorter", "start_date", "start_time"}
+        return self.is_bound and bool(names & set(self.errors) or self.data.get("shorter") or self.start_at)
+
+    def take(self, refusal: Invalid) -> None:
+        _take(self, refusal, start_at="start_date", duration="shorter")
+
+
+class ExtendForm(forms.Form):
+    """How much longer, and why."""
+
+    duration = forms.CharField(label="How much longer", error_messages={"required": "Choose how much longer."})
+    duration_other = forms.IntegerField(
+        label="Minutes", required=False, min_value=1, max_value=130_000,
+        error_messages={"invalid": "Give whole minutes, such as 45."},
+    )  # fmt: skip
+    justification = forms.CharField(
+        label="Why", help_text="What is not done yet.", error_messages={"required": "Say why it takes longer."},
+        widget=forms.Textarea(attrs={"rows": 2, "maxlength": 2000}),
+    )  # fmt: skip
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        _clean_minutes(self, cleaned)
+        return cleaned
+
+    @property
+    def wanted(self) -> timedelta:
+        return timedelta(minutes=self.cleaned_data["minutes"])
+
+    def take(self, refusal: Invalid) -> None:
+        _take(self, refusal)
 
 
 class ReasonForm(forms.Form):

@@ -1,22 +1,49 @@
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from requests_app.delivery.web import choosing
 from requests_app.delivery.web.choosing import Choice
+from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, signed_in
-from requests_app.delivery.web.forms import RequestForm
+from requests_app.delivery.web.forms import NOT_THEM, RequestForm
 from requests_app.domain import workflow
 from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError, Invalid
-from requests_app.domain.models import AccessRequest, Role
+from requests_app.domain.models import AccessRequest, Role, User
 from requests_app.domain.transitions import State
 
-_FROM_LINK = ("entitlement", "duration", "justification", "ticket", "start")
-USUAL_MINUTES = 60
+_FROM_LINK = (
+    *("entitlement", "duration", "duration_other", "start", "start_date", "start_time"),
+    *("justification", "ticket"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What is asked for, as far as it is chosen: the role, for whom, and on which terms that can be."""
+
+    role: Role | None
+    beneficiary: User
+    found: list[Choice]
+    # Somebody was named for whom this person may not ask.
+    refused: bool = False
+
+    @classmethod
+    def of(cls, asker: User, typed: QueryDict | dict[str, Any]) -> "Asking":
+        role = choosing.find_role(asker, str(typed.get("role") or ""))
+        if role is None:
+            return cls(None, asker, [])
+        wanted = str(typed.get("beneficiary") or "")
+        other = wanted not in ("", str(asker.public_id))
+        beneficiary = choosing.find_person(asker, role, wanted) if other else asker
+        found = choosing.choices(asker, role, beneficiary=beneficiary or asker)
+        return cls(role, beneficiary or asker, found, refused=beneficiary is None)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -25,52 +52,70 @@ def request_access(request: PersonRequest) -> HttpResponse:
     """The form. Its GET parameters fill it in and change nothing."""
     if request.method == "POST":
         return _submit(request)
-    typed = _from_again(request) or {name: request.GET[name] for name in _FROM_LINK if request.GET.get(name)}
-    role = choosing.find_role(request.user, str(typed.pop("role", "") or request.GET.get("role", "")))
-    found = choosing.choices(request.user, role) if role else []
-    form = RequestForm(initial=_initial(typed, found, role), found=found)
-    return _page(request, form, role, found)
+    typed = _from_again(request) or _typed(request)
+    asking = Asking.of(request.user, typed)
+    return _page(request, RequestForm(initial=_initial(typed, asking), found=asking.found), asking)
 
 
 @require_safe
 @signed_in
 def role_search(request: PersonRequest) -> HttpResponse:
     """What was found for the words typed so far."""
-    words = _words(request)
+    words = _words(request, "q")
     roles = choosing.find_roles(request.user, words) if words else choosing.recent_roles(request.user)
     return render(request, "request_access/found.html", {"roles": roles, "words": words})
 
 
 @require_safe
 @signed_in
+def person_search(request: PersonRequest) -> HttpResponse:
+    """Those for whom this person may ask for the role, by what was typed so far."""
+    role, words = choosing.find_role(request.user, request.GET.get("role", "")), _words(request, "person")
+    people = choosing.find_people(request.user, role, words) if role else []
+    context = {"role": role, "people": people, "person_words": words, "letters": choosing.LETTERS}
+    return render(request, "request_access/found_people.html", context)
+
+
+@require_safe
+@signed_in
 def role_terms(request: PersonRequest) -> HttpResponse:
     """The chosen role and the terms on which this person may ask for it; without a role, the search."""
-    role = choosing.find_role(request.user, request.GET.get("role", ""))
-    found = choosing.choices(request.user, role) if role else []
-    # What was typed stays: the reason is kept by the page, the ticket comes along.
-    typed = {"ticket": request.GET.get("ticket", "")[:100]}
-    form = RequestForm(initial=_initial(typed, found, role), found=found)
-    context = _context(request, form, role, found) | {"focus": True}
-    return render(request, "request_access/asking.html", context)
+    # What was typed stays: the reason is kept by the page, the rest comes along.
+    typed = _typed(request)
+    asking = Asking.of(request.user, typed)
+    form = RequestForm(initial=_initial(typed, asking), found=asking.found)
+    return render(request, "request_access/asking.html", _context(request, form, asking) | {"focus": True})
+
+
+@require_safe
+@signed_in
+def outlook(request: PersonRequest) -> HttpResponse:
+    """What would happen if what is chosen so far were asked for."""
+    asking = Asking.of(request.user, request.GET)
+    form = RequestForm(request.GET, found=asking.found)
+    form.is_valid()
+    return render(request, "request_access/outlook.html", _outlook(request, form, asking))
 
 
 def _submit(request: PersonRequest) -> HttpResponse:
-    role = choosing.find_role(request.user, request.POST.get("role", ""))
-    found = choosing.choices(request.user, role) if role else []
-    form = RequestForm(request.POST, found=found)
-    if role is None and "role" not in form.errors:
+    asking = Asking.of(request.user, request.POST)
+    form = RequestForm(request.POST, found=asking.found)
+    if asking.role is None and "role" not in form.errors:
         form.add_error("role", "You may not ask for this role, or it is gone. Choose another one.")
-    if form.is_valid() and role is not None:
-        chosen = next(choice for choice in found if choice.key == form.cleaned_data["entitlement"])
+    if asking.refused:
+        form.add_error("beneficiary", NOT_THEM)
+    if form.is_valid() and asking.role is not None and form.chosen is not None:
         try:
             made = workflow.submit(
-                role,
+                asking.role,
                 by=request.user,
-                entitlement=chosen.entitlement,
+                entitlement=form.chosen.entitlement,
                 duration=form.wanted,
                 justification=form.cleaned_data["justification"],
                 ticket=form.cleaned_data["ticket"],
                 start=form.cleaned_data["start"],
+                start_at=form.start_at,
+                beneficiary=asking.beneficiary,
             )
         except Invalid as refusal:
             form.take(refusal)
@@ -79,65 +124,118 @@ def _submit(request: PersonRequest) -> HttpResponse:
         else:
             messages.info(request, _said(made))
             return redirect("access_request", made.code)
-    return _page(request, form, role, found, status=422)
+    return _page(request, form, asking, status=422)
 
 
 def _said(made: AccessRequest) -> str:
+    if made.waits_for_acceptance:
+        return f"Asked for {made.beneficiary}, who is told and must accept it first."
     if made.state == State.ACTIVE:
         return "Your pass is active."
+    if made.state == State.APPROVED and made.scheduled_at:
+        return "Nobody had to agree. Your pass starts by itself."
     if made.state == State.APPROVED:
         return "Nobody had to agree. Your pass starts when you press Start, or when you get credentials."
     return "Asked. The people who decide have been told."
 
 
+def _typed(request: PersonRequest) -> dict[str, Any]:
+    typed = {name: request.GET[name].replace("\0", "")[:2000] for name in _FROM_LINK if request.GET.get(name)}
+    return typed | {name: request.GET.get(name, "") for name in ("role", "beneficiary")}
+
+
 def _from_again(request: PersonRequest) -> dict[str, Any]:
-    """What an earlier request of this person's asked for."""
+    """What an earlier request asked for that this person made or had."""
     code = request.GET.get("again", "").upper()
     if not CODE.fullmatch(code):
         return {}
-    earlier = AccessRequest.objects.filter(code=code, beneficiary=request.user).select_related("role").first()
-    if earlier is None:
+    earlier = AccessRequest.objects.filter(code=code).select_related("role", "beneficiary").first()
+    if earlier is None or request.user.pk not in earlier.asking_side:
         return {}
+    scheduled = earlier.start == AccessRequest.Start.AT_TIME  # that time is over
     return {
         "role": str(earlier.role.public_id),
+        "beneficiary": str(earlier.beneficiary.public_id),
         "entitlement": str(earlier.entitlement_id),
         "duration": str(earlier.duration_seconds // 60),
         "justification": earlier.justification,
         "ticket": earlier.ticket,
-        "start": earlier.start,
+        "start": AccessRequest.Start.ON_DEMAND if scheduled else earlier.start,
     }
 
 
-def _initial(typed: dict[str, Any], found: list[Choice], role: Role | None) -> dict[str, Any]:
+def _initial(typed: dict[str, Any], asking: Asking) -> dict[str, Any]:
+    found, role = asking.found, asking.role
     chosen = next((one for one in found if one.key == typed.get("entitlement")), found[0] if found else None)
     initial = {**typed, "role": str(role.public_id) if role else "", "entitlement": chosen.key if chosen else ""}
     offered = [str(step) for step in choosing.steps(found)]
-    if "duration" not in typed:
-        initial["duration"] = str(min(USUAL_MINUTES, chosen.longest_minutes)) if chosen else ""
-    elif found and typed["duration"] not in offered:
+    if not typed.get("duration"):
+        initial["duration"] = str(chosen.usual_minutes) if chosen else ""
+    elif found and typed["duration"] not in [*offered, "other"]:
         initial |= {"duration": "other", "duration_other": typed["duration"]}
     return initial
 
 
-def _context(request: PersonRequest, form: RequestForm, role: Role | None, found: list[Choice]) -> dict[str, Any]:
-    words = _words(request)  # without script the search is a plain GET of this page
+def _context(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[str, Any]:
+    role = asking.role
+    words, person_words = _words(request, "q"), _words(request, "person")  # without script, plain GETs of this page
     searching = role is None and bool(words)
     return {
         "form": form,
         "role": role,
-        "choices": found,
-        "steps": choosing.steps(found),
+        "beneficiary": asking.beneficiary,
+        "for_another": asking.beneficiary != request.user,
+        "may_ask_for_others": role is not None and choosing.may_ask_for_others(request.user, role),
+        "people": choosing.find_people(request.user, role, person_words) if role and person_words else None,
+        "person_words": person_words,
+        "letters": choosing.LETTERS,
+        "choices": asking.found,
+        "steps": choosing.steps(asking.found),
         "recent": [] if role or searching else choosing.recent_roles(request.user),
         "roles": choosing.find_roles(request.user, words) if searching else None,
         "words": words,
+        **_outlook(request, form, asking),
     }
 
 
-def _words(request: PersonRequest) -> str:
-    return request.GET.get("q", "").replace("\0", "")[:200].strip()
+def _outlook(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[str, Any]:
+    if asking.role is None or form.chosen is None:
+        return {"outlook": None}
+    outlook = choosing.outlook(
+        form.chosen,
+        asking.role,
+        asker=request.user,
+        beneficiary=asking.beneficiary,
+        duration=timedelta(minutes=_minutes(form, form.chosen)),
+        start_at=form.start_at,
+        now=now_of(request),
+    )
+    return {
+        "outlook": outlook,
+        "beneficiary": asking.beneficiary,
+        "for_another": asking.beneficiary != request.user,
+        "start_said": _start_said(form),
+    }
 
 
-def _page(
-    request: PersonRequest, form: RequestForm, role: Role | None, found: list[Choice], status: int = 200
-) -> HttpResponse:
-    return render(request, "request_access/page.html", _context(request, form, role, found), status=status)
+def _start_said(form: RequestForm) -> list[str]:
+    """Why it is not known yet when this would begin, where it is to begin at a time."""
+    if form["start"].value() != AccessRequest.Start.AT_TIME or form.start_at is not None:
+        return []
+    return list(form.errors.get("start_date", [])) or ["Say when it is to start: a date and a time."]
+
+
+def _minutes(form: RequestForm, choice: Choice) -> int:
+    """How long, as far as it is chosen; never more than the terms give."""
+    name = "duration_other" if form["duration"].value() == "other" else "duration"
+    typed = str(form[name].value() or "")
+    minutes = int(typed) if typed.isascii() and typed.isdigit() and len(typed) < 6 else 0
+    return min(minutes or choice.usual_minutes, choice.longest_minutes)
+
+
+def _words(request: PersonRequest, name: str) -> str:
+    return request.GET.get(name, "").replace("\0", "")[:200].strip()
+
+
+def _page(request: PersonRequest, form: RequestForm, asking: Asking, status: int = 200) -> HttpResponse:
+    return render(request, "request_access/page.html", _context(request, form, asking), status=status)
