@@ -5,8 +5,10 @@ import structlog
 from requests_app.aws import deny_policy, probe
 from requests_app.aws.errors import AwsError
 from requests_app.aws.iam import Place
+from requests_app.background.own_sessions import recorder
 from requests_app.domain import clock
-from requests_app.domain.workflow import revocations
+from requests_app.domain.models import OwnSession
+from requests_app.domain.workflow import preflights, revocations
 from requests_app.domain.workflow.revocations import ProbeTask, Task
 
 log = structlog.get_logger(__name__)
@@ -34,11 +36,17 @@ def prove(role_id: int) -> None:
     task = revocations.take_up_probe(role_id)
     if task is None:
         return
-    for action in [task.action] if task.action else probe.HARMLESS:
-        proof = probe.prove(_probe_order(task, action), clock.now)
+    for action in [task.action] if task.action else _harmless(role_id):
+        proof = probe.prove(_probe_order(task, action), clock.now, recorder(role_id, OwnSession.Purpose.PROBE))
         if proof.outcome is not probe.Outcome.UNPROVABLE:
             break
     revocations.note_proof(task, proof.outcome.value, action=action)
+
+
+def _harmless(role_id: int) -> list[str]:
+    """What to try, first what a preflight found to work here."""
+    found = preflights.harmless_action(role_id)
+    return sorted(probe.HARMLESS, key=lambda action: action != found)
 
 
 def _bring_about(task: Task) -> None:

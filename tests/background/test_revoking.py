@@ -22,6 +22,8 @@ from requests_app.domain.models import (
     Entitlement,
     Group,
     Installation,
+    OwnSession,
+    Preflight,
     Revocation,
     Role,
     User,
@@ -243,3 +245,33 @@ def test_aws_refuses_many_drafts_and_still_knows_what_it_last_took(
     expected = DenyPolicy.objects.get().expected
     assert expected[0] == written[0]
     assert expected[-1] == "draft 11"
+
+
+def test_a_probe_is_in_the_record_and_begins_with_what_a_preflight_found(
+    active_request: AccessRequest, live: Any, as_worker: Any, bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live(active_request)
+    workflow.revoke(active_request, by=bob, reason="over")
+    now = clock.now()
+    Preflight.objects.create(
+        role=active_request.role, minter_due_at=now, revoker_due_at=now, harmless_action="sns:ListTopics"
+    )
+    sessions: list[str] = []
+    assume_role = sts.assume_role
+
+    def watched(order: Any) -> Any:
+        session = assume_role(order)
+        sessions.append(session.access_key_id)
+        return session
+
+    as_worker("revoker")
+    revoking.work(active_request.role.pk)
+    as_worker("minter")
+    monkeypatch.setattr(sts, "assume_role", watched)
+    revoking.prove(active_request.role.pk)
+
+    assert DenyPolicy.objects.get().probe_action == "sns:ListTopics"
+    recorded = OwnSession.objects.filter(role=active_request.role, purpose="probe").order_by("pk")
+    assert [one.access_key_id for one in recorded] == sessions
+    assert len(sessions) == 2
+    assert {one.session_name.split("-")[1] for one in recorded} == {"CONTROL", "PROBE"}
