@@ -138,6 +138,11 @@ def date_of(answer: Mapping[str, Any]) -> datetime | None:
         return None
 
 
+def endpoint(region: str) -> str:
+    """The address at which STS is asked in this region, by the settings that this process was given."""
+    return _ready(region).client.meta.endpoint_url
+
+
 def forget_clients() -> None:
     """Make the next call read AWS's settings anew. A forked child starts like that."""
     global _lock, _making
