@@ -22,6 +22,7 @@ class Notice(models.Model):
         FROZEN = "frozen"
         THAWED = "thawed"
         RESTORED = "restored"
+        STOPPED = "stopped"
         TROUBLE = "trouble"
 
     kind = models.CharField(max_length=12, choices=Kind.choices)

@@ -1,6 +1,6 @@
 """The only writer of request state. Every door calls these and nothing else."""
 
-from requests_app.domain.workflow import deliveries, freezes, people, revocations, sweeps
+from requests_app.domain.workflow import deliveries, freezes, people, preflights, revocations, stops, sweeps
 from requests_app.domain.workflow.requests import (
     approve,
     deny,
@@ -27,10 +27,12 @@ __all__ = [
     "in_words",
     "may_revoke",
     "people",
+    "preflights",
     "remind",
     "revocations",
     "revoke",
     "start",
+    "stops",
     "submit",
     "sweeps",
     "verdict_on_deciding",

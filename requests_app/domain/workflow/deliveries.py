@@ -19,7 +19,7 @@ from requests_app.domain.models import AccessRequest, AwsClock, Delivery, Issued
 from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import DELIVERY, DeliveryState, State, may_follow
 from requests_app.domain.workflow.requests import begin
-from requests_app.domain.workflow.verb import hold, lock, recorded, verb
+from requests_app.domain.workflow.verb import hold, lock, looking_again, recorded, verb
 
 # A wish is for now. An older one is not granted: the person has long pressed again, or gone.
 CLAIMED_WITHIN = timedelta(seconds=20)
@@ -111,6 +111,7 @@ def ask(
     return delivery
 
 
+@looking_again
 def claim(delivery_id: int, *, worker: str) -> Order | None:
     """Take a young, unclaimed delivery for this worker and check everything again; None if there is nothing to do.
 
@@ -137,6 +138,7 @@ def claim(delivery_id: int, *, worker: str) -> Order | None:
         return _order(delivery, now)
 
 
+@looking_again
 def record(order: Order, minted: Minted, *, worker: str) -> bool:
     """Record what AWS gave, before anyone is given it. False: the pass ended meanwhile, so throw it away."""
     with transaction.atomic(durable=True):
@@ -185,6 +187,7 @@ def record(order: Order, minted: Minted, *, worker: str) -> bool:
         return keep
 
 
+@looking_again
 def seal_down(order: Order, envelope: str) -> bool:
     """Note the hash of the envelope that waits in Redis; False if the pass ended meanwhile: then take it out again."""
     with transaction.atomic(durable=True):
@@ -227,6 +230,7 @@ def fail(
 
 
 @recorded(Action.DELIVERY_HANDED_OVER)
+@looking_again
 def hand_over(delivery: Delivery, *, by: User, sign_in: str, take: Callable[[str], str | None]) -> str:
     """The envelope, once, to the sign-in session that asked; written down before it is returned.
 

@@ -79,8 +79,9 @@ def approve(access_request: AccessRequest, *, by: User, comment: str = "") -> De
     could not use it any more.
     """
     access_request, now = lock(access_request)
-    decision = _decide(access_request, by, Decision.Verdict.APPROVE, comment, now)
+    _check_may_decide(access_request, by, comment)
     _check_still_of_use(access_request)
+    decision = _decide(access_request, by, Decision.Verdict.APPROVE, comment, now)
     _check_who_is_left(access_request, by)
     audit.record(
         Action.REQUEST_APPROVED,
@@ -99,6 +100,7 @@ def approve(access_request: AccessRequest, *, by: User, comment: str = "") -> De
 def deny(access_request: AccessRequest, *, by: User, comment: str = "") -> Decision:
     """Record a denial, which ends the request. Raises as `approve` does."""
     access_request, now = lock(access_request)
+    _check_may_decide(access_request, by, comment)
     decision = _decide(access_request, by, Decision.Verdict.DENY, comment, now)
     _end(access_request, State.DENIED, by=by, now=decision.decided_at, reason=comment)
     audit.record(
@@ -346,14 +348,17 @@ def _check_who_is_left(access_request: AccessRequest, by: User) -> None:
         )
 
 
-def _decide(
-    access_request: AccessRequest, by: User, verdict: Decision.Verdict, comment: str, now: datetime
-) -> Decision:
+def _check_may_decide(access_request: AccessRequest, by: User, comment: str) -> None:
     if access_request.state != State.PENDING:
         raise Conflict(_already(access_request), rule="decision.not_pending")
     verdict_on_deciding(access_request, by).require()
     if len(comment) > 1000 or not _can_be_stored(comment):
         raise Invalid({"comment": ["Keep the comment under 1,000 plain characters."]})
+
+
+def _decide(
+    access_request: AccessRequest, by: User, verdict: Decision.Verdict, comment: str, now: datetime
+) -> Decision:
     return Decision.objects.create(
         access_request=access_request,
         stage=access_request.stage,

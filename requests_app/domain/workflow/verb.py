@@ -85,6 +85,21 @@ def recorded(action: audit.Action) -> Callable[[Verb[Subject, P, R]], Verb[Subje
     return decorate
 
 
+def looking_again(step: Callable[P, R]) -> Callable[P, R]:
+    """A worker's step, done once more if the database refuses it: something changed after the rules were asked, a
+    freeze began, say. This time the rules see it, and what became of the delivery is written down."""
+
+    @wraps(step)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return step(*args, **kwargs)
+        except IntegrityError as refused:
+            log.warning("step.refused_by_database", step=step.__name__, error=str(refused))
+        return step(*args, **kwargs)
+
+    return run
+
+
 def lock(access_request: AccessRequest) -> tuple[AccessRequest, datetime]:
     """The row as it is now, held until the transaction ends, and the moment that this verb goes by.
 
