@@ -39,6 +39,9 @@ app.conf.beat_schedule = {
         "default.sweep_outbox": 5.0,
         "default.sweep_deliveries": 5.0,
         "default.sweep_revocations": 2.0,
+        "default.sweep_preflights": 2.0,
+        "default.make_preflights": 60.0,
         "aws.read_clock": 20.0,
+        "revoke.identify": 120.0,
     }.items()
 }

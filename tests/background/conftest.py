@@ -1,5 +1,5 @@
 """A worker in this process: its AWS settings come from the fixtures that the adapter's own tests use."""
 
-from tests.aws.conftest import as_worker, minter, script, server
+from tests.aws.conftest import as_worker, assumed, minter, revoker, script, server, target_role
 
-__all__ = ["as_worker", "minter", "script", "server"]
+__all__ = ["as_worker", "assumed", "minter", "revoker", "script", "server", "target_role"]

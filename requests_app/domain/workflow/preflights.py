@@ -143,6 +143,7 @@ def take_up(role_id: int, half: Half) -> Look | None:
         reading = AwsClock.objects.filter(region=region(role.account.partition)).first()
         if reading is None:
             return None  # nobody knows yet who we are there
+        installation = Installation.objects.get().code
         taken_until = now + LEASE
         Preflight.objects.filter(pk=preflight.pk).update(**{half.due_at: taken_until})
     account = role.account
@@ -153,7 +154,7 @@ def take_up(role_id: int, half: Half) -> Look | None:
         revoker_role_arn=f"arn:{account.partition}:iam::{account.number}:role/{settings.REVOKER_ROLE_NAME}",
         region=reading.region,
         external_id=account.external_id,
-        installation=Installation.objects.get().code,
+        installation=installation,
         longest_session=role.longest_session_seconds,
         minter_arn=reading.identity_arn,
         chained=reading.chained,
@@ -218,7 +219,8 @@ def look_soon(roles: QuerySet[Role]) -> None:
     missing = [Preflight(role_id=pk, minter_due_at=now + spread, revoker_due_at=now + spread) for pk in ids]
     with transaction.atomic(), connection.cursor() as cursor:
         Preflight.objects.bulk_create(missing, ignore_conflicts=True, batch_size=1000)
-        cursor.execute(_LOOK_SOON, {"now": now, "ids": ids, "spread": spread})
+        values: dict[str, Any] = {"now": now, "ids": ids, "spread": spread}
+        cursor.execute(_LOOK_SOON, values)
 
 
 def look_after_refusal(delivery_id: int) -> None:
