@@ -48,6 +48,7 @@ class Action(StrEnum):
     FREEZE_LIFTED = "freeze.lifted"
     REQUEST_CONFIRMED = "request.confirmed"  # found in a restored database, it lives on
     EVERYTHING_ENDED = "everything.ended"  # of a person, a role, an account or all; one event for the whole act
+    INSTALLATION_MOVED = "installation.moved"  # the database has a new place, as its owner said
     PERSON_MADE = "person.made"
     PERSON_CHANGED = "person.changed"
     PERSON_DEACTIVATED = "person.deactivated"
