@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils.crypto import salted_hmac
 
 from requests_app.domain import audit, clock, facts, jobs, notices, partitions, policy, sealing
@@ -18,6 +19,7 @@ from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany
 from requests_app.domain.models import AccessRequest, AwsClock, Delivery, IssuedSession, Role, User
 from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import DELIVERY, DeliveryState, State, may_follow
+from requests_app.domain.workflow import revocations
 from requests_app.domain.workflow.requests import begin
 from requests_app.domain.workflow.verb import hold, lock, looking_again, recorded, verb
 
@@ -275,26 +277,33 @@ def hand_over(delivery: Delivery, *, by: User, sign_in: str, take: Callable[[str
 
 def sweep(limit: int = 1000) -> int:
     """Nudge young wishes that nobody took, and say the truth about old ones; returns how many were given up."""
+    given_up = give_up_old(limit)
+    nudge_waiting()
+    return given_up
+
+
+def give_up_old(limit: int = 1000, *, among: QuerySet[Delivery] | None = None) -> int:
+    """Say the truth about wishes that nobody took, or whose worker or envelope was not heard of again."""
+    these = Delivery.objects.all() if among is None else among
     with transaction.atomic(durable=True):
         now = clock.now()
-        given_up = [
-            *_give_up(DeliveryState.ASKED, now - CLAIMED_WITHIN, "asked_at", DeliveryState.STALE, STALE, now, limit),
-            *_give_up(
-                DeliveryState.CLAIMED,
-                now - HEARD_OF_WITHIN,
-                "claimed_at",
-                DeliveryState.UNKNOWN,
-                UNKNOWN,
-                now,
-                limit,
-            ),
-            *_give_up(DeliveryState.SEALED, now - TAKEN_WITHIN, "sealed_at", DeliveryState.LOST, LOST, now, limit),
-        ]
-    waiting = Delivery.objects.filter(state=DeliveryState.ASKED, asked_at__lte=now - timedelta(seconds=2))
+        asked, claimed, sealed = (now - age for age in (CLAIMED_WITHIN, HEARD_OF_WITHIN, TAKEN_WITHIN))
+        stale = these.filter(state=DeliveryState.ASKED, asked_at__lt=asked)
+        unheard = these.filter(state=DeliveryState.CLAIMED, claimed_at__lt=claimed)
+        lost = these.filter(state=DeliveryState.SEALED, sealed_at__lt=sealed)
+        return (
+            _give_up(stale, DeliveryState.STALE, STALE, now, limit)
+            + _give_up(unheard, DeliveryState.UNKNOWN, UNKNOWN, now, limit)
+            + _give_up(lost, DeliveryState.LOST, LOST, now, limit)
+        )
+
+
+def nudge_waiting() -> None:
+    """Ask again for young wishes that nobody took."""
+    waiting = Delivery.objects.filter(state=DeliveryState.ASKED, asked_at__lte=clock.now() - timedelta(seconds=2))
     with transaction.atomic():
         for pk in waiting.order_by("asked_at").values_list("pk", flat=True)[:100]:
             jobs.nudge("mint.mint", pk)
-    return len(given_up)
 
 
 STALE = "No worker took this within 20 seconds, so it was dropped. Try again."
@@ -398,6 +407,7 @@ def _check_limits(access_request: AccessRequest, by: User, now: datetime) -> Non
         raise TooMany("You have asked for credentials very often. Wait a minute.", rule="limit.person")
     if lately.filter(role=access_request.role).count() >= settings.DELIVERIES_PER_ROLE_PER_MINUTE:
         raise TooMany("This role is asked for very often at the moment. Wait a minute.", rule="limit.role")
+    revocations.check_returned(access_request.role, by, now)
 
 
 def _order(delivery: Delivery, now: datetime) -> Order:
@@ -444,18 +454,9 @@ def cut_off(expires_at: datetime, aws_is_ahead_by_at_least: float) -> datetime:
     return datetime.fromtimestamp(math.floor(expires_at.timestamp() + aws_is_ahead_by_at_least), UTC)
 
 
-def _give_up(
-    state: DeliveryState,
-    before: datetime,
-    field: str,
-    to: DeliveryState,
-    message: str,
-    now: datetime,
-    limit: int,
-) -> list[Delivery]:
+def _give_up(due: QuerySet[Delivery], to: DeliveryState, message: str, now: datetime, limit: int) -> int:
     old = list(
-        Delivery.objects.filter(state=state, **{f"{field}__lt": before})
-        .select_for_update(skip_locked=True, of=("self",), no_key=True)
+        due.select_for_update(skip_locked=True, of=("self",), no_key=True)
         .select_related("access_request__beneficiary")
         .order_by("pk")[:limit]
     )
@@ -463,7 +464,7 @@ def _give_up(
     action = Action.SESSION_UNACCOUNTED if to == DeliveryState.UNKNOWN else Action.DELIVERY_FAILED
     details = [{"delivery": str(one.public_id), "state": str(to), "message": message} for one in old]
     audit.record_each(action, [one.access_request for one in old], details, at=now)
-    return old
+    return len(old)
 
 
 def _finish(delivery: Delivery, state: DeliveryState, now: datetime, **words: str) -> None:

@@ -5,7 +5,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
 
 from requests_app.domain import audit, clock, facts, notices, policy
 from requests_app.domain.audit import Action
@@ -34,7 +36,8 @@ def submit(
     """Ask for `role` for `duration` under the terms of `entitlement`, for oneself.
 
     Automatic terms approve in the same transaction, and start it too if that was asked for.
-    Raises NotAllowed if these terms do not reach the person or nobody could decide, Invalid for what was typed.
+    Raises NotAllowed if these terms do not reach the person or nobody could decide, Invalid for what was typed,
+    TooMany by the limits per person and role.
     """
     entitlement = Entitlement.objects.get(pk=entitlement.pk)
     terms = Terms.of(entitlement)
@@ -45,7 +48,7 @@ def submit(
     ).require()
     justification, ticket = justification.strip(), ticket.strip()
     _check_wish(terms, duration, justification, ticket, start)
-    now = clock.now()
+    now = _check_limits(role, by)
     first = terms.stages[0] if terms.stages else None
     access_request = _insert(
         requester=by,
@@ -165,9 +168,9 @@ def revoke(access_request: AccessRequest, *, by: User, reason: str) -> AccessReq
     return access_request
 
 
-def end_passes_of_deactivated(limit: int = 200) -> int:
+def end_passes_of_deactivated(limit: int = 200, *, among: QuerySet[AccessRequest] | None = None) -> int:
     """Whoever is deactivated has no pass any more: revoke theirs, by nobody's decision; returns how many."""
-    theirs = AccessRequest.objects.filter(
+    theirs = (AccessRequest.objects.all() if among is None else among).filter(
         state__in=[State.APPROVED, State.ACTIVE], beneficiary__deactivated_at__isnull=False
     )
     ended = 0
@@ -294,6 +297,22 @@ def _check_wish(terms: Terms, duration: timedelta, justification: str, ticket: s
         wrong["start"] = ["Choose whether it starts at once or when you press Start."]
     if wrong:
         raise Invalid(wrong)
+
+
+def _check_limits(role: Role, by: User) -> datetime:
+    """The moment that this request goes by. Whoever asks in several places at once asks one after the other."""
+    User.objects.select_for_update(no_key=True).values_list("pk").get(pk=by.pk)
+    now = clock.now()
+    in_time = Q(state=State.PENDING, decide_by__gt=now) | Q(state=State.APPROVED, start_by__gt=now)
+    open_ = AccessRequest.objects.filter(in_time | Q(state=State.ACTIVE, expires_at__gt=now), role=role)
+    most = settings.OPEN_REQUESTS_PER_PERSON_AND_ROLE
+    if open_.filter(beneficiary=by).count() >= most:
+        raise TooMany(
+            f"You already have {most} open requests or passes for this role. Use one of them, or end one.",
+            rule="limit.passes",
+        )
+    revocations.check_returned(role, by, now)
+    return now
 
 
 CANNOT_BE_STORED = "There is a character in this that cannot be stored. Type it again."
