@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import secrets
 import socket
 import ssl
@@ -23,10 +24,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from requests_app.aws import iam, sts
+from requests_app.aws import console, iam, patience, sts
 from requests_app.aws.session_policy import session_policy
 from requests_app.aws.sts import MintedSession, MintOrder
 from sandbox.landscape import ACCOUNTS, revoker_arn, trust_policy
+from sandbox.proxy import FaultProxy
 
 PAYMENTS = ACCOUNTS[0]
 
@@ -63,6 +65,44 @@ def revoker(as_worker: Any, aws_stand_in: Any) -> Any:
     """The stand-in, with this process signed in as its revoker."""
     as_worker(aws_stand_in.profile("revoker"))
     return aws_stand_in
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Any]:
+    """While in this context, a call may take only so many seconds."""
+
+    @contextlib.contextmanager
+    def impatient(seconds: float) -> Iterator[None]:
+        with monkeypatch.context() as short:
+            short.setattr(patience, "LONGEST_CALL", seconds)
+            short.setattr(console, "_LONGEST_WAIT", seconds)
+            yield
+
+    return impatient
+
+
+class ListeningProxy(FaultProxy):
+    """One that keeps every secret it sees."""
+
+    def __init__(self, upstream_url: str) -> None:
+        super().__init__(upstream_url)
+        self.secrets: set[str] = set()
+
+    def note(self, request: Any, answer: Any) -> None:
+        super().note(request, answer)
+        words = answer.body.decode(errors="replace") + json.dumps(request.form)
+        self.secrets.update(re.findall(r'(?:SecretAccessKey>|SessionToken>|SigninToken": ")([^<"]+)', words))
+
+    def told(self, text: str) -> list[str]:
+        """The secrets that a text gives away, a good part of one included."""
+        return [secret for secret in self.secrets if secret[4:24] in text]
+
+
+@pytest.fixture
+def proxy(aws_stand_in: Any) -> Iterator[ListeningProxy]:
+    """Between this process's worker (as soon as it is one) and the stand-in."""
+    with ListeningProxy(aws_stand_in.url) as proxy:
+        yield proxy
 
 
 class Assumed:
