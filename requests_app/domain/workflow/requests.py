@@ -16,7 +16,7 @@ from requests_app.domain.models import AccessRequest, Decision, Entitlement, Rol
 from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import REQUEST, State, may_follow
 from requests_app.domain.workflow import revocations
-from requests_app.domain.workflow.verb import hold, lock, require_active, verb
+from requests_app.domain.workflow.verb import frozen_meanwhile, hold, lock, require_active, verb
 
 REMIND_EVERY = timedelta(minutes=15)
 DEACTIVATED = "The person was deactivated."
@@ -269,7 +269,7 @@ def _insert(**values: Any) -> AccessRequest:
         return AccessRequest.objects.create(**values)
     except IntegrityError as refused:
         # The database compares the terms with the entitlement's: someone edited it since we read it.
-        raise Conflict(
+        raise frozen_meanwhile(refused) or Conflict(
             "The terms changed while you were asking. Look at them and ask again.", rule="terms.changed"
         ) from refused
 

@@ -19,6 +19,10 @@ Subject = TypeVar("Subject", bound=Any)
 Verb = Callable[Concatenate[Subject, P], R]
 
 log = structlog.get_logger(__name__)
+# Refusals of one person in a minute: more than anybody meets with who reads what the page says. They are counted among
+# that person's newest events.
+MOST_RECORDED = 30
+MOST_LOOKED_AT = 200
 
 
 class Due(Conflict):
@@ -42,7 +46,7 @@ def verb(action: audit.Action) -> Callable[[Verb[Subject, P, R]], Verb[Subject, 
             except IntegrityError as refused:
                 # The rules of the row changed after we had asked them: someone was taken out of a group, say.
                 log.warning("verb.refused_by_database", action=str(action), error=str(refused))
-                raise Conflict(
+                raise frozen_meanwhile(refused) or Conflict(
                     "Something changed while you did this, and nothing was stored. Look again and repeat it.",
                     rule="database.refused",
                 ) from refused
@@ -62,6 +66,13 @@ def verb(action: audit.Action) -> Callable[[Verb[Subject, P, R]], Verb[Subject, 
         return run
 
     return decorate
+
+
+def frozen_meanwhile(refused: IntegrityError) -> Conflict | None:
+    """What to say where a freeze began after the rules were asked; None if the database refused something else."""
+    if "operators have frozen this" not in str(refused):
+        return None
+    return Conflict("Operators froze this at this very moment, so nothing was stored. Look again.", rule="freeze")
 
 
 def recorded(action: audit.Action) -> Callable[[Verb[Subject, P, R]], Verb[Subject, P, R]]:
@@ -128,6 +139,12 @@ def require_active(by: User) -> None:
 
 
 def _record_refusal(action: audit.Action, subject: object, by: object, refusal: DomainError) -> None:
+    """The first of a minute are recorded in full, the last of them says so: nobody fills the record by insisting."""
+    recorded = audit.refusals_lately(by, MOST_LOOKED_AT) if isinstance(by, User) else 0
+    if recorded >= MOST_RECORDED:
+        log.warning("verb.refused_again", action=str(action), rule=refusal.rule, person=getattr(by, "pk", None))
+        return
+    more = {"more_are_not_recorded": True} if recorded == MOST_RECORDED - 1 else {}
     if isinstance(subject, Delivery):
         subject = subject.access_request
     access_request = subject if isinstance(subject, AccessRequest) else None
@@ -139,4 +156,5 @@ def _record_refusal(action: audit.Action, subject: object, by: object, refusal: 
             subject="" if access_request else str(subject),
             rule=refusal.rule,
             message=refusal.message,
+            **more,
         )
