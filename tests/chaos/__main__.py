@@ -54,7 +54,7 @@ def main() -> int:
 
 @contextmanager
 def _arena(chance: random.Random) -> Iterator[Arena]:
-    """The product on a PostgreSQL of its own, durable, and with clocks that can be set apart where libfaketime is."""
+    """The product on a PostgreSQL of its own, durable, and with clocks that can be set apart."""
     folder = Path(tempfile.mkdtemp(prefix="daypass-chaos-")) / "postgres"
     with ExitStack() as cleaning:
         cleaning.callback(postgres.clear, folder)
@@ -66,12 +66,12 @@ def _arena(chance: random.Random) -> Iterator[Arena]:
         _be_django(stack)
         arena.settle_in()
         if FAKETIME:
-            server.extra_environment = arena.clocks.environment("postgres")
+            server.extra_environment = arena.clocks.of_postgres()
             server.restart()
-            stack.aws.extra_environment = arena.clocks.environment("aws")
+        stack.aws.extra_environment = arena.clocks.of_python("aws")
         cleaning.enter_context(stack)
-        for name in CLOCKED if FAKETIME else ():
-            stack[name].environment = {**(stack[name].environment or {}), **arena.clocks.environment(name)}
+        for name in CLOCKED:
+            stack[name].environment = {**(stack[name].environment or {}), **arena.clocks.of_python(name)}
             stack.restart(name)
         yield arena
 
@@ -86,7 +86,7 @@ def _be_django(stack: Stack) -> None:
 
 
 def _possible(fault: faults.Fault, arena: Arena) -> bool:
-    return fault.needs != "clocks" or FAKETIME is not None
+    return fault.needs != "libfaketime" or FAKETIME is not None
 
 
 def _tell(outcome: Outcome, watch: Stopwatch) -> None:

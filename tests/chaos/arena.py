@@ -18,6 +18,7 @@ from sandbox.processes import PROCESSES
 from sandbox.stack import Stack
 
 ASKERS = 8
+OTHER_CLOCK = Path(__file__).parent / "other_clock"
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 
 
@@ -88,19 +89,24 @@ class Arena:
 
 
 class Clocks:
-    """Whose clock is set apart, by libfaketime, which reads the offset from a file again and again."""
+    """Whose clock is set apart. Each goes by a file that says by how much, and is read again and again."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="daypass-clocks-"))
         self._folder.chmod(0o755)  # PostgreSQL reads it too, as another account
         self._ahead: dict[str, float] = {}
 
-    def environment(self, name: str) -> dict[str, str]:
-        """What a process needs to go by the clock called `name`."""
+    def of_python(self, name: str) -> dict[str, str]:
+        """What a Python process needs in its environment to go by the clock called `name`."""
         self.set(name, 0)
+        return {"PYTHONPATH": str(OTHER_CLOCK), "CHAOS_CLOCK": str(self._folder / name)}
+
+    def of_postgres(self) -> dict[str, str]:
+        """The same for PostgreSQL, by Debian's libfaketime."""
+        self.set("postgres", 0)
         return {
             "LD_PRELOAD": str(FAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(self._folder / name),
+            "FAKETIME_TIMESTAMP_FILE": str(self._folder / "postgres"),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
