@@ -4,7 +4,6 @@ A task's name starts with its queue. Nothing here trusts an argument: it may com
 """
 
 import contextlib
-from collections.abc import Callable
 
 import structlog
 from celery import current_app, shared_task
@@ -12,8 +11,9 @@ from celery.signals import worker_init, worker_ready
 from django.db import connections
 from kombu.exceptions import OperationalError
 
-from requests_app.background import clocks, identities, mail, minting, preflights, revoking
+from requests_app.background import clocks, identities, mail, minting, preflights, revoking, troubles
 from requests_app.domain import restored, workflow
+from requests_app.domain.models import AccessRequest, Delivery
 from requests_app.domain.workflow import deliveries, revocations, sweeps
 from requests_app.domain.workflow.preflights import Half
 
@@ -83,7 +83,9 @@ def preflight_as_revoker(role_id: object) -> None:
 
 @shared_task(name="default.make_preflights")
 def make_preflights() -> None:
-    _until_done(workflow.preflights.make_missing)
+    for _ in range(MOST_BATCHES):
+        if not workflow.preflights.make_missing():
+            return
 
 
 @shared_task(name="default.sweep_preflights")
@@ -99,33 +101,25 @@ def sweep_revocations() -> None:
 
 @shared_task(name="default.sweep_requests")
 def sweep_requests() -> None:
+    troubles.attempt("default.sweep_requests", restored.keep_watch)
     for due in (
-        restored.keep_watch,
         sweeps.expire_due,
         sweeps.lapse_due,
         sweeps.activate_due,
         sweeps.announce_endings,
         workflow.end_passes_of_deactivated,
     ):
-        try:
-            _until_done(due)
-        except Exception:  # one that cannot go on must not hold up the others
-            log.exception("sweep.failed", sweep=due.__name__)
+        troubles.sweep("default.sweep_requests", due, AccessRequest.objects.all())
 
 
 @shared_task(name="default.sweep_deliveries")
 def sweep_deliveries() -> None:
-    deliveries.sweep()
+    troubles.sweep("default.sweep_deliveries", deliveries.give_up_old, Delivery.objects.all())
+    deliveries.nudge_waiting()
 
 
 @shared_task(name="default.sweep_outbox")
 def sweep_outbox() -> None:
     for _ in range(MOST_BATCHES):
         if mail.send_due() < mail.BATCH:
-            return
-
-
-def _until_done(due: Callable[[], int | None]) -> None:
-    for _ in range(MOST_BATCHES):
-        if not due():
             return
