@@ -175,6 +175,8 @@ class Stack:
             # Tests ask far more often than people do; the limits have tests of their own.
             "DELIVERIES_PER_PERSON_PER_MINUTE": "1000",
             "DELIVERIES_PER_ROLE_PER_MINUTE": "1000",
+            "OPEN_REQUESTS_PER_PERSON_AND_ROLE": "1000",
+            "RETURNED_PER_PERSON_AND_ROLE": "1000",
             "STATIC_ROOT": str(self.folder / "static"),
             "FEDERATION_URL": federation.url if federation else "",
             "EMAIL_URL": f"filemail:///{self.folder / 'mail'}",

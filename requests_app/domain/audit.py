@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -141,6 +141,13 @@ FROM requests_app_accessrequest r JOIN requests_app_user u ON u.id = r.beneficia
 WHERE r.id = ANY(%(ids)s)
 ORDER BY r.id
 """
+
+
+def refusals_lately(by: User, among: int) -> int:
+    """How many of this person's newest events are refusals of the last minute."""
+    newest = AuditEvent.objects.filter(actor=by).order_by("-pk").values_list("action", "at")[:among]
+    since = clock.now() - timedelta(minutes=1)
+    return sum(action.endswith(".refused") and at > since for action, at in newest)
 
 
 def _values(

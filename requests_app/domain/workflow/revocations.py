@@ -16,6 +16,7 @@ from django.db.models import Max, QuerySet
 
 from requests_app.domain import audit, clock, jobs, notices
 from requests_app.domain.audit import Action
+from requests_app.domain.errors import TooMany
 from requests_app.domain.models import (
     AccessRequest,
     Delivery,
@@ -136,6 +137,24 @@ def want_many(ids: Collection[int], now: datetime) -> set[int]:
     details = [{"keep_until": ends[one.pk].isoformat()} for one in ended]
     audit.record_each(Action.REVOCATION_WANTED, ended, details, at=now)
     return roles
+
+
+def check_returned(role: Role, by: User, now: datetime) -> None:
+    """Giving back is never refused, and takes room in the role's policy while a session could live.
+
+    So whoever has done it very often gets nothing new there until that is over: raises TooMany.
+    """
+    most = settings.RETURNED_PER_PERSON_AND_ROLE
+    theirs = Revocation.objects.filter(role=role, state__in=LIVE, keep_until__gt=now)
+    theirs = theirs.filter(access_request__beneficiary=by, access_request__state=State.RETURNED)
+    ends = list(theirs.order_by("-keep_until").values_list("keep_until", flat=True)[:most])
+    if len(ends) >= most:
+        until = ends[-1]
+        raise TooMany(
+            f"You gave back {most} passes of this role lately, and AWS still has to refuse what was issued for them. "
+            f"There is nothing new for you on this role until {until:%H:%M} UTC.",
+            rule="limit.returned",
+        )
 
 
 @contextmanager
