@@ -419,7 +419,10 @@ RULES = (
         LOOK_AT_THE_WORKERS,
         """
         SELECT r.code FROM requests_app_revocation v JOIN requests_app_accessrequest r ON r.id = v.access_request_id
-        WHERE v.state <> 'over' AND v.keep_until <= %(late_at_aws)s
+        WHERE v.state <> 'over' AND v.keep_until <= %(late_at_aws)s AND NOT EXISTS (
+                  -- Of a restored database nothing is let go before operators have looked.
+                  SELECT FROM requests_app_freeze f
+                  WHERE f.cause = 'restored' AND (f.lifted_at IS NULL OR f.lifted_at > %(late_at_aws)s))
            OR v.state = 'over' AND r.id > %(requests)s AND v.keep_until > %(soon)s
         """,
     ),

@@ -47,7 +47,7 @@ class Arena:
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """What the application's own role reads."""
         with self.stack.connection() as connection:
-            return connection.execute(sql, values).fetchall()  # type: ignore[arg-type]
+            return connection.execute(sql, values).fetchall()
 
     def database_is_ahead(self) -> float:
         """Seconds between PostgreSQL's clock and this process's."""
