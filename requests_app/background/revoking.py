@@ -119,7 +119,8 @@ def _put(task: Task, place: Place, since: datetime | None) -> None:
 def _write(task: Task, place: Place, since: datetime | None) -> None:
     def about_to_put(draft: Draft) -> None:
         _require_no_news(task, draft.before)
-        revocations.note_draft(task, generation=draft.generation, document=draft.document)
+        ours = draft.before.document if draft.seen is Seen.AS_WRITTEN else None
+        revocations.note_draft(task, generation=draft.generation, document=draft.document, standing=ours)
 
     written = deny_policy.write(
         place,

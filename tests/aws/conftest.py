@@ -28,7 +28,9 @@ from requests_app.aws import console, iam, patience, sts
 from requests_app.aws.session_policy import session_policy
 from requests_app.aws.sts import MintedSession, MintOrder
 from sandbox.landscape import ACCOUNTS, revoker_arn, trust_policy
-from sandbox.proxy import FaultProxy
+from sandbox.proxy import Fault, FaultProxy
+
+from .trouble import SLOW
 
 PAYMENTS = ACCOUNTS[0]
 
@@ -103,6 +105,32 @@ def proxy(aws_stand_in: Any) -> Iterator[ListeningProxy]:
     """Between this process's worker (as soon as it is one) and the stand-in."""
     with ListeningProxy(aws_stand_in.url) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def through(as_worker: Any, aws_stand_in: Any, proxy: ListeningProxy) -> Callable[[str], None]:
+    """Become the minter or the revoker, behind the proxy."""
+
+    def become(profile: str) -> None:
+        as_worker(aws_stand_in.profile(profile) | {"AWS_ENDPOINT_URL": proxy.url, "AWS_MAX_ATTEMPTS": "5"})
+
+    return become
+
+
+@pytest.fixture
+def failing(impatient: Callable[[float], Any]) -> Callable[..., Any]:
+    """While in this context the proxy breaks what is named, and who waits for it waits a second."""
+
+    @contextlib.contextmanager
+    def failing(proxy: ListeningProxy, fault: Fault, **which: Any) -> Iterator[None]:
+        proxy.fail(fault, seconds=0.1, **which)
+        started = time.monotonic()
+        with impatient(1 if fault in SLOW else patience.LONGEST_CALL):
+            yield
+        assert time.monotonic() - started < 5, "a time-out of another kind ended it, or none"
+        proxy.heal()
+
+    return failing
 
 
 class Assumed:

@@ -3,66 +3,30 @@
 Here AWS is the stand-in, behind a proxy that breaks what is named; so the call works before, and again after.
 """
 
-import contextlib
 import dataclasses
 import json
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from requests_app.aws import console, deny_policy, patience, probe, sts
 from requests_app.aws.deny_policy import Entry, Seen, policy_name
-from requests_app.aws.errors import AwsError, Refused, Unavailable
+from requests_app.aws.errors import AwsError, Unavailable
 from requests_app.aws.probe import End
 from requests_app.domain import policy
 from requests_app.domain.workflow import deliveries
-from sandbox.federation import BAD_KEYS
 from sandbox.proxy import FEDERATION, Fault
 
 from .conftest import ListeningProxy, everything_in
+from .trouble import SAID, SAID_AT_SIGN_IN, SLOW
 
 pytestmark = pytest.mark.xdist_group("aws")
 
 ALICE = "DP-7K2M9QX4"
 DESTINATION = "https://console.aws.amazon.com/"
-
-
-class Said(NamedTuple):
-    kind: type[AwsError]
-    outcome_unknown: bool
-    code: str
-    words: str
-
-
-RATE = "Rate exceeded"
-LATE, BROKEN, UNREADABLE = "did not answer in time", "broke off", "could not be read"
-SAID = {
-    Fault.THROTTLED: Said(Unavailable, False, "Throttling", RATE),
-    Fault.THROTTLED_BY_JSON: Said(Unavailable, False, "ThrottlingException", RATE),
-    Fault.REQUEST_LIMIT: Said(Unavailable, False, "RequestLimitExceeded", "Request limit exceeded."),
-    Fault.SLOW_DOWN: Said(Unavailable, False, "SlowDown", "Please reduce your request rate."),
-    Fault.DENIED: Said(Refused, False, "AccessDenied", "is not authorized"),
-    Fault.ERROR_500: Said(Unavailable, True, "InternalFailure", "An internal error occurred."),
-    Fault.ERROR_502: Said(Unavailable, True, "502", "Bad Gateway"),
-    Fault.ERROR_503: Said(Unavailable, True, "ServiceUnavailable", "The service is unavailable."),
-    Fault.ERROR_504: Said(Unavailable, True, "504", "Gateway Timeout"),
-    Fault.SILENCE: Said(Unavailable, True, "ReadTimeoutError", LATE),
-    Fault.SILENCE_AFTER: Said(Unavailable, True, "ReadTimeoutError", LATE),
-    Fault.RESET: Said(Unavailable, True, "ConnectionClosedError", BROKEN),
-    Fault.RESET_AFTER: Said(Unavailable, True, "ConnectionClosedError", BROKEN),
-    Fault.PAGE: Said(Unavailable, True, "MalformedAnswer", UNREADABLE),
-    Fault.BLOCKED: Said(Unavailable, True, "MalformedAnswer", "Something between Daypass and AWS answered 403."),
-    Fault.MALFORMED: Said(Unavailable, True, "MalformedAnswer", UNREADABLE),
-    Fault.TRUNCATED: Said(Unavailable, True, "ConnectionClosedError", BROKEN),
-    Fault.DRIP: Said(Unavailable, True, "ReadTimeoutError", LATE),
-    Fault.HUGE: Said(Unavailable, True, "ConnectionClosedError", BROKEN),
-}
-SLOW = {Fault.SILENCE, Fault.SILENCE_AFTER, Fault.DRIP}
-assert SAID.keys() == set(Fault) - {Fault.WRONG_DATE}  # with which all goes well
 
 
 class Call(NamedTuple):
@@ -106,30 +70,6 @@ def calls(order, target_role) -> dict[str, Callable[[], object]]:
         "put": write,
         "delete": delete,
     }
-
-
-@pytest.fixture
-def through(as_worker, aws_stand_in, proxy) -> Callable[[str], None]:
-    def become(profile: str) -> None:
-        as_worker(aws_stand_in.profile(profile) | {"AWS_ENDPOINT_URL": proxy.url, "AWS_MAX_ATTEMPTS": "5"})
-
-    return become
-
-
-@pytest.fixture
-def failing(impatient) -> Callable[..., Any]:
-    """While in this context the proxy breaks what is named, and who waits for it waits a second."""
-
-    @contextlib.contextmanager
-    def failing(proxy: ListeningProxy, fault: Fault, **which: Any) -> Iterator[None]:
-        proxy.fail(fault, seconds=0.1, **which)
-        started = time.monotonic()
-        with impatient(1 if fault in SLOW else patience.LONGEST_CALL):
-            yield
-        assert time.monotonic() - started < 5, "a time-out of another kind ended it, or none"
-        proxy.heal()
-
-    return failing
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -234,27 +174,6 @@ _ALLOW_ALL = json.dumps({"Version": "2012-10-17", "Statement": {"Effect": "Allow
 
 
 # --- the console's sign-in ----------------------------------------------------------------------------
-
-OVER = "broke off or gave too long an answer"
-SAID_AT_SIGN_IN = {
-    Fault.THROTTLED: (Unavailable, "Http429", RATE),
-    Fault.SLOW_DOWN: (Unavailable, "Http503", "reduce your request rate"),
-    Fault.DENIED: (Refused, "Http400", BAD_KEYS),
-    Fault.ERROR_500: (Unavailable, "Http500", "internal error"),
-    Fault.ERROR_502: (Unavailable, "Http502", "Bad Gateway"),
-    Fault.ERROR_503: (Unavailable, "Http503", "unavailable"),
-    Fault.ERROR_504: (Unavailable, "Http504", "Gateway Time-out"),
-    Fault.SILENCE: (Unavailable, "RemoteProtocolError", OVER),
-    Fault.SILENCE_AFTER: (Unavailable, "RemoteProtocolError", OVER),
-    Fault.RESET: (Unavailable, "ReadError", OVER),
-    Fault.RESET_AFTER: (Unavailable, "ReadError", OVER),
-    Fault.PAGE: (Unavailable, "MalformedAnswer", "no sign-in token"),
-    Fault.BLOCKED: (Unavailable, "Http403", "Blocked by the company's proxy"),
-    Fault.MALFORMED: (Unavailable, "MalformedAnswer", "no sign-in token"),
-    Fault.TRUNCATED: (Unavailable, "RemoteProtocolError", OVER),
-    Fault.DRIP: (Unavailable, "RemoteProtocolError", OVER),
-    Fault.HUGE: (Unavailable, "ValueError", OVER),
-}
 
 
 def test_what_is_said_of_the_sign_in_is_true_and_soon(minter, federation, order, failing, caplog, subtests):

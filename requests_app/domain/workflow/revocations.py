@@ -239,14 +239,19 @@ def hold(task: Task, *, unknown: Collection[str]) -> Task:
         return _task(policy, now, restored=task.restored)
 
 
-def note_draft(task: Task, *, generation: int, document: str) -> None:
-    """Before AWS is given a document: if this worker dies now, it is not taken for somebody else's."""
+def note_draft(task: Task, *, generation: int, document: str, standing: str | None = None) -> None:
+    """Before AWS is given a document: if this worker dies now, it is not taken for somebody else's.
+
+    `standing` is the one of ours that it takes the place of, if there is one.
+    """
     with transaction.atomic(durable=True):
         policy = _lock(task.role_id)
         assert policy is not None  # noqa: S101 - rows of this table are never deleted
         policy.generation = max(policy.generation, generation)
-        # The one last written stays first, however many drafts AWS has refused since.
-        policy.expected = [policy.expected[0], *policy.expected[1:][-3:], document]
+        # However many drafts AWS has refused since: the one last written stays first, and one that AWS took, but
+        # whose answer was lost, stays too.
+        kept = [policy.expected[0], *([standing] if standing else []), *policy.expected[1:][-3:], document]
+        policy.expected = list(dict.fromkeys(kept))
         policy.save(update_fields=["generation", "expected"])
 
 
