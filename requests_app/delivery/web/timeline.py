@@ -31,6 +31,7 @@ _DONE: dict[str, tuple[str, str]] = {
     Action.REVOCATION_UNPROVABLE: ("Nothing harmless on this role can show that AWS refuses it", "amber"),
     Action.REVOCATION_LIFTED: ("Someone changed the order at AWS, outside Daypass: it is put back", "red"),
     Action.REVOCATION_OVER: ("No session could still be valid: the order is let go", "grey"),
+    Action.REVOCATION_LEFT_OUT: ("The role has no room for more denials, so this returned pass made way", "amber"),
     Action.SESSION_UNACCOUNTED: ("AWS was asked, and whether it issued a session is not known", "amber"),
 }
 # The same acts when nobody acted but the clock or the rules.
