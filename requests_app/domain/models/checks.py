@@ -55,6 +55,13 @@ class Preflight(models.Model):
     def __str__(self) -> str:
         return f"preflight of {self.role_id}"
 
+    @property
+    def obstacle(self) -> dict[str, str]:
+        """What keeps everybody out of the role, if something does: the finding, with AWS's words."""
+        wrong = (one for one in self.minter_findings if one["verdict"] == self.Verdict.BAD)
+        kept_out = (one for one in wrong if one["check"] in ("trust", "source identity"))
+        return next(kept_out, {}) if self.usable == self.Verdict.BAD else {}
+
 
 class OwnSession(models.Model):
     """One STS session that Daypass had for itself, to look: nobody was given its keys. Append-only."""
