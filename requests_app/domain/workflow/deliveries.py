@@ -148,7 +148,7 @@ def record(order: Order, minted: Minted, *, worker: str) -> bool:
         assert delivery is not None  # noqa: S101 - deliveries are never deleted
         now = clock.now()
         verdict = _verdict(delivery.access_request, delivery.beneficiary, now)
-        if verdict and not _ends_in_time(order, minted):
+        if verdict and not _ends_in_time(order, minted, delivery.role):
             verdict = policy.Verdict(False, "clock.set", DISCARDED)
         if verdict and delivery.state != DeliveryState.CLAIMED:
             verdict = policy.Verdict(False, "delivery.given_up", delivery.message)
@@ -312,7 +312,10 @@ UNKNOWN = (
     "and it ends with your pass. Try again."
 )
 LOST = "The sealed credentials were gone before this page took them. Nobody else could read them. Try again."
-DISCARDED = "A clock was set while AWS was answering, so these would have outlived your pass: they were thrown away."
+DISCARDED = (
+    "A clock was set, or a worker stood still, while AWS was asked, so these would have outlived your pass: they were "
+    "thrown away."
+)
 ALTERED = "This is not as it was asked: somebody may have changed it on its way. Try again, and tell the operators."
 
 
@@ -444,9 +447,10 @@ def _set_aside(role: Role) -> int:
     return policy.CALL_TAKES_SECONDS if role.identity_is_access else 0
 
 
-def _ends_in_time(order: Order, minted: Minted) -> bool:
-    """False if a clock was set since the offset was measured, so that the session would outlive the pass."""
-    return order.cut_off <= order.expires_at + timedelta(seconds=minted.aws_ahead_at_most)
+def _ends_in_time(order: Order, minted: Minted, role: Role) -> bool:
+    """False if it would outlive the pass: a clock was set since the offset was measured, or the worker stood still."""
+    last = max(order.cut_off, minted.sts_expires_at) if role.identity_is_access else order.cut_off
+    return last <= order.expires_at + timedelta(seconds=minted.aws_ahead_at_most)
 
 
 def cut_off(expires_at: datetime, aws_is_ahead_by_at_least: float) -> datetime:
