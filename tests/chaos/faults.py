@@ -17,6 +17,7 @@ from sandbox.processes import PROCESSES
 from sandbox.proxy import FEDERATION
 from sandbox.proxy import Fault as Break
 from tests.chaos.arena import Arena, Repeated, Stopwatch, until
+from tests.chaos.people import CODE
 from tests.stack.people import Employee
 
 QUEUES = ("mint", "aws", "revoke", "default")
@@ -32,6 +33,10 @@ class Fault:
     short: bool = False
     needs: str = ""
     settles_in: float = 110
+    # Invariants that it breaks, and that are found broken, as they should be.
+    explains: frozenset[str] = frozenset()
+    # What people were told since is forgotten with it.
+    forgets: bool = False
 
 
 FAULTS: list[Fault] = []
@@ -385,7 +390,6 @@ def _apart(whose: str, seconds: float, *, holds: float = 22) -> Callable[[Arena]
 # Beyond 30 s nothing is minted; below, the end must be kept all the same.
 for _whose, _all_seconds in (
     ("aws", (-7, 7, -150, 150)),
-    ("postgres", (-7, 7, -150, 150)),
     ("mint", (-150, 150)),
     ("default", (-150, 150)),
     ("web", (-150, 150)),
@@ -396,7 +400,6 @@ for _whose, _all_seconds in (
                 f"the clock of {_whose} {abs(_seconds)} s {'ahead' if _seconds > 0 else 'behind'}",
                 "set right",
                 _apart(_whose, _seconds),
-                needs="libfaketime" if _whose == "postgres" else "",
             )
         )
 
@@ -468,6 +471,84 @@ def many_ends(arena: Arena) -> None:
     over = "SELECT count(*) FROM requests_app_accessrequest WHERE justification = 'one of ten thousand' AND state = %s"
     if not until(lambda: arena.rows(over, "expired") == [(count,)], 60) or count != 10_000:
         raise Broke(f"of {count} passes {arena.rows(over, 'active')} still are active after {watch.seconds:.0f} s")
+
+
+# The database's clock is every rule's. Set back, what comes later has an earlier time, and is found.
+for _seconds in (-7, 7, -150, 150):
+    FAULTS.append(
+        Fault(
+            f"the clock of PostgreSQL {abs(_seconds)} s {'ahead' if _seconds > 0 else 'behind'}",
+            "set right; times that do not fit together are found",
+            _apart("postgres", _seconds),
+            needs="libfaketime",
+            explains=frozenset({"request.times", "session.outside_its_pass"}),
+        )
+    )
+
+
+# --- a past that comes back ----------------------------------------------------------------------
+
+
+@fault(
+    "PostgreSQL: restored from a copy of half a minute before",
+    heals="an operator confirms each active pass and lifts the freeze",
+    needs="postgres",
+    forgets=True,
+)
+def restored(arena: Arena) -> None:
+    """Nothing is minted, and nothing taken away at AWS, until somebody has looked at each pass."""
+    assert arena.postgres
+    arena.wait(5)
+    aside = arena.postgres.copy()
+    arena.wait(25)
+    issued_before, denied_before = _passes_issued(arena), _denied_at_aws(arena)
+    arena.postgres.restore(aside)
+    if not denied_before:
+        raise Broke("nothing was ended early meanwhile")
+    if not until(lambda: bool(arena.rows(_HELD)), 20):
+        raise Broke("the database was restored, and nobody noticed")
+    arena.wait(15)
+    if more := _passes_issued(arena)[len(issued_before) :]:
+        raise Broke(f"minted in a restored database: {more}")
+    if missing := denied_before - _denied_at_aws(arena):
+        raise Broke(f"taken away at AWS by a restored database: {sorted(missing)}")
+    _look_at_each_pass(arena)
+
+
+_HELD = "SELECT FROM requests_app_freeze WHERE cause = 'restored' AND lifted_at IS NULL"
+
+
+def _passes_issued(arena: Arena) -> list[str]:
+    """Sessions of passes that STS issued, oldest first; Daypass's own for looking are named otherwise."""
+    names = [issued.session_name for issued in arena.stack.aws_proxy.issued()]
+    return [name for name in names if name.endswith(tuple(f"-{who}" for who in (*arena.askers, "alice")))]
+
+
+def _denied_at_aws(arena: Arena) -> set[tuple[str, str]]:
+    """Role and code of every early end that AWS has in its policies."""
+    found = set()
+    for account, role in arena.rows(
+        "SELECT a.number, r.name FROM requests_app_role r JOIN requests_app_account a ON a.id = r.account_id"
+    ):
+        iam = arena.stack.aws.root(account).client("iam")
+        for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+            document = json.dumps(iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"])
+            found |= {(role, code) for code in CODE.findall(document)}
+    return found
+
+
+def _look_at_each_pass(arena: Arena) -> None:
+    from django.db import connection
+
+    from requests_app.domain.models import Freeze, User
+    from requests_app.domain.workflow import freezes
+
+    connection.close()
+    olivia = User.objects.get(username="olivia")
+    freeze = Freeze.objects.in_force().get(cause="restored")
+    for one in freezes.unconfirmed(freeze):
+        freezes.confirm(one, freeze=freeze, by=olivia)
+    freezes.lift(freeze, by=olivia)
 
 
 # As the verbs would have made them; only faster.

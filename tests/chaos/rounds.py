@@ -54,6 +54,7 @@ class Rounds:
         watch = Stopwatch()
         outcome.broke += self._truth.settled(fault.settles_in)
         outcome.settled_in = max(outcome.settled_in, watch.seconds)
+        self._truth.explain(fault.explains)
         outcome.broke += self._truth.untrue()
         return outcome
 
@@ -73,6 +74,8 @@ class Rounds:
             fault.run(self._arena)
         except Broke as error:
             outcome.broke.append(str(error))
+        if fault.forgets:
+            self._truth.forget()
         watch = Stopwatch()
         if not until(self._usable, RECOVERED_WITHIN):
             outcome.broke.append(f"not usable {RECOVERED_WITHIN:.0f} s after it was healed")
