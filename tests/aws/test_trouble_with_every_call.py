@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -108,7 +108,7 @@ def test_a_put_is_repeated_safely(through, proxy, target_role, failing, subtests
     for fault in SAID:
         with subtests.test(fault=fault):
             drafts: list[str] = []
-            wish = {
+            wish: dict[str, Any] = {
                 "entries": [Entry(ALICE)],
                 "about_to_put": lambda draft, drafts=drafts: drafts.append(draft.document),
             }

@@ -171,6 +171,7 @@ def test_a_date_that_is_wrong_gives_nobody_a_second_more(
     assert taken(minted(factories.delivery(active_request)))
 
     kept = IssuedSession.objects.get(discarded=False)
+    assert active_request.expires_at is not None
     assert kept.cut_off <= active_request.expires_at
 
 
