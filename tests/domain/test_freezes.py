@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from django.contrib.auth.models import Group as AdminGroup
 from django.core import mail as outbox
+from django.db import connection
 
 from requests_app.background import mail
 from requests_app.domain import clock, workflow
@@ -63,7 +64,8 @@ def no_caps(settings: Any) -> None:
 
 
 def around(role: Role, name: str) -> Scope:
-    return {"everything": Everything(), "account": role.account, "role": role}[name]
+    scopes: dict[str, Scope] = {"everything": Everything(), "account": role.account, "role": role}
+    return scopes[name]
 
 
 def freeze(scope: Scope, by: User) -> Freeze:
@@ -220,8 +222,6 @@ def decision_on(one: AccessRequest, by: User, verdict: str) -> tuple[str]:
 
 
 def assert_stored(statements: tuple[str]) -> None:
-    from django.db import connection
-
     with connection.cursor() as cursor:
         cursor.execute(*statements)
 
@@ -307,7 +307,7 @@ def test_after_a_freeze_has_returned_nothing_was_let_through(
         (Delivery, "asked_at"),
         (Delivery, "claimed_at"),
     ):
-        assert not model.objects.filter(**{f"{moment}__gt": begun.begun_at}).exists(), moment  # type: ignore[attr-defined]
+        assert not model.objects.filter(**{f"{moment}__gt": begun.begun_at}).exists(), moment
     # What AWS gave is recorded whichever came first, and thrown away if the freeze did.
     session = IssuedSession.objects.get()
     assert session.discarded or session.issued_at < begun.begun_at

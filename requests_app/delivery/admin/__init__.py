@@ -1,5 +1,5 @@
 """The admin: operators keep the catalog, the entitlements and the people here; auditors read everything."""
 
-from requests_app.delivery.admin import audit, catalog, deliveries, entitlements, people, requests, site
+from requests_app.delivery.admin import audit, catalog, deliveries, entitlements, freezes, people, requests, site
 
-__all__ = ["audit", "catalog", "deliveries", "entitlements", "people", "requests", "site"]
+__all__ = ["audit", "catalog", "deliveries", "entitlements", "freezes", "people", "requests", "site"]

@@ -93,7 +93,7 @@ def end_all(scope: Scope, *, by: User, reason: str, typed: str, keep_out: bool =
     """
     freezes.require_operator(by)
     reason = freezes.plain_reason(reason)
-    _check_typed(scope, typed)
+    check_typed(scope, typed)
     if keep_out:
         _keep_out(scope, by, reason)
     _record_the_act(scope, by, reason, keep_out=keep_out)
@@ -119,6 +119,12 @@ def word(scope: Scope) -> str:
             return "everything"
 
 
+def check_typed(scope: Scope, typed: str) -> None:
+    """Raises Invalid where it is not `word(scope)`; a phone begins with a capital letter of its own."""
+    if typed.strip().casefold() != word(scope).casefold():
+        raise Invalid({"typed": [f"Type “{word(scope)}”. Nothing was done."]}, rule="stop.typed")
+
+
 def _within(scope: Scope) -> AccessRequestQuerySet:
     match scope:
         case User():
@@ -140,12 +146,6 @@ def _most(counted: AccessRequestQuerySet, by: str, rows: "QuerySet[Row]") -> lis
     numbers = dict(counted.values_list(by).annotate(number=Count("pk")).order_by("-number", by)[:MOST_NAMED])
     found = rows.in_bulk(numbers)
     return [(found[key], number) for key, number in numbers.items()]
-
-
-def _check_typed(scope: Scope, typed: str) -> None:
-    # A phone begins with a capital letter of its own.
-    if typed.strip().casefold() != word(scope).casefold():
-        raise Invalid({"typed": [f"Type “{word(scope)}”. Nothing was ended."]}, rule="stop.typed")
 
 
 def _keep_out(scope: Scope, by: User, reason: str) -> None:

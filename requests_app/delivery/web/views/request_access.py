@@ -9,6 +9,7 @@ from requests_app.delivery.web import choosing
 from requests_app.delivery.web.choosing import Choice
 from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.forms import RequestForm
+from requests_app.delivery.web.holding import holds
 from requests_app.domain import workflow
 from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError, Invalid
@@ -126,6 +127,7 @@ def _context(request: PersonRequest, form: RequestForm, role: Role | None, found
         "form": form,
         "role": role,
         "choices": found,
+        "freezes": holds([role] if role else []).values(),
         "steps": choosing.steps(found),
         "recent": [] if role or searching else choosing.recent_roles(request.user),
         "roles": choosing.find_roles(request.user, words) if searching else None,
