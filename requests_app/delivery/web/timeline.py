@@ -20,6 +20,7 @@ _DONE: dict[str, tuple[str, str]] = {
     Action.REQUEST_EXPIRED: ("The pass ended: its time was up", "grey"),
     Action.REQUEST_RETURNED: ("gave the pass back", "grey"),
     Action.REQUEST_REVOKED: ("revoked the pass", "red"),
+    Action.REQUEST_CONFIRMED: ("confirmed, after the database was restored, that the pass lives on", "blue"),
     Action.DELIVERY_ASKED: ("asked for credentials", "grey"),
     Action.DELIVERY_FAILED: ("No credentials were handed over", "amber"),
     Action.DELIVERY_HANDED_OVER: ("received what was sealed for their browser", "green"),
@@ -47,6 +48,7 @@ _REFUSED: dict[str, str] = {
     Action.REQUEST_STARTED: "tried to start the pass",
     Action.REQUEST_RETURNED: "tried to give the pass back",
     Action.REQUEST_REVOKED: "tried to revoke the pass",
+    Action.REQUEST_CONFIRMED: "tried to confirm that the pass lives on",
     Action.DELIVERY_ASKED: "asked for credentials",
 }
 
