@@ -9,8 +9,9 @@ from kombu.exceptions import OperationalError
 from redis import TimeoutError as RedisTimeout
 
 log = structlog.get_logger(__name__)
-# A nudge that nobody took in time is worth nothing: the sweep has long looked itself.
-EXPIRES_SECONDS = 20
+# An old nudge is worth nothing: the sweep has long looked itself. But it expires by its taker's clock, and one that is
+# minutes ahead of its sender's must not leave everything lying.
+EXPIRES_SECONDS = 600
 
 
 def nudge(job: str, *args: int | str) -> None:

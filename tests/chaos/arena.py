@@ -31,6 +31,8 @@ class Arena:
     postgres: Postgres | None = None
     chance: random.Random = field(default_factory=random.Random)
     askers: list[str] = field(default_factory=list)
+    # From the form to keys that work, by somebody; raises when it does not go through. The load's.
+    use_once: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.clocks = Clocks()

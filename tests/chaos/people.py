@@ -88,6 +88,7 @@ class Load:
 
     def __init__(self, arena: Arena) -> None:
         self.arena, self.memory = arena, Memory()
+        arena.use_once = self.use_once
         self._over, self._going = threading.Event(), threading.Event()
         self._busy = 0
         self._lock = threading.Lock()

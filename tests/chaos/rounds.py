@@ -31,8 +31,8 @@ class Outcome:
 
 class Rounds:
     def __init__(self, arena: Arena, load: Load) -> None:
-        self._arena, self._load = arena, load
-        self._truth = Truth(arena, load)
+        self._arena, self.load = arena, load
+        self.truth = Truth(arena, load)
         self.outcomes: dict[str, Outcome] = {}
 
     def warm_up(self) -> None:
@@ -41,10 +41,10 @@ class Rounds:
             raise Broke("the product was not usable before anything was broken")
         with self._going():
             self._arena.wait(4)
-        untrue = [*self._truth.settled(), *self._truth.untrue()]
+        untrue = [*self.truth.settled(), *self.truth.untrue()]
         if untrue:
             raise Broke("before anything was broken: " + "; ".join(untrue))
-        if not self._load.memory.keys or not all(keys.worked for keys in self._load.memory.keys):
+        if not self.load.memory.keys or not all(keys.worked for keys in self.load.memory.keys):
             raise Broke("before anything was broken nobody had keys that work")
 
     def run(self, fault: Fault) -> Outcome:
@@ -52,10 +52,10 @@ class Rounds:
         with self._going():
             outcome = self.survive(fault)
         watch = Stopwatch()
-        outcome.broke += self._truth.settled(fault.settles_in)
+        outcome.broke += self.truth.settled(fault.settles_in)
         outcome.settled_in = max(outcome.settled_in, watch.seconds)
-        self._truth.explain(fault.explains)
-        outcome.broke += self._truth.untrue()
+        self.truth.explain(fault.explains)
+        outcome.broke += self.truth.untrue()
         return outcome
 
     def run_together(self, faults: list[Fault]) -> list[str]:
@@ -68,33 +68,33 @@ class Rounds:
         """Break it and heal it, and wait until somebody can use the product again."""
         outcome = self.outcomes.setdefault(fault.name, Outcome(fault))
         outcome.times += 1
-        before = self._load.memory.so_far()
+        before = self.load.memory.so_far()
         self._arena.wait(1)
         try:
             fault.run(self._arena)
         except Broke as error:
             outcome.broke.append(str(error))
         if fault.forgets:
-            self._truth.forget()
+            self.truth.forget()
         watch = Stopwatch()
         if not until(self._usable, RECOVERED_WITHIN):
             outcome.broke.append(f"not usable {RECOVERED_WITHIN:.0f} s after it was healed")
         outcome.recovered_in = max(outcome.recovered_in, watch.seconds)
-        outcome.load += self._load.memory.so_far() - before
+        outcome.load += self.load.memory.so_far() - before
         return outcome
 
     def last_look(self) -> list[str]:
         """When all is over: also what is proved only after a while."""
-        return [*self._truth.settled(), *self._truth.unproved(), *self._truth.untrue()]
+        return [*self.truth.settled(), *self.truth.unproved(), *self.truth.untrue()]
 
     def _usable(self) -> bool:
-        self._load.use_once()
+        self._arena.use_once()
         return True
 
     @contextlib.contextmanager
     def _going(self) -> Iterator[None]:
-        self._load.go()
+        self.load.go()
         try:
             yield
         finally:
-            self._load.pause()
+            self.load.pause()
