@@ -302,8 +302,7 @@ def nudge_waiting() -> None:
     """Ask again for young wishes that nobody took."""
     waiting = Delivery.objects.filter(state=DeliveryState.ASKED, asked_at__lte=clock.now() - timedelta(seconds=2))
     with transaction.atomic():
-        for pk in waiting.order_by("asked_at").values_list("pk", flat=True)[:100]:
-            jobs.nudge("mint.mint", pk)
+        jobs.nudge_each("mint.mint", waiting.order_by("asked_at").values_list("pk", flat=True)[:100])
 
 
 STALE = "No worker took this within 20 seconds, so it was dropped. Try again."

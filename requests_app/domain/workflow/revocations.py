@@ -279,10 +279,6 @@ def note_written(
         policy.written_at = policy.looked_at = now
         policy.looks, policy.attempts, policy.probes = 0, 0, 0
         policy.aws_code = policy.aws_message = policy.advice = ""
-        # The probe's own control session would be denied too.
-        policy.probe_due_at = max(now, policy.held_until or now)
-        _set_due(policy, now)
-        policy.save()
         _move(
             Revocation.objects.filter(role_id=task.role_id, access_request__code__in=denied),
             RevocationState.WANTED,
@@ -291,6 +287,10 @@ def note_written(
             now,
             written_at=now,
         )
+        # The probe's own control session would be denied too.
+        policy.probe_due_at = max(now, policy.held_until or now)
+        _set_due(policy, now)
+        policy.save()
         if policy.probe_due_at <= now:
             jobs.nudge("aws.probe", task.role_id)
 
@@ -420,10 +420,8 @@ def sweep(limit: int = 1000) -> int:
     due = set(DenyPolicy.objects.filter(due_at__lte=now).order_by("due_at").values_list("role_id", flat=True)[:limit])
     probes = DenyPolicy.objects.filter(probe_due_at__lte=now).order_by("probe_due_at")
     with transaction.atomic():
-        for role_id in due:
-            jobs.nudge("revoke.work", role_id)
-        for role_id in probes.values_list("role_id", flat=True)[:limit]:
-            jobs.nudge("aws.probe", role_id)
+        jobs.nudge_each("revoke.work", due)
+        jobs.nudge_each("aws.probe", probes.values_list("role_id", flat=True)[:limit])
     return len(due)
 
 
@@ -463,7 +461,6 @@ def _last_sessions_end(access_requests: Collection[AccessRequest], now: datetime
 
 def _task(policy: DenyPolicy, now: datetime, *, restored: bool) -> Task:
     wanted = _wanted(policy, now, restored=restored)
-    settled = {*policy.denied, *policy.left_out}
     return Task(
         role_id=policy.role_id,
         role_arn=policy.role.arn,
@@ -479,8 +476,16 @@ def _task(policy: DenyPolicy, now: datetime, *, restored: bool) -> Task:
         keep_since=restored or bool(policy.unknown),
         left_out=frozenset(policy.left_out),
         restored=restored,
-        rewrite={one.code for one in wanted} != settled or policy.attempts > 0,
+        rewrite=not _is_settled(policy, wanted) or policy.attempts > 0,
     )
+
+
+def _is_settled(policy: DenyPolicy, wanted: Collection[Wanted]) -> bool:
+    """Whether AWS was told of all this, and of nothing else."""
+    if {one.code for one in wanted} != {*policy.denied, *policy.left_out}:
+        return False
+    untold = Revocation.objects.filter(role=policy.role, state=RevocationState.WANTED)
+    return not untold.exclude(access_request__code__in=policy.left_out).exists()
 
 
 def _wanted(policy: DenyPolicy, now: datetime, *, restored: bool) -> tuple[Wanted, ...]:
@@ -575,7 +580,7 @@ def _tell_operators(kind: notices.Kind, role_id: int, now: datetime) -> None:
 def _set_due(policy: DenyPolicy, now: datetime) -> None:
     """The next look: sooner if more was wanted, or is over, meanwhile; or if there may be room again."""
     wanted = _wanted(policy, now, restored=is_restored())
-    if {one.code for one in wanted} != {*policy.denied, *policy.left_out}:
+    if not _is_settled(policy, wanted):
         policy.due_at = now
         return
     minutes = LOOK_AFTER[min(policy.looks, len(LOOK_AFTER) - 1)]
