@@ -8,7 +8,7 @@ import pytest
 from requests_app.domain import clock, workflow
 from requests_app.domain.errors import DomainError, NotAllowed, TooMany
 from requests_app.domain.models import AccessRequest, AuditEvent, Entitlement, Role, User
-from requests_app.domain.workflow import verb
+from requests_app.domain.workflow import deliveries, verb
 from tests import factories
 from tests.domain.expect import refused
 from tests.domain.meeting import at_once
@@ -53,7 +53,7 @@ def test_the_first_refusals_of_a_minute_are_recorded_and_the_last_of_them_says_s
 ) -> None:
     for _ in range(verb.MOST_RECORDED + 20):
         with pytest.raises(NotAllowed):
-            factories.deliveries.ask(
+            deliveries.ask(
                 active_request, by=mallory, kind="credentials", recipient_key=factories.recipient_key(), sign_in="one"
             )
 

@@ -219,7 +219,7 @@ def test_an_id_that_was_given_again_is_not_the_event_it_was(
     assert in_force()
 
     restored.keep_watch()
-    watermark = signing.loads((redis_server.get(KEY) or b"").decode(), salt=restored.SALT)
+    watermark = signing.loads(bytes(redis_server.get(KEY)).decode(), salt=restored.SALT)  # type: ignore[arg-type]
     assert watermark["event"] > event.pk, "from now on, this database is what is remembered"
 
 

@@ -9,9 +9,9 @@ from django.db.models import Count, Max
 from django.db.models.functions import Least
 
 from requests_app.delivery.web.holding import holds
-from requests_app.domain.models import AccessRequest, Decision, Freeze, IssuedSession, Membership, User
+from requests_app.domain.models import AccessRequest, Decision, DenyPolicy, Freeze, IssuedSession, Membership, User
 from requests_app.domain.terms import StageTerms
-from requests_app.domain.transitions import State
+from requests_app.domain.transitions import RevocationState, State
 
 LATELY = timedelta(days=30)
 # People are counted so far and no further; nobody chooses differently at 200 and at 2,000.
@@ -76,6 +76,20 @@ def dossiers(access_requests: Sequence[AccessRequest], now: datetime) -> list[Do
 def work_until(access_requests: Collection[AccessRequest], now: datetime) -> dict[int, datetime]:
     """For ended requests: until when credentials that were already issued still work, where any do."""
     return last_ends([one.pk for one in access_requests if not one.is_open], now)
+
+
+def left_out(access_requests: Collection[AccessRequest]) -> set[str]:
+    """The codes of returned ones that made way, because their role has no room for more denials."""
+    waiting = {one.role_id for one in access_requests if _is_wanted(one)}
+    if not waiting:
+        return set()
+    policies = DenyPolicy.objects.filter(role__in=waiting).values_list("left_out", flat=True)
+    return {code for codes in policies for code in codes}
+
+
+def _is_wanted(one: AccessRequest) -> bool:
+    revocation = getattr(one, "revocation", None)
+    return revocation is not None and revocation.state == RevocationState.WANTED
 
 
 def last_ends(ids: Collection[int], now: datetime) -> dict[int, datetime]:

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_safe
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.holding import each_once, holds
-from requests_app.delivery.web.judging import dossiers, work_until
+from requests_app.delivery.web.judging import dossiers, left_out, work_until
 from requests_app.domain.models import AccessRequest
 from requests_app.domain.transitions import ENDED, State
 from requests_app.domain.workflow.requests import REMIND_EVERY
@@ -41,6 +41,7 @@ def home(request: PersonRequest) -> HttpResponse:
                 (dossier, _remind_at(dossier.access_request) <= now)
                 for dossier in dossiers(by_clock[State.PENDING], now)
             ],
+            "left_out": left_out(recent),
             "recent": [(one, still.get(one.pk)) for one in recent],
         },
     )
