@@ -9,7 +9,7 @@ TOOLS := SECRET_KEY=$(shell printf 'tools-only-%.0s' 1 2 3 4 5 6) BASE_URL=https
 	DATABASE_URL=postgres://app:none@127.0.0.1:9/none REDIS_URL=redis://127.0.0.1:9/0 DEBUG=0 PYTHONWARNINGS=ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help run reset test test-pg15 bench bench-scale lint browser lock install
+.PHONY: help run reset test test-pg15 bench bench-scale chaos faketime lint browser lock install
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +33,15 @@ bench: $(BIN)/installed  ## what a mint costs; writes bench/mint.md
 
 bench-scale: $(BIN)/installed  ## pages and sweeps with much of everything; writes bench/scale.md
 	$(BIN)/python -m bench.scale
+
+chaos: $(BIN)/installed faketime  ## everything broken on purpose, 20 min; writes bench/chaos.md (SECONDS= ONLY= SEED=)
+	SECONDS=$(SECONDS) ONLY="$(ONLY)" SEED=$(SEED) $(BIN)/python -m tests.chaos
+
+faketime:
+	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq >/dev/null 2>&1 \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends libfaketime >/dev/null 2>&1; } \
+		|| echo "Left out: clocks set apart, for Debian's libfaketime is not installed."
 
 lint: $(BIN)/installed  ## style, types, forgotten migrations, production settings
 	@echo "ruff check" && $(BIN)/ruff check --quiet

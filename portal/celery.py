@@ -30,15 +30,18 @@ def check_connections(**_: object) -> None:
 app.conf.task_queues = [Queue(name) for name in ("mint", "aws", "revoke", "default")]  # type: ignore[no-untyped-call]
 app.conf.task_routes = {f"{name}.*": {"queue": name} for name in ("mint", "aws", "revoke", "default")}
 
-# Each entry only wakes a sweep; what is due stands in the database. A wake that nobody took in time
-# is worth nothing, hence `expires`.
+# Each entry only wakes a sweep; what is due stands in the database. An old wake is worth nothing, hence `expires`; but
+# that goes by the worker's clock, which may be minutes ahead of beat's.
 app.conf.beat_schedule = {
-    name: {"task": name, "schedule": seconds, "options": {"expires": seconds * 2}}
+    name: {"task": name, "schedule": seconds, "options": {"expires": 600}}
     for name, seconds in {
         "default.sweep_requests": 5.0,
         "default.sweep_outbox": 5.0,
         "default.sweep_deliveries": 5.0,
         "default.sweep_revocations": 2.0,
+        "default.sweep_preflights": 2.0,
+        "default.make_preflights": 60.0,
         "aws.read_clock": 20.0,
+        "revoke.identify": 120.0,
     }.items()
 }

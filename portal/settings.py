@@ -228,6 +228,10 @@ CELERY_TIMEZONE = "UTC"
 # 600 STS calls a second, which everything in it shares.
 DELIVERIES_PER_PERSON_PER_MINUTE = env.int("DELIVERIES_PER_PERSON_PER_MINUTE", default=10)
 DELIVERIES_PER_ROLE_PER_MINUTE = env.int("DELIVERIES_PER_ROLE_PER_MINUTE", default=60)
+# How many open requests and passes somebody may have for one role, and how many passes of it they may give back while
+# AWS still has to refuse what was issued for them: each takes some of the 10,240 characters that IAM gives a role.
+OPEN_REQUESTS_PER_PERSON_AND_ROLE = env.int("OPEN_REQUESTS_PER_PERSON_AND_ROLE", default=5)
+RETURNED_PER_PERSON_AND_ROLE = env.int("RETURNED_PER_PERSON_AND_ROLE", default=20)
 # The role in each target account through which the revoking worker writes deny policies.
 REVOKER_ROLE_NAME = env.str("REVOKER_ROLE_NAME", default="daypass-revoker")
 # STS is asked in this region unless the account's partition says otherwise.

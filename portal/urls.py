@@ -16,6 +16,7 @@ from requests_app.delivery.web.views import (
     endings,
     home,
     request_access,
+    stop,
 )
 
 # Operators keep people's addresses, so the pages on which people would change them are left out.
@@ -36,6 +37,16 @@ _acts = [
     path("console", credentials.console, name="console"),
 ]
 
+_stopping = [
+    path("", stop.stop, name="stop"),
+    path("person/<uuid:public_id>", stop.stop_person, name="stop_person"),
+    path("role/<uuid:public_id>", stop.stop_role, name="stop_role"),
+    path("account/<slug:partition>/<slug:number>", stop.stop_account, name="stop_account"),
+    path("everything", stop.stop_everything, name="stop_everything"),
+    path("freezes/<int:pk>/lift", stop.lift, name="lift"),
+    path("freezes/<int:pk>/passes", stop.found, name="found_passes"),
+]
+
 urlpatterns = [
     path("", home.home, name="home"),
     path("request/", request_access.request_access, name="request_access"),
@@ -51,6 +62,7 @@ urlpatterns = [
     path("deliveries/", deliveries.ask, name="deliveries"),
     path("deliveries/<uuid:public_id>", deliveries.delivery, name="delivery"),
     path("deliveries/<uuid:public_id>/envelope", deliveries.envelope, name="envelope"),
+    path("stop/", include(_stopping)),
     path("accounts/", include([one for one in account_urls if getattr(one, "name", "") not in _NOT_OURS])),
     path("accounts/2fa/", include("allauth.mfa.urls")),
     path("accounts/sessions/", include("allauth.usersessions.urls")),

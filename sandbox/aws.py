@@ -77,6 +77,8 @@ class AwsStandIn:
         self._preferred_port = port
         self.process: Child | None = None
         self.port = 0
+        # For the next start: a test may set its clock apart.
+        self.extra_environment: Mapping[str, str] = {}
 
     def __enter__(self) -> Self:
         self.start()
@@ -188,6 +190,7 @@ class AwsStandIn:
             "SFTP_ENABLED": "0",
             # It clears containers away on a machine with Docker: not ours to touch.
             "DOCKER_HOST": "unix:///nonexistent",
+            **self.extra_environment,
         }
 
     def _healthy(self) -> bool:

@@ -19,7 +19,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,6 +69,8 @@ class Postgres:
         self._log = log or self.home / "postgres.log"
         self._server: Child | None = None
         self.port = 0
+        # For the next start: a test may set its clock apart.
+        self.extra_environment: Mapping[str, str] = {}
 
     def __enter__(self) -> Self:
         self.start()
@@ -92,6 +94,40 @@ class Postgres:
             self._server.stop(seconds=20)
         if not self._keep:
             shutil.rmtree(self.home, ignore_errors=True)
+
+    def restart(self, *, at_once: bool = False) -> None:
+        """Stop it and start it on the port it had. `at_once`: as after a crash, so that it has to recover."""
+        assert self._server
+        self._server.stop_signal = signal.SIGQUIT if at_once else signal.SIGINT
+        self._server.stop(seconds=30)
+        self._server.environment = {**_bare_environment(), **self.extra_environment}
+        self._server.start()
+        self._server.wait_until(self._takes_connections, seconds=60)
+
+    def copy(self) -> Path:
+        """What it holds now, put aside; it is stopped for as long as that takes."""
+        aside = self.home / f"copy-{time.time_ns()}"
+        with self._stopped():
+            shutil.copytree(self.data, aside)
+        return aside
+
+    def restore(self, aside: Path) -> None:
+        """Hold again what it held then."""
+        with self._stopped():
+            shutil.rmtree(self.data)
+            aside.rename(self.data)
+            for path in (self.data, *self.data.rglob("*")):
+                self._give_to_account(path)
+
+    @contextlib.contextmanager
+    def _stopped(self) -> Iterator[None]:
+        assert self._server
+        self._server.stop(seconds=30)
+        try:
+            yield
+        finally:
+            self._server.start()
+            self._server.wait_until(self._takes_connections, seconds=60)
 
     def alive(self) -> bool:
         return self._server is not None and self._server.alive()
@@ -181,7 +217,7 @@ class Postgres:
             ],
             log=self._log,
             folder=self.home,
-            environment=_bare_environment(),
+            environment={**_bare_environment(), **self.extra_environment},
             # Fast shutdown: open transactions are rolled back, nothing waits for clients to leave.
             stop_signal=signal.SIGINT if self._keep else signal.SIGQUIT,
             user=self._account.pw_uid if self._account else None,

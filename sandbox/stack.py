@@ -19,6 +19,7 @@ from sandbox.aws import AwsStandIn
 from sandbox.child import Child, DidNotStart, free_port
 from sandbox.federation import TOKEN_LIFE, Federation
 from sandbox.processes import PROCESSES, Process, command_line
+from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -28,17 +29,28 @@ class Stack:
     """Web, workers and beat over a given, migrated database, with a Redis and a stand-in for AWS of its own.
 
     `stack["mint"].kill()`; also `stop`, `start`, `freeze`, `cont`, and the names redis, aws, federation.
-    Each process logs to `log(name)`. A context manager.
+    Each process logs to `log(name)`. `proxied`: whatever the workers ask of AWS goes through `aws_proxy` and
+    `federation_proxy`, which break it when told to. A context manager.
     """
 
+    aws_proxy: FaultProxy
+    federation_proxy: FaultProxy
+
     def __init__(
-        self, *, app_url: str, owner_url: str, shortest_session: int = 900, token_life: timedelta = TOKEN_LIFE
+        self,
+        *,
+        app_url: str,
+        owner_url: str,
+        shortest_session: int = 900,
+        token_life: timedelta = TOKEN_LIFE,
+        proxied: bool = False,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="daypass-stack-"))
         self.app_url, self.owner_url = app_url, owner_url
         self.redis = RedisServer(log=self.log("redis"))
         self.aws = AwsStandIn(log=self.log("aws"), shortest_session=shortest_session)
         self._token_life = token_life
+        self._proxied = proxied
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._children: dict[str, Child] = {}
@@ -65,6 +77,10 @@ class Stack:
         self.aws.start()
         self.federation = Federation(self.aws.url, log=self.log("federation"), token_life=self._token_life)
         self.federation.start()
+        if self._proxied:
+            self.aws_proxy, self.federation_proxy = FaultProxy(self.aws.url), FaultProxy(self.federation.url)
+            self.aws_proxy.start()
+            self.federation_proxy.start()
         self.manage("collectstatic", "--noinput", "--verbosity=0")
         for process in PROCESSES:
             self._children[process.name] = self._child(process)
@@ -75,6 +91,9 @@ class Stack:
         """Stop everything. The logs stay for whoever wants to read them, until the machine clears its /tmp."""
         for child in self._children.values():
             child.stop(seconds=5)
+        if self._proxied:
+            self.aws_proxy.stop()
+            self.federation_proxy.stop()
         self.federation.stop()
         self.redis.stop()
         self.aws.__exit__()
@@ -139,7 +158,10 @@ class Stack:
 
     def environment(self, profile: str | None = None) -> dict[str, str]:
         """What a process of the product sees; AWS settings only for one that has an identity there."""
-        federation = getattr(self, "federation", None)
+        federation = getattr(self, "federation_proxy", None) or getattr(self, "federation", None)
+        aws = self.aws.profile(profile) if profile else {}
+        if aws and self._proxied:
+            aws["AWS_ENDPOINT_URL"] = self.aws_proxy.url
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
@@ -153,13 +175,15 @@ class Stack:
             # Tests ask far more often than people do; the limits have tests of their own.
             "DELIVERIES_PER_PERSON_PER_MINUTE": "1000",
             "DELIVERIES_PER_ROLE_PER_MINUTE": "1000",
+            "OPEN_REQUESTS_PER_PERSON_AND_ROLE": "1000",
+            "RETURNED_PER_PERSON_AND_ROLE": "1000",
             "STATIC_ROOT": str(self.folder / "static"),
             "FEDERATION_URL": federation.url if federation else "",
             "EMAIL_URL": f"filemail:///{self.folder / 'mail'}",
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            **(self.aws.profile(profile) if profile else {}),
+            **aws,
         }
 
     def _child(self, process: Process) -> Child:

@@ -156,9 +156,9 @@ def _refusal(status: int, body: bytes, session: MintedSession) -> AwsError:
     message = _readable(body, session) or f"The console's sign-in endpoint answered {status}."
     if status == 429 or status >= 500:
         return Unavailable(f"Http{status}", message, _TRY_AGAIN)
-    if 400 <= status < 500:
+    if status == 400:  # the one that AWS refuses with
         return Refused(f"Http{status}", message, _REFUSED)
-    return Unavailable(f"Http{status}", message, _ASK_OPERATOR)  # a redirect, an empty success
+    return Unavailable(f"Http{status}", message, _ASK_OPERATOR)  # a redirect, a middle box, an empty success
 
 
 def _readable(body: bytes, session: MintedSession) -> str:

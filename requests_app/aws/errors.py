@@ -89,6 +89,7 @@ _OUR_FAULT = "This is a fault in Daypass: please report it to its operators, wit
 _TRY_AGAIN = "Nobody needs to change anything: try again in a minute."
 _SLOW_DOWN = "AWS asked us to slow down: try again in a minute."
 _FIX_TLS = "If it happens again, Daypass's operators should look at its worker's certificates and proxy."
+_FIX_WAY = "If it happens again, Daypass's operators should look at what lets its worker out, such as a proxy."
 _FIX_IDENTITY = "Daypass's operators must renew or correct the AWS identity of its worker."
 _FIX_TRUST = (
     "The role may be missing, its trust policy may not name Daypass or ask for another external id or "
@@ -219,6 +220,10 @@ def _from_answer(error: botocore.ClientError) -> AwsError:
         return rule.kind(scrub(code), message, rule.advice)
     if status == 429:
         return Unavailable(scrub(code), message, _SLOW_DOWN)
+    if code == "Unknown" or (code.isdigit() and status < 500):
+        # AWS gives every refusal a code. Whether a middle box blocked the request, or the answer, nobody knows.
+        message = f"Something between Daypass and AWS answered {status}."
+        return Unavailable("MalformedAnswer", message, _FIX_WAY, outcome_unknown=True)
     if 400 <= status < 500:
         return Refused(scrub(code), message, _OUR_FAULT)
     # 5xx, or a success that carries an error: something at AWS broke, before or after it did the work.

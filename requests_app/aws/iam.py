@@ -100,7 +100,7 @@ os.register_at_fork(after_in_child=forget_clients)
 
 
 def _whole(operation: str, answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    if operation in _ANSWERS and _ANSWERS[operation] not in answer:
+    if not sts.is_from_aws(answer) or (operation in _ANSWERS and _ANSWERS[operation] not in answer):
         raise ValueError("half an answer")
     return answer
 

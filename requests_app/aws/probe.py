@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from requests_app.aws import sts
+from requests_app.aws import patience, sts
 from requests_app.aws.deny_policy import probe_prefix
 from requests_app.aws.errors import AwsError, Refused, Unavailable, translate
 from requests_app.aws.iam import check_installation
@@ -222,11 +222,14 @@ def _client(session: MintedSession, action: str, region: str) -> Any:
 
 def _reply(client: Any, call: Harmless) -> Reply:
     try:
-        answer = getattr(client, call.operation)(**call.parameters)
+        with patience.bounded():
+            answer = getattr(client, call.operation)(**call.parameters)
     except ClientError as error:
         return _from_error(error)
     except Exception as error:  # noqa: BLE001
         return _from_failure(translate(error), None)
+    if not sts.is_from_aws(answer):
+        return _from_failure(translate(ValueError("not from AWS")), None)
     return Reply(End.WORKED, sts.date_of(answer))
 
 

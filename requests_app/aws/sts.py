@@ -16,6 +16,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 
+from requests_app.aws import patience
 from requests_app.aws.errors import AwsError, own_identity, translate
 from requests_app.domain.secret import Secret
 
@@ -71,8 +72,9 @@ def assume_role(order: MintOrder) -> MintedSession:
     Raises Refused or Unavailable; `outcome_unknown` on those means that a session may exist of which
     nobody has the keys.
     """
-    client = _ready(order.region).client
-    return attempt(lambda: _minted(order, client.assume_role(**_parameters(order))))
+    with patience.bounded():
+        client = _ready(order.region).client
+        return attempt(lambda: _minted(order, client.assume_role(**_parameters(order))))
 
 
 def read_clock(region: str, now: Callable[[], datetime]) -> ClockReading:
@@ -80,9 +82,10 @@ def read_clock(region: str, now: Callable[[], datetime]) -> ClockReading:
 
     `now` is the clock to compare with, such as the database's.
     """
-    caller = _ready(region)
-    before, started = now(), time.monotonic()
-    identity = attempt(lambda: _identity(caller.client.get_caller_identity()))
+    with patience.bounded():
+        caller = _ready(region)
+        before, started = now(), time.monotonic()
+        identity = attempt(lambda: _identity(caller.client.get_caller_identity()))
     round_trip, after = timedelta(seconds=time.monotonic() - started), now()
     # If our clock was set in between, the reading covers it as it was before and after.
     low, high = _offset(identity.date, min(before, after - round_trip), max(after, before + round_trip))
@@ -122,12 +125,21 @@ def client_of(session: MintedSession, service: str, region: str) -> Any:
 
 
 def attempt(call: Callable[[], T], kind: Callable[[BaseException], AwsError] = translate) -> T:
-    """`call`, or an AwsError with no trace of what caused it: that may hold the keys AWS answered with."""
+    """`call`, or an AwsError with no trace of what caused it: that may hold the keys AWS answered with.
+
+    It does not last longer than `patience` allows.
+    """
     try:
-        return call()
+        with patience.bounded():
+            return call()
     except Exception as error:  # noqa: BLE001
         failure = kind(error)
     raise failure
+
+
+def is_from_aws(answer: Mapping[str, Any]) -> bool:
+    """False for the page of a middle box, which reads as an answer of AWS in which everything is missing."""
+    return bool(answer["ResponseMetadata"].get("RequestId"))
 
 
 def date_of(answer: Mapping[str, Any]) -> datetime | None:
@@ -136,6 +148,11 @@ def date_of(answer: Mapping[str, Any]) -> datetime | None:
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
     except (KeyError, ValueError):
         return None
+
+
+def endpoint(region: str) -> str:
+    """The address at which STS is asked in this region, by the settings that this process was given."""
+    return _ready(region).client.meta.endpoint_url
 
 
 def forget_clients() -> None:
@@ -190,9 +207,7 @@ def _ready(region: str) -> _Caller:
 
 
 def _make_caller(region: str) -> _Caller:
-    # botocore writes whole answers and signed headers into its debug log.
-    log = logging.getLogger("botocore")
-    log.setLevel(max(log.getEffectiveLevel(), logging.INFO))
+    _keep_secrets_out_of_logs()
     session = botocore.session.Session()
     session.set_default_client_config(_CONFIG)  # holds for the clients that fetch our own credentials too
     credentials = session.get_credentials()
@@ -200,6 +215,24 @@ def _make_caller(region: str) -> _Caller:
         raise NoCredentialsError
     client = boto3.session.Session(botocore_session=session, region_name=region).client("sts")
     return _Caller(client, credentials)
+
+
+def _keep_secrets_out_of_logs() -> None:
+    # botocore writes whole answers and signed headers into its debug log,
+    log = logging.getLogger("botocore")
+    log.setLevel(max(log.getEffectiveLevel(), logging.INFO))
+    # and, when it fails to renew our own keys, the answer that it could not read: with the new keys in it.
+    for name in ("botocore.credentials", "botocore.tokens"):
+        logging.getLogger(name).addFilter(_without_traceback)
+    # So does urllib3 with a head that it cannot read, into which a broken answer's body may have run.
+    logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    if record.exc_info and record.exc_info[0]:
+        record.msg = f"{record.msg} {record.exc_info[0].__name__}"
+        record.exc_info = None
+    return True
 
 
 def _parameters(order: MintOrder) -> dict[str, Any]:

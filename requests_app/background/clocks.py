@@ -5,21 +5,26 @@ from django.db import transaction
 
 from requests_app.aws import sts
 from requests_app.aws.errors import AwsError
-from requests_app.domain import clock
-from requests_app.domain.models import Account, AwsClock
-from requests_app.domain.workflow.deliveries import region
+from requests_app.background import identities
+from requests_app.domain import clock, restored
+from requests_app.domain.models import AwsClock, Identity
 
 log = structlog.get_logger(__name__)
 
 
 def read() -> None:
-    """Measure for every partition in use. A failed reading leaves the old one, which soon counts as unknown."""
-    partitions = set(Account.objects.filter(is_active=True).values_list("partition", flat=True).distinct()) or {"aws"}
-    for at in sorted(region(partition) for partition in partitions):
+    """Measure for every partition in use. A failed reading leaves the old one, which soon counts as unknown.
+
+    So does a database of which nobody can tell now whether it is an older copy: without a clock nothing is minted.
+    """
+    if not restored.look():
+        return
+    for at in identities.regions():
         try:
             reading = sts.read_clock(at, clock.now)
         except AwsError as error:
             log.warning("clock.unread", region=at, aws_code=error.code, advice=error.advice)
+            identities.failed(Identity.Worker.MINTER, at, error)
             continue
         with transaction.atomic():
             AwsClock.objects.update_or_create(
@@ -32,3 +37,4 @@ def read() -> None:
                     "chained": reading.chained,
                 },
             )
+        identities.seen(Identity.Worker.MINTER, at, reading)

@@ -20,6 +20,7 @@ from requests_app.domain.workflow import in_words, verdict_on_deciding
 
 log = structlog.get_logger(__name__)
 BATCH = 50
+STOPPING = (Kind.FROZEN, Kind.THAWED, Kind.RESTORED, Kind.STOPPED)
 
 
 def send_due(limit: int = BATCH) -> int:
@@ -199,7 +200,7 @@ def _no_longer_due(notice: Notice) -> str:
 def _message(notice: Notice) -> EmailMultiAlternatives:
     said = words(notice)
     code = notice.access_request.code if notice.access_request else ""
-    link = settings.BASE_URL + (reverse("access_request", args=[code]) if code else reverse("home"))
+    link = settings.BASE_URL + (reverse("access_request", args=[code]) if code else _page_for(notice))
     context = {
         "words": said,
         # Further lines of what someone typed are set in, or they could pass for ours in the plain text.
@@ -213,6 +214,11 @@ def _message(notice: Notice) -> EmailMultiAlternatives:
     message.extra_headers = {"Auto-Submitted": "auto-generated"} | ({"X-Daypass-Request": code} if code else {})
     message.attach_alternative(render_to_string("mail/notice.html", context), "text/html")
     return message
+
+
+def _page_for(notice: Notice) -> str:
+    """What is about no single request: where an operator does something about it."""
+    return reverse("stop" if notice.kind in STOPPING and notice.recipient.is_superuser else "home")
 
 
 def _failed(notice: Notice, error: Exception) -> None:

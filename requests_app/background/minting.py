@@ -8,9 +8,9 @@ from django.conf import settings
 
 from requests_app.aws import console, names, session_policy, sts
 from requests_app.aws.errors import AwsError, Refused
-from requests_app.domain import clock, envelopes, partitions, sealing
+from requests_app.domain import clock, envelopes, partitions, restored, sealing
 from requests_app.domain.transitions import DeliveryState
-from requests_app.domain.workflow import deliveries
+from requests_app.domain.workflow import deliveries, preflights
 from requests_app.domain.workflow.deliveries import Minted, Order
 
 log = structlog.get_logger(__name__)
@@ -21,6 +21,8 @@ def mint(delivery_id: int) -> None:
 
     The id is all a message carries: whom it is for, and whether they may, is read from the database.
     """
+    if not restored.look():
+        return  # nobody can tell whether this database is an older copy, nor would Redis take the envelope
     worker = f"{socket.gethostname()}:{os.getpid()}"
     order = deliveries.claim(delivery_id, worker=worker)
     if order is None:
@@ -133,3 +135,5 @@ def _tell(order: Order, error: AwsError) -> None:
         state, message = DeliveryState.UNAVAILABLE, "AWS could not be asked."
     log.warning("mint.failed", delivery=order.public_id, state=str(state), aws_code=error.code)
     deliveries.fail(order, state, message=message, advice=error.advice, aws_code=error.code, aws_message=error.message)
+    if state == DeliveryState.REFUSED:
+        preflights.look_after_refusal(order.delivery_id)

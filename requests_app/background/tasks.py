@@ -4,16 +4,18 @@ A task's name starts with its queue. Nothing here trusts an argument: it may com
 """
 
 import contextlib
-from collections.abc import Callable
 
 import structlog
 from celery import current_app, shared_task
-from celery.signals import worker_ready
+from celery.signals import worker_init, worker_ready
+from django.db import connections
 from kombu.exceptions import OperationalError
 
-from requests_app.background import clocks, mail, minting, revoking
-from requests_app.domain import workflow
+from requests_app.background import clocks, identities, mail, minting, preflights, revoking, troubles
+from requests_app.domain import restored, workflow
+from requests_app.domain.models import AccessRequest, Delivery
 from requests_app.domain.workflow import deliveries, revocations, sweeps
+from requests_app.domain.workflow.preflights import Half
 
 log = structlog.get_logger(__name__)
 # A sweep stops after so many batches; what is left is due for the next.
@@ -31,11 +33,28 @@ def read_clock() -> None:
     clocks.read()
 
 
+@shared_task(name="revoke.identify")
+def identify_revoker() -> None:
+    identities.identify_revoker()
+
+
+@worker_init.connect
+def look_before_any_work(**_: object) -> None:
+    """A database that was restored while nothing ran is held before anything runs."""
+    try:
+        restored.look()
+    except Exception:  # each piece of work looks again
+        log.exception("restored.unknown")
+    finally:
+        connections.close_all()
+
+
 @worker_ready.connect
 def read_clock_at_once(**_: object) -> None:
     """Nothing is minted while AWS's clock is unknown, so a fresh start does not wait for beat."""
     with contextlib.suppress(OperationalError):
         current_app.send_task("aws.read_clock", expires=60)
+        current_app.send_task("revoke.identify", expires=60)
 
 
 @shared_task(name="revoke.work")
@@ -50,6 +69,31 @@ def probe(role_id: object) -> None:
         revoking.prove(role_id)
 
 
+@shared_task(name="aws.preflight")
+def preflight_as_minter(role_id: object) -> None:
+    if type(role_id) is int and 0 < role_id < 2**31:
+        preflights.look(role_id, Half.MINTER)
+
+
+@shared_task(name="revoke.preflight")
+def preflight_as_revoker(role_id: object) -> None:
+    if type(role_id) is int and 0 < role_id < 2**31:
+        preflights.look(role_id, Half.REVOKER)
+
+
+@shared_task(name="default.make_preflights")
+def make_preflights() -> None:
+    for _ in range(MOST_BATCHES):
+        if not workflow.preflights.make_missing():
+            return
+
+
+@shared_task(name="default.sweep_preflights")
+def sweep_preflights() -> None:
+    for half in Half:
+        workflow.preflights.sweep(half)
+
+
 @shared_task(name="default.sweep_revocations")
 def sweep_revocations() -> None:
     revocations.sweep()
@@ -57,6 +101,7 @@ def sweep_revocations() -> None:
 
 @shared_task(name="default.sweep_requests")
 def sweep_requests() -> None:
+    troubles.attempt("default.sweep_requests", restored.keep_watch)
     for due in (
         sweeps.expire_due,
         sweeps.lapse_due,
@@ -64,25 +109,17 @@ def sweep_requests() -> None:
         sweeps.announce_endings,
         workflow.end_passes_of_deactivated,
     ):
-        try:
-            _until_done(due)
-        except Exception:  # one that cannot go on must not hold up the others
-            log.exception("sweep.failed", sweep=due.__name__)
+        troubles.sweep("default.sweep_requests", due, AccessRequest.objects.all())
 
 
 @shared_task(name="default.sweep_deliveries")
 def sweep_deliveries() -> None:
-    deliveries.sweep()
+    troubles.sweep("default.sweep_deliveries", deliveries.give_up_old, Delivery.objects.all())
+    deliveries.nudge_waiting()
 
 
 @shared_task(name="default.sweep_outbox")
 def sweep_outbox() -> None:
     for _ in range(MOST_BATCHES):
         if mail.send_due() < mail.BATCH:
-            return
-
-
-def _until_done(due: Callable[[], int]) -> None:
-    for _ in range(MOST_BATCHES):
-        if not due():
             return

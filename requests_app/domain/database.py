@@ -50,6 +50,16 @@ def after_migrate(app_config: AppConfig, using: str, **_: object) -> None:
         _grant(using, settings.DATABASE_APP_ROLE)
 
 
+def home(using: str) -> str:
+    """Which cluster this is and which database in it: another after a dump was restored, the same after a failover."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            "SELECT system_identifier::text || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()) "
+            "FROM pg_control_system()"
+        )
+        return str(cursor.fetchone()[0])
+
+
 def _copy_transitions(using: str) -> None:
     # At once: to whoever works meanwhile there is never an empty table, which would refuse everything.
     with transaction.atomic(using=using), connections[using].cursor() as cursor:
@@ -64,6 +74,8 @@ def _name_the_installation(using: str) -> None:
     code = "".join(secrets.choice("abcdefghjkmnpqrstvwxyz0123456789") for _ in range(8))
     with connections[using].cursor() as cursor:
         cursor.execute("INSERT INTO requests_app_installation (id, code) VALUES (1, %s) ON CONFLICT DO NOTHING", [code])
+        # Never again: a database that was restored elsewhere must not forget that, only because it was migrated.
+        cursor.execute("UPDATE requests_app_installation SET home = %s WHERE home = ''", [home(using)])
 
 
 def _make_auditors(app_config: AppConfig, using: str) -> None:

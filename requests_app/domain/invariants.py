@@ -93,6 +93,7 @@ def _values(now: datetime, lag: timedelta, newest: int | None) -> dict[str, Any]
         "most_counted": MOST_COUNTED,
         "now": now,
         "soon": now + CLOCK_MAY_STEP_BACK,
+        "step": CLOCK_MAY_STEP_BACK,
         "late": late,
         "late_at_aws": late - AWS_TAKES,
         "late_mail": late - MAIL_TAKES,
@@ -171,7 +172,8 @@ RULES = (
             approved_at NOT BETWEEN asked_at AND decide_by OR approved_seconds > duration_seconds
             OR activated_at NOT BETWEEN approved_at AND start_by OR activated_at > %(soon)s
             OR expires_at > activated_at + make_interval(secs => approved_seconds)
-            OR ended_at > %(soon)s OR ended_at < asked_at OR state IN ('returned', 'revoked') AND ended_at > expires_at)
+            OR ended_at > %(soon)s OR ended_at < asked_at - %(step)s
+            OR state IN ('returned', 'revoked') AND ended_at > expires_at)
         """,
     ),
     Rule(
@@ -218,7 +220,7 @@ RULES = (
         """
         SELECT r.code FROM requests_app_issuedsession s JOIN requests_app_accessrequest r ON r.id = s.access_request_id
         WHERE s.id > %(sessions)s AND NOT s.discarded
-          AND (r.activated_at IS NULL OR s.issued_at < r.activated_at
+          AND (r.activated_at IS NULL OR s.issued_at < r.activated_at - %(step)s
                OR s.issued_at > least(r.ended_at, r.expires_at))
         """,
     ),
@@ -419,7 +421,10 @@ RULES = (
         LOOK_AT_THE_WORKERS,
         """
         SELECT r.code FROM requests_app_revocation v JOIN requests_app_accessrequest r ON r.id = v.access_request_id
-        WHERE v.state <> 'over' AND v.keep_until <= %(late_at_aws)s
+        WHERE v.state <> 'over' AND v.keep_until <= %(late_at_aws)s AND NOT EXISTS (
+                  -- Of a restored database nothing is let go before operators have looked.
+                  SELECT FROM requests_app_freeze f
+                  WHERE f.cause = 'restored' AND (f.lifted_at IS NULL OR f.lifted_at > %(late_at_aws)s))
            OR v.state = 'over' AND r.id > %(requests)s AND v.keep_until > %(soon)s
         """,
     ),

@@ -1,5 +1,7 @@
 """Asking a worker to look. The row is the work; this only saves waiting for the sweep."""
 
+from collections.abc import Iterable
+
 import structlog
 from celery import current_app
 from django.db import transaction
@@ -7,8 +9,9 @@ from kombu.exceptions import OperationalError
 from redis import TimeoutError as RedisTimeout
 
 log = structlog.get_logger(__name__)
-# A nudge that nobody took in time is worth nothing: the sweep has long looked itself.
-EXPIRES_SECONDS = 20
+# An old nudge is worth nothing: the sweep has long looked itself. But it expires by its taker's clock, and one that is
+# minutes ahead of its sender's must not leave everything lying.
+EXPIRES_SECONDS = 600
 
 
 def nudge(job: str, *args: int | str) -> None:
@@ -20,6 +23,21 @@ def nudge(job: str, *args: int | str) -> None:
     def send() -> None:
         try:
             _send(job, args)
+        except OperationalError as error:
+            log.warning("nudge.lost", job=job, error=str(error))
+
+    transaction.on_commit(send, robust=True)
+
+
+def nudge_each(job: str, keys: Iterable[int]) -> None:
+    """As `nudge`, once for each key. The first that is lost is the last that is tried: with the broker down, a
+    hundred would cost minutes, and the sweep finds them all."""
+    keys = list(keys)
+
+    def send() -> None:
+        try:
+            for key in keys:
+                _send(job, (key,))
         except OperationalError as error:
             log.warning("nudge.lost", job=job, error=str(error))
 

@@ -4,8 +4,10 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from django.db import connection
+from django.db.models import Q, QuerySet
 
 from requests_app.domain import jobs
+from requests_app.domain.database import AUDITORS
 from requests_app.domain.models import AccessRequest, Notice, User
 
 Kind = Notice.Kind
@@ -50,6 +52,13 @@ def tell(kind: Notice.Kind, about: str, *, at: datetime, to: Iterable[User], occ
     ]
     Notice.objects.bulk_create(rows, ignore_conflicts=True)
     jobs.nudge("default.sweep_outbox")
+
+
+def operators_and_auditors() -> QuerySet[User]:
+    """Everyone who answers for Daypass itself: told of what stops it, at most the first 500."""
+    auditors = User.groups.through.objects.filter(group__name=AUDITORS).values("user")
+    able = User.objects.filter(deactivated_at=None)
+    return able.filter(Q(is_superuser=True) | Q(pk__in=auditors)).order_by("pk")[:500]
 
 
 def announce_many(kind: Notice.Kind, ids: Collection[int], *, at: datetime) -> None:

@@ -4,12 +4,13 @@ Whoever freezes waits for the transactions that have already looked, and everyon
 when it is stored, nothing gets through any more.
 """
 
-from django.db import migrations
+from django.db import migrations, models
 
 THAWED = """
 CREATE FUNCTION requests_app_require_thawed(a_role bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
+    PERFORM requests_app_require_the_present();
     PERFORM pg_advisory_xact_lock_shared(x'667265657A65'::bigint);
     IF EXISTS (SELECT FROM requests_app_freeze f JOIN requests_app_role r ON r.id = a_role
                WHERE f.lifted_at IS NULL AND (f.role_id = r.id OR f.account_id = r.account_id
@@ -27,13 +28,24 @@ END $$;
 CREATE TRIGGER frozen_insert BEFORE INSERT ON requests_app_accessrequest
     FOR EACH ROW EXECUTE FUNCTION requests_app_guard_frozen();
 CREATE TRIGGER frozen_update BEFORE UPDATE ON requests_app_accessrequest
-    FOR EACH ROW WHEN (NEW.state <> OLD.state AND NEW.state IN ('approved', 'active'))
+    FOR EACH ROW WHEN (NEW.stage <> OLD.stage OR NEW.state <> OLD.state AND NEW.state IN ('approved', 'active'))
     EXECUTE FUNCTION requests_app_guard_frozen();
 CREATE TRIGGER frozen_insert BEFORE INSERT ON requests_app_delivery
     FOR EACH ROW EXECUTE FUNCTION requests_app_guard_frozen();
 CREATE TRIGGER frozen_update BEFORE UPDATE ON requests_app_delivery
     FOR EACH ROW WHEN (NEW.state <> OLD.state AND NEW.state IN ('claimed', 'sealed', 'delivered'))
     EXECUTE FUNCTION requests_app_guard_frozen();
+
+-- A no ends something, so it is always possible.
+CREATE FUNCTION requests_app_guard_decision_frozen() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    PERFORM requests_app_require_thawed((SELECT role_id FROM requests_app_accessrequest
+                                         WHERE id = NEW.access_request_id));
+    RETURN NEW;
+END $$;
+CREATE TRIGGER frozen_insert BEFORE INSERT ON requests_app_decision
+    FOR EACH ROW WHEN (NEW.verdict = 'approve') EXECUTE FUNCTION requests_app_guard_decision_frozen();
 
 CREATE FUNCTION requests_app_guard_session_frozen() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
@@ -52,6 +64,11 @@ CREATE TRIGGER frozen_insert BEFORE INSERT ON requests_app_issuedsession
 """
 
 FREEZE = """
+CREATE FUNCTION requests_app_operates(a_user bigint) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM requests_app_user u WHERE u.id = a_user AND u.is_superuser AND u.deactivated_at IS NULL)
+$$;
+
 CREATE FUNCTION requests_app_guard_freeze() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -61,6 +78,9 @@ BEGIN
     IF TG_OP = 'INSERT' THEN
         IF NEW.lifted_at IS NOT NULL OR NEW.lift_asked_at IS NOT NULL OR NEW.lift_asked_by_id IS NOT NULL THEN
             PERFORM requests_app_refuse('a freeze begins in force');
+        END IF;
+        IF NEW.begun_by_id IS NOT NULL AND NOT requests_app_operates(NEW.begun_by_id) THEN
+            PERFORM requests_app_refuse('only an operator freezes');
         END IF;
         -- Waits for those who have looked and not committed yet.
         PERFORM pg_advisory_xact_lock(x'667265657A65'::bigint);
@@ -72,16 +92,21 @@ BEGIN
        OR OLD.lifted_at IS NOT NULL THEN
         PERFORM requests_app_refuse('a freeze changes only by being lifted, once');
     END IF;
+    IF NEW.lift_asked_by_id IS DISTINCT FROM OLD.lift_asked_by_id
+       AND NOT requests_app_operates(NEW.lift_asked_by_id) THEN
+        PERFORM requests_app_refuse('only an operator asks to lift a freeze');
+    END IF;
     IF NEW.lifted_at IS NULL THEN
         RETURN NEW;
     END IF;
-    IF NOT EXISTS (SELECT FROM requests_app_user u
-                   WHERE u.id = NEW.lifted_by_id AND u.is_superuser AND u.deactivated_at IS NULL) THEN
+    IF NOT requests_app_operates(NEW.lifted_by_id) THEN
         PERFORM requests_app_refuse('only an operator lifts a freeze');
     END IF;
     SELECT count(*) INTO operators FROM requests_app_user u WHERE u.is_superuser AND u.deactivated_at IS NULL;
+    -- Whoever asked and was deactivated since does not count.
     IF operators > 1 AND (OLD.lift_asked_by_id IS NULL OR NEW.lift_asked_by_id IS DISTINCT FROM OLD.lift_asked_by_id
-                          OR NEW.lifted_by_id = NEW.lift_asked_by_id) THEN
+                          OR NEW.lifted_by_id = NEW.lift_asked_by_id
+                          OR NOT requests_app_operates(NEW.lift_asked_by_id)) THEN
         PERFORM requests_app_refuse('one operator asks to lift a freeze and another lifts it');
     END IF;
     IF NEW.cause = 'restored' AND EXISTS (
@@ -103,9 +128,12 @@ BEGIN
     PERFORM requests_app_require_the_present();
     IF NOT EXISTS (SELECT FROM requests_app_freeze f
                    WHERE f.id = NEW.freeze_id AND f.cause = 'restored' AND f.lifted_at IS NULL)
-       OR NOT EXISTS (SELECT FROM requests_app_user u
-                      WHERE u.id = NEW.confirmed_by_id AND u.is_superuser AND u.deactivated_at IS NULL) THEN
+       OR NOT requests_app_operates(NEW.confirmed_by_id) THEN
         PERFORM requests_app_refuse('an operator confirms passes of a restored database while it is frozen');
+    END IF;
+    IF EXISTS (SELECT FROM requests_app_accessrequest r WHERE r.id = NEW.access_request_id
+               AND NEW.confirmed_by_id IN (r.requester_id, r.beneficiary_id)) THEN
+        PERFORM requests_app_refuse('nobody confirms a pass they asked for or benefit from');
     END IF;
     RETURN NEW;
 END $$;
@@ -126,7 +154,32 @@ CREATE TRIGGER for_ever BEFORE {events} ON requests_app_{table}
 )
 
 
+KINDS = [
+    ("asked", "Asked"),
+    ("reminded", "Reminded"),
+    ("decided", "Decided"),
+    ("issued", "Issued"),
+    ("ending_soon", "Ending Soon"),
+    ("ended", "Ended"),
+    ("not_denied", "Not Denied"),
+    ("lifted", "Lifted"),
+    ("held", "Held"),
+    ("frozen", "Frozen"),
+    ("thawed", "Thawed"),
+    ("restored", "Restored"),
+    ("stopped", "Stopped"),
+    ("trouble", "Trouble"),
+]
+
+
 class Migration(migrations.Migration):
     dependencies = [("requests_app", "0005_freezes_and_checks")]
 
-    operations = [migrations.RunSQL(sql, migrations.RunSQL.noop) for sql in (THAWED, FREEZE, FOR_EVER)]
+    operations = [
+        *(migrations.RunSQL(sql, migrations.RunSQL.noop) for sql in (THAWED, FREEZE, FOR_EVER)),
+        migrations.AlterField(
+            model_name="notice",
+            name="kind",
+            field=models.CharField(choices=KINDS, max_length=12),
+        ),
+    ]

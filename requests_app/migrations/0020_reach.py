@@ -176,7 +176,7 @@ END $$;
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('requests_app', '0006_freeze_guards'),
+        ('requests_app', '0008_home'),
     ]
 
     operations = [

@@ -178,7 +178,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='notice',
             name='kind',
-            field=models.CharField(choices=[('asked', 'Asked'), ('reminded', 'Reminded'), ('decided', 'Decided'), ('issued', 'Issued'), ('ending_soon', 'Ending Soon'), ('ended', 'Ended'), ('not_denied', 'Not Denied'), ('lifted', 'Lifted'), ('held', 'Held'), ('frozen', 'Frozen'), ('thawed', 'Thawed'), ('restored', 'Restored'), ('trouble', 'Trouble'), ('accept', 'Accept'), ('more_asked', 'More Asked'), ('more_decided', 'More Decided'), ('stuck', 'Stuck'), ('nobody', 'Nobody'), ('unconfirmed', 'Unconfirmed')], max_length=12),
+            field=models.CharField(choices=[('asked', 'Asked'), ('reminded', 'Reminded'), ('decided', 'Decided'), ('issued', 'Issued'), ('ending_soon', 'Ending Soon'), ('ended', 'Ended'), ('not_denied', 'Not Denied'), ('lifted', 'Lifted'), ('held', 'Held'), ('frozen', 'Frozen'), ('thawed', 'Thawed'), ('restored', 'Restored'), ('stopped', 'Stopped'), ('trouble', 'Trouble'), ('accept', 'Accept'), ('more_asked', 'More Asked'), ('more_decided', 'More Decided'), ('stuck', 'Stuck'), ('nobody', 'Nobody'), ('unconfirmed', 'Unconfirmed')], max_length=12),
         ),
         migrations.AddIndex(
             model_name='accessrequest',

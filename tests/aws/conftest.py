@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import secrets
 import socket
 import ssl
@@ -23,10 +24,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from requests_app.aws import iam, sts
+from requests_app.aws import console, iam, patience, sts
 from requests_app.aws.session_policy import session_policy
 from requests_app.aws.sts import MintedSession, MintOrder
 from sandbox.landscape import ACCOUNTS, revoker_arn, trust_policy
+from sandbox.proxy import Fault, FaultProxy
+
+from .trouble import SLOW
 
 PAYMENTS = ACCOUNTS[0]
 
@@ -63,6 +67,70 @@ def revoker(as_worker: Any, aws_stand_in: Any) -> Any:
     """The stand-in, with this process signed in as its revoker."""
     as_worker(aws_stand_in.profile("revoker"))
     return aws_stand_in
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Any]:
+    """While in this context, a call may take only so many seconds."""
+
+    @contextlib.contextmanager
+    def impatient(seconds: float) -> Iterator[None]:
+        with monkeypatch.context() as short:
+            short.setattr(patience, "LONGEST_CALL", seconds)
+            short.setattr(console, "_LONGEST_WAIT", seconds)
+            yield
+
+    return impatient
+
+
+class ListeningProxy(FaultProxy):
+    """One that keeps every secret it sees."""
+
+    def __init__(self, upstream_url: str) -> None:
+        super().__init__(upstream_url)
+        self.secrets: set[str] = set()
+
+    def note(self, request: Any, answer: Any) -> None:
+        super().note(request, answer)
+        words = answer.body.decode(errors="replace") + json.dumps(request.form)
+        self.secrets.update(re.findall(r'(?:SecretAccessKey>|SessionToken>|SigninToken": ")([^<"]+)', words))
+
+    def told(self, text: str) -> list[str]:
+        """The secrets that a text gives away, a good part of one included."""
+        return [secret for secret in self.secrets if secret[4:24] in text]
+
+
+@pytest.fixture
+def proxy(aws_stand_in: Any) -> Iterator[ListeningProxy]:
+    """Between this process's worker (as soon as it is one) and the stand-in."""
+    with ListeningProxy(aws_stand_in.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def through(as_worker: Any, aws_stand_in: Any, proxy: ListeningProxy) -> Callable[[str], None]:
+    """Become the minter or the revoker, behind the proxy."""
+
+    def become(profile: str) -> None:
+        as_worker(aws_stand_in.profile(profile) | {"AWS_ENDPOINT_URL": proxy.url, "AWS_MAX_ATTEMPTS": "5"})
+
+    return become
+
+
+@pytest.fixture
+def failing(impatient: Callable[[float], Any]) -> Callable[..., Any]:
+    """While in this context the proxy breaks what is named, and who waits for it waits a second."""
+
+    @contextlib.contextmanager
+    def failing(proxy: ListeningProxy, fault: Fault, **which: Any) -> Iterator[None]:
+        proxy.fail(fault, seconds=0.1, **which)
+        started = time.monotonic()
+        with impatient(1 if fault in SLOW else patience.LONGEST_CALL):
+            yield
+        assert time.monotonic() - started < 5, "a time-out of another kind ended it, or none"
+        proxy.heal()
+
+    return failing
 
 
 class Assumed:

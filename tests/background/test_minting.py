@@ -237,7 +237,24 @@ def test_narrowing_that_cannot_be_a_policy(alice: User, administrator: Role, bro
 
 def test_redis_down(active_request: AccessRequest, browser: Browser, settings: Any) -> None:
     delivery = browser.ask(active_request)
-    address, settings.REDIS_URL = settings.REDIS_URL, "redis://127.0.0.1:9/0"
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
+    minting.mint(delivery.pk)
+    delivery.refresh_from_db()
+    assert delivery.state == DeliveryState.ASKED, "AWS is not asked for what could not be handed over"
+    assert not IssuedSession.objects.exists()
+
+
+def test_redis_goes_down_while_aws_answers(
+    active_request: AccessRequest, browser: Browser, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = browser.ask(active_request)
+    address, record = settings.REDIS_URL, deliveries.record
+
+    def down(*args: Any, **kwargs: Any) -> bool:
+        settings.REDIS_URL = "redis://127.0.0.1:9/0"
+        return record(*args, **kwargs)
+
+    monkeypatch.setattr(deliveries, "record", down)
     minting.mint(delivery.pk)
     settings.REDIS_URL = address
     failed(delivery)

@@ -284,6 +284,20 @@ def test_a_session_that_is_access_by_itself_ends_with_the_pass(
     assert asked >= 900
 
 
+@pytest.mark.parametrize(("identity_is_access", "kept"), [(True, False), (False, True)])
+def test_a_worker_that_stood_still_before_it_asked_gives_nobody_a_second_more(
+    identity_is_access: bool, kept: bool, alice: User, read_only: Role, automatic: Entitlement
+) -> None:
+    """AWS begins the session late. Only where that is what counts does it end late, too."""
+    Role.objects.update(identity_is_access=identity_is_access)
+    made = factories.wish(alice, read_only, automatic, duration=timedelta(minutes=30), start="at_once")
+    order = deliveries.claim(factories.delivery(made).pk, worker="w")
+    assert order is not None
+    late = factories.minted(order, sts_expires_at=order.expires_at + timedelta(seconds=2))
+    assert deliveries.record(order, late, worker="w") is kept
+    assert IssuedSession.objects.get().discarded is not kept
+
+
 @pytest.fixture
 def short_pass(alice: User, bob: User, administrator: Role, staged: Entitlement) -> AccessRequest:
     """Of ten minutes: less than what a role whose identity is access needs."""

@@ -975,7 +975,7 @@ def test_no_guard_was_forgotten(db: None) -> None:
     catalog = ("requests_app_role", "requests_app_account")
     expected |= {(table, "guard_update") for table in (REQUESTS, DELIVERIES, "requests_app_user", *catalog)}
     expected |= {(table, "for_ever") for table in (*APPEND_ONLY, *NEVER_DELETED)}
-    expected |= {(table, "frozen_insert") for table in (REQUESTS, DELIVERIES, SESSIONS)}
+    expected |= {(table, "frozen_insert") for table in (REQUESTS, DECISIONS, DELIVERIES, SESSIONS)}
     expected |= {(table, "frozen_update") for table in (REQUESTS, DELIVERIES)}
     guarded = ("requests_app_revocation", "requests_app_freeze", "requests_app_confirmation")
     guarded += ("requests_app_extension", "requests_app_edit")  # type: ignore[assignment]

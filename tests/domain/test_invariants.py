@@ -142,9 +142,7 @@ def _revoke_worker() -> None:
                 continue
             generation, codes = task.generation + 1, [one.code for one in task.wanted]
             revocations.note_draft(task, generation=generation, document="{}")
-            revocations.note_written(
-                task, generation=generation, document="{}", denied=codes, unknown=[], left_out=False
-            )
+            revocations.note_written(task, generation=generation, document="{}", denied=codes, unknown=[], left_out=[])
 
 
 @pytest.fixture(scope="module")

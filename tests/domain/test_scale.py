@@ -6,13 +6,14 @@ That a page makes no more statements for more rows is tested with the pages, in 
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from requests_app.background import mail
 from requests_app.delivery.web import choosing
-from requests_app.domain import audit, clock, facts, notices
+from requests_app.domain import audit, clock, facts, lags, notices
 from requests_app.domain.models import (
     AccessRequest,
     AuditEvent,
@@ -22,11 +23,13 @@ from requests_app.domain.models import (
     Group,
     IssuedSession,
     Notice,
+    Preflight,
     Role,
     User,
 )
 from requests_app.domain.terms import Terms
-from requests_app.domain.workflow import deliveries, sweeps
+from requests_app.domain.workflow import deliveries, preflights, sweeps
+from requests_app.domain.workflow.preflights import Half
 from tests import crowd, factories, plans, servers
 from tests.web.pages import signed_in
 
@@ -45,8 +48,20 @@ SOME = crowd.Crowd(
 # Too many rows here to be read for a page; the others are small, and read whole where that is cheapest.
 BIG = {
     model._meta.db_table
-    for model in (Role, Entitlement.roles.through, AccessRequest, AuditEvent, Delivery, IssuedSession, Notice)
+    for model in (
+        *(Role, Entitlement.roles.through, AccessRequest, AuditEvent, Delivery, IssuedSession, Notice, Preflight),
+    )
 } | {"requests_app_decision"}
+
+# Every role was looked at, and few are bad.
+LOOKED_AT = """
+INSERT INTO requests_app_preflight (role_id, minter_findings, minter_at, minter_due_at, revoker_findings, revoker_at,
+                                    revoker_due_at, usable, verdict, harmless_action, aws_role_id, doors)
+SELECT id, '[]', now(), now() + random() * interval '1 day' + interval '1 h', '[]', now(),
+       now() + random() * interval '1 day' + interval '1 h', CASE WHEN id % 500 = 0 THEN 'bad' ELSE 'good' END,
+       CASE WHEN id % 100 = 0 THEN 'bad' ELSE 'good' END, 'sqs:ListQueues', '', '[]'
+FROM requests_app_role
+"""
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +72,8 @@ def company(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
         servers.make_test_database(name)
     with servers.as_superuser(name) as superuser:
         crowd.fill(superuser, SOME)
+        superuser.execute(LOOKED_AT)
+        superuser.execute("ANALYZE")
     yield name
     with servers.as_superuser("postgres") as superuser:
         superuser.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -94,6 +111,8 @@ def indexes_for(act: Callable[[], object]) -> set[str]:
         (sweeps.announce_endings, {"request_active_due"}),
         (deliveries.sweep, {"delivery_unfinished"}),
         (mail.send_due, {"notice_due"}),
+        (partial(preflights.sweep, Half.MINTER), {"preflight_minter_due"}),
+        (partial(preflights.sweep, Half.REVOKER), {"preflight_revoker_due"}),
     ],
 )
 def test_a_sweep_reads_what_is_due_and_nothing_else(
@@ -104,6 +123,24 @@ def test_a_sweep_reads_what_is_due_and_nothing_else(
         assert sweep() == 0
     looked_at = [plans.plan(one, carried_out=True).rows_looked_at() for one in statements if one.only_reads]
     assert sum(looked_at) <= len(looked_at)  # the clock's own row
+
+
+def test_how_late_each_sweep_is_takes_a_row_each(in_company: None) -> None:
+    with plans.watched() as statements:
+        lags.lags(clock.now())
+    for one in statements:
+        plan = plans.plan(one, carried_out=True)
+        assert not plan.read_whole() & BIG, one.sql
+        assert plan.rows_looked_at() <= 1, one.sql
+
+
+def test_roles_without_a_preflight_are_found_without_looking_at_each_one_twice(in_company: None) -> None:
+    """Once a minute, so that it may read the keys of all."""
+    with plans.watched() as statements:
+        assert preflights.make_missing() == 0
+    plan = plans.plan(statements[-1], carried_out=True)
+    assert plan.rows_looked_at() <= 2 * SOME.roles + SOME.accounts
+    assert statements[-1].seconds < 1
 
 
 @pytest.mark.parametrize("who", [crowd.BOB, crowd.ALICE])
@@ -158,6 +195,10 @@ def test_roles_are_found_as_the_plain_question_finds_them(in_company: None) -> N
         ("notice/?q=erin", {"notice_of_person"}),
         ("decision/?q=olivia", {"decision_of_approver"}),
         ("role/?q=incident", {"role_name_search"}),
+        ("role/?preflight=refused", {"preflight_by_usable"}),
+        ("role/?preflight=good", {"role_by_account"}),
+        ("preflight/?usable__exact=bad", {"preflight_by_usable"}),
+        ("preflight/?verdict__exact=bad", {"preflight_by_verdict"}),
     ],
 )
 def test_lists_of_the_record_read_the_rows_that_they_show(address: str, index: set[str], in_company: None) -> None:

@@ -3,20 +3,26 @@ from operator import or_
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import redirect
+from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from requests_app.delivery.admin import shown
 from requests_app.delivery.admin.audited import Audited
+from requests_app.delivery.admin.checks import VerdictFilter, doors, findings
 from requests_app.delivery.admin.entitlements import RoleGivenBy, TakenOutElsewhere
 from requests_app.delivery.admin.fields import AccountNumber, Tags
 from requests_app.delivery.admin.site import site
 from requests_app.domain.audit import Action
-from requests_app.domain.models import Account, Entitlement, OrganisationalUnit, Role
+from requests_app.domain.models import Account, Entitlement, OrganisationalUnit, Preflight, Role
 from requests_app.domain.models.catalog import account_has, ways_to_match
+from requests_app.domain.workflow import preflights
 
 MOST_SHOWN = 20
 
@@ -65,6 +71,11 @@ class AccountAdmin(Audited):
             queryset = queryset.filter(account_has(word))
         return queryset, False
 
+    def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change and form.changed_data:
+            preflights.look_soon(Role.objects.filter(account=obj))
+
     @admin.display(description="roles")
     def its_roles(self, obj: Account) -> SafeString | str:
         if obj.pk is None:
@@ -91,13 +102,18 @@ class RoleAdmin(TakenOutElsewhere):
         "tags",
         "owners",
         "selected_by",
+        "can_be_used",
+        "minter_found",
+        "revoker_found",
+        "other_doors",
+        "look_again",
     )
-    readonly_fields = ("selected_by",)
+    readonly_fields = ("selected_by", "can_be_used", "minter_found", "revoker_found", "other_doors", "look_again")
     inlines = (RoleGivenBy,)
     autocomplete_fields = ("account", "owners")
-    list_display = ("name", "account", "path", "power", "is_active", "identity_is_access")
-    list_select_related = ("account",)
-    list_filter = ("power", "is_active", "identity_is_access")
+    list_display = ("name", "account", "path", "power", "is_active", "identity_is_access", "can_be_used")
+    list_select_related = ("account", "preflight")
+    list_filter = ("power", "is_active", "identity_is_access", VerdictFilter)
     search_fields = ("name", "account__name", "account__number")
     search_help_text = "Any part of a role's name or description, or of its account's name or number"
     sortable_by = ()
@@ -105,7 +121,68 @@ class RoleAdmin(TakenOutElsewhere):
     ordering = ("account_id", "name")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Role]:
-        return super().get_queryset(request).select_related("account")
+        return super().get_queryset(request).select_related("account", "preflight")
+
+    def get_urls(self) -> list[Any]:
+        own = path("<path:object_id>/look-again/", self.admin_site.admin_view(self.look_at), name="look_again_at_role")
+        return [own, *super().get_urls()]
+
+    def save_model(self, request: HttpRequest, obj: Role, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if form.changed_data and obj.is_active:
+            preflights.look_soon(Role.objects.filter(pk=obj.pk))
+
+    def look_at(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Let both workers look at this role now."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        role = self.get_object(request, unquote(object_id))
+        if role is None:
+            raise Http404
+        preflights.look_soon(Role.objects.filter(pk=role.pk))
+        messages.success(request, "The workers look at it as soon as nobody waits for them: reload in some seconds.")
+        return redirect("admin:requests_app_role_change", role.pk)
+
+    @admin.display(description="can be used")
+    def can_be_used(self, role: Role) -> SafeString | str:
+        found = _preflight(role)
+        if found is None or found.minter_at is None:
+            return "not looked at yet"
+        words = {"good": "yes", "bad": "no: AWS refuses Daypass", "unknown": "not known: AWS did not answer"}
+        said = words[found.usable]
+        if found.usable == "good" and found.verdict == "bad":
+            said = "yes, with something to mend"
+        return format_html("{}, as of {}", said, shown.utc(found.minter_at))
+
+    @admin.display(description="the minter found")
+    def minter_found(self, role: Role) -> SafeString | str:
+        found = _preflight(role)
+        return findings(found.minter_findings) if found else shown.NOTHING
+
+    @admin.display(description="the revoker found")
+    def revoker_found(self, role: Role) -> SafeString | str:
+        found = _preflight(role)
+        return findings(found.revoker_findings) if found else shown.NOTHING
+
+    @admin.display(description="other doors")
+    def other_doors(self, role: Role) -> SafeString | str:
+        found = _preflight(role)
+        return doors(found) if found and found.revoker_at else shown.NOTHING
+
+    @admin.display(description="look again")
+    def look_again(self, role: Role) -> SafeString | str:
+        # A form of its own cannot stand in this one.
+        button = '<button type="submit" class="button" formaction="{}" formnovalidate>Look again now</button>'
+        return format_html(button, reverse("admin:look_again_at_role", args=[role.pk]))
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        shown_here = set(self.readonly_fields) if obj else set()
+        if not self.has_change_permission(request, obj):
+            shown_here.discard("look_again")
+        fields = super().get_fields(request, obj)
+        return [one for one in fields if one not in self.readonly_fields or one in shown_here]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Role], search_term: str
@@ -123,3 +200,7 @@ class RoleAdmin(TakenOutElsewhere):
             (reverse("admin:requests_app_entitlement_change", args=[one.pk]), one) for one in selecting[:MOST_SHOWN]
         ]
         return format_html_join(", ", '<a href="{}">{}</a>', links) or "No entitlement"
+
+
+def _preflight(role: Role) -> Preflight | None:
+    return getattr(role, "preflight", None)

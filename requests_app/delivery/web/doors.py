@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from requests_app.domain.errors import Conflict, DomainError, Invalid, NotAllowed, TooMany
@@ -34,6 +35,19 @@ def signed_in(view: View) -> View:
         if getattr(request, "htmx", False) or request.headers.get("Accept") == "application/json":
             return JsonResponse({"message": "You are signed out. Sign in again.", "rule": "sign_in.needed"}, status=401)
         return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
+
+    return guarded
+
+
+def operators_only(view: View) -> View:
+    """Only for operators; whoever else is signed in gets the page that says so."""
+
+    @signed_in
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not request.user.is_superuser:  # of a deactivated one there is no sign-in
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
 
     return guarded
 

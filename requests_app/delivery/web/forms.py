@@ -138,6 +138,28 @@ class RequestForm(forms.Form):
                     self.add_error("start_date", "Say when it is to start: a date and a time.")
 
 
+class StopForm(forms.Form):
+    """What an operator types to end everything of `word`."""
+
+    typed = forms.CharField(
+        error_messages={"required": "Type it. Nothing was done."},
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}),
+    )
+    reason = forms.CharField(
+        label="Why", help_text="Everyone whom it stops reads it, and it stays in the record.",
+        error_messages={"required": "Say why: everyone whom it stops reads it."},
+        widget=forms.Textarea(attrs={"rows": 2, "maxlength": 500}),
+    )  # fmt: skip
+
+    def __init__(self, *args: Any, word: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["typed"].label = f"Type “{word}” to confirm"
+
+    def take(self, refusal: Invalid) -> None:
+        for name, sentences in refusal.fields.items():
+            self.add_error(name if name in self.fields else None, sentences)
+
+
 class CommentForm(forms.Form):
     comment = forms.CharField(
         label="Comment", required=False, help_text="The person reads it.",

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from django.db.models import Count, Max
 from django.db.models.functions import Least
 
-from requests_app.domain.models import AccessRequest, Decision, IssuedSession, Membership, User
+from requests_app.delivery.web.holding import holds
+from requests_app.domain.models import AccessRequest, Decision, DenyPolicy, Freeze, IssuedSession, Membership, User
 from requests_app.domain.terms import StageTerms
-from requests_app.domain.transitions import State
+from requests_app.domain.transitions import RevocationState, State
 
 LATELY = timedelta(days=30)
 # People are counted so far and no further; nobody chooses differently at 200 and at 2,000.
@@ -51,24 +52,44 @@ class Dossier:
     revoked: int = 0
     alike: list[AccessRequest] = field(default_factory=list)
     can_now: int = 0
+    # Why it does not go on, where operators have frozen it.
+    frozen: Freeze | None = None
 
 
 def dossiers(access_requests: Sequence[AccessRequest], now: datetime) -> list[Dossier]:
-    """One for each, in their order; five queries in all."""
+    """One for each, in their order; six queries in all."""
     stages = {one.pk: one.terms.stage(one.stage) for one in access_requests if one.stage}
     deciders = Deciders(stages.values())
     decisions = _decisions(access_requests)
     lately = _lately({one.beneficiary_id for one in access_requests}, now)
     alike = _alike({one.role_id for one in access_requests}, now)
+    frozen = holds([one.role for one in access_requests if one.is_open])
     return [
-        _dossier(one, stages.get(one.pk), deciders, decisions[one.pk], lately[one.beneficiary_id], alike[one.role_id])
+        _dossier(
+            one, stages.get(one.pk), deciders, decisions[one.pk], lately[one.beneficiary_id], alike[one.role_id],
+            frozen.get(one.role_id) if one.is_open else None,
+        )
         for one in access_requests
-    ]
+    ]  # fmt: skip
 
 
 def work_until(access_requests: Collection[AccessRequest], now: datetime) -> dict[int, datetime]:
     """For ended requests: until when credentials that were already issued still work, where any do."""
     return last_ends([one.pk for one in access_requests if not one.is_open], now)
+
+
+def left_out(access_requests: Collection[AccessRequest]) -> set[str]:
+    """The codes of returned ones that made way, because their role has no room for more denials."""
+    waiting = {one.role_id for one in access_requests if _is_wanted(one)}
+    if not waiting:
+        return set()
+    policies = DenyPolicy.objects.filter(role__in=waiting).values_list("left_out", flat=True)
+    return {code for codes in policies for code in codes}
+
+
+def _is_wanted(one: AccessRequest) -> bool:
+    revocation = getattr(one, "revocation", None)
+    return revocation is not None and revocation.state == RevocationState.WANTED
 
 
 def last_ends(ids: Collection[int], now: datetime) -> dict[int, datetime]:
@@ -86,6 +107,7 @@ def _dossier(
     decisions: list[Decision],
     lately: Counter[str],
     alike: list[AccessRequest],
+    frozen: Freeze | None,
 ) -> Dossier:
     outside = one.asking_side | {decision.approver_id for decision in decisions}
     return Dossier(
@@ -98,6 +120,7 @@ def _dossier(
         revoked=lately[State.REVOKED],
         alike=[other for other in alike if other.pk != one.pk][:3],
         can_now=deciders.number(stage, outside=outside) if stage else 0,
+        frozen=frozen,
     )
 
 

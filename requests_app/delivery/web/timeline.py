@@ -20,6 +20,7 @@ _DONE: dict[str, tuple[str, str]] = {
     Action.REQUEST_EXPIRED: ("The pass ended: its time was up", "grey"),
     Action.REQUEST_RETURNED: ("gave the pass back", "grey"),
     Action.REQUEST_REVOKED: ("revoked the pass", "red"),
+    Action.REQUEST_CONFIRMED: ("confirmed, after the database was restored, that the pass lives on", "blue"),
     Action.DELIVERY_ASKED: ("asked for credentials", "grey"),
     Action.DELIVERY_FAILED: ("No credentials were handed over", "amber"),
     Action.DELIVERY_HANDED_OVER: ("received what was sealed for their browser", "green"),
@@ -31,6 +32,7 @@ _DONE: dict[str, tuple[str, str]] = {
     Action.REVOCATION_UNPROVABLE: ("Nothing harmless on this role can show that AWS refuses it", "amber"),
     Action.REVOCATION_LIFTED: ("Someone changed the order at AWS, outside Daypass: it is put back", "red"),
     Action.REVOCATION_OVER: ("No session could still be valid: the order is let go", "grey"),
+    Action.REVOCATION_LEFT_OUT: ("The role has no room for more denials, so this returned pass made way", "amber"),
     Action.SESSION_UNACCOUNTED: ("AWS was asked, and whether it issued a session is not known", "amber"),
 }
 # The same acts when nobody acted but the clock or the rules.
@@ -46,6 +48,7 @@ _REFUSED: dict[str, str] = {
     Action.REQUEST_STARTED: "tried to start the pass",
     Action.REQUEST_RETURNED: "tried to give the pass back",
     Action.REQUEST_REVOKED: "tried to revoke the pass",
+    Action.REQUEST_CONFIRMED: "tried to confirm that the pass lives on",
     Action.DELIVERY_ASKED: "asked for credentials",
 }
 

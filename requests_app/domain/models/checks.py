@@ -19,9 +19,12 @@ class Preflight(models.Model):
     minter_findings = models.JSONField(default=list)
     minter_at = models.DateTimeField(null=True)
     minter_due_at = models.DateTimeField()
+    # Looks in a row that did not get in: the next one waits longer.
+    minter_attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
     revoker_findings = models.JSONField(default=list)
     revoker_at = models.DateTimeField(null=True)
     revoker_due_at = models.DateTimeField()
+    revoker_attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
     # Whether somebody could use the role, as far as the minter's findings tell.
     usable = models.CharField(max_length=8, choices=Verdict.choices, default=Verdict.UNKNOWN)
     # Whether everything was found as it should be; what is bad need not keep anybody out.
@@ -44,10 +47,20 @@ class Preflight(models.Model):
             models.Index(fields=["minter_due_at"], name="preflight_minter_due"),
             models.Index(fields=["revoker_due_at"], name="preflight_revoker_due"),
             models.Index(fields=["role"], condition=Q(verdict="bad"), name="preflight_bad"),
+            # What the admin filters by.
+            models.Index(fields=["usable", "-id"], name="preflight_by_usable"),
+            models.Index(fields=["verdict", "-id"], name="preflight_by_verdict"),
         ]
 
     def __str__(self) -> str:
         return f"preflight of {self.role_id}"
+
+    @property
+    def obstacle(self) -> dict[str, str]:
+        """What keeps everybody out of the role, if something does: the finding, with AWS's words."""
+        wrong = (one for one in self.minter_findings if one["verdict"] == self.Verdict.BAD)
+        kept_out = (one for one in wrong if one["check"] in ("trust", "source identity"))
+        return next(kept_out, {}) if self.usable == self.Verdict.BAD else {}
 
 
 class OwnSession(models.Model):

@@ -22,6 +22,7 @@ class Notice(models.Model):
         FROZEN = "frozen"
         THAWED = "thawed"
         RESTORED = "restored"
+        STOPPED = "stopped"
         TROUBLE = "trouble"
         ACCEPT = "accept"
         MORE_ASKED = "more_asked"
@@ -49,6 +50,7 @@ class Notice(models.Model):
         indexes = [
             models.Index(fields=["recipient", "-id"], name="notice_of_person"),
             models.Index(fields=["due_at"], condition=Q(sent_at=None, gave_up_at=None), name="notice_due"),
+            models.Index(fields=["-gave_up_at"], condition=Q(gave_up_at__isnull=False), name="notice_given_up"),
         ]
 
     def __str__(self) -> str:

@@ -10,6 +10,8 @@ class Installation(models.Model):
     """This Daypass's own name in AWS, for ever: two that reach one role never touch each other's policy."""
 
     code = models.CharField(max_length=24, unique=True)
+    # Which PostgreSQL cluster and which database in it this was when the owner last said so: `restored` compares.
+    home = models.CharField(max_length=64, blank=True, db_default="")
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(pk=1), name="installation_is_one")]

@@ -1,6 +1,16 @@
 """The only writer of request state. Every door calls these and nothing else."""
 
-from requests_app.domain.workflow import deliveries, edits, freezes, outlooks, people, revocations, sweeps
+from requests_app.domain.workflow import (
+    deliveries,
+    edits,
+    freezes,
+    outlooks,
+    people,
+    preflights,
+    revocations,
+    stops,
+    sweeps,
+)
 from requests_app.domain.workflow.extensions import (
     approve_extension,
     deny_extension,
@@ -40,10 +50,12 @@ __all__ = [
     "may_revoke",
     "outlooks",
     "people",
+    "preflights",
     "remind",
     "revocations",
     "revoke",
     "start",
+    "stops",
     "submit",
     "sweeps",
     "verdict_on_deciding",

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils.crypto import salted_hmac
 
 from requests_app.domain import audit, clock, facts, jobs, notices, partitions, policy, sealing
@@ -18,8 +19,9 @@ from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany
 from requests_app.domain.models import AccessRequest, AwsClock, Delivery, IssuedSession, Role, User
 from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import DELIVERY, DeliveryState, State, may_follow
+from requests_app.domain.workflow import revocations
 from requests_app.domain.workflow.requests import begin
-from requests_app.domain.workflow.verb import hold, lock, recorded, verb
+from requests_app.domain.workflow.verb import hold, lock, looking_again, recorded, verb
 
 # A wish is for now. An older one is not granted: the person has long pressed again, or gone.
 CLAIMED_WITHIN = timedelta(seconds=20)
@@ -111,6 +113,7 @@ def ask(
     return delivery
 
 
+@looking_again
 def claim(delivery_id: int, *, worker: str) -> Order | None:
     """Take a young, unclaimed delivery for this worker and check everything again; None if there is nothing to do.
 
@@ -137,6 +140,7 @@ def claim(delivery_id: int, *, worker: str) -> Order | None:
         return _order(delivery, now)
 
 
+@looking_again
 def record(order: Order, minted: Minted, *, worker: str) -> bool:
     """Record what AWS gave, before anyone is given it. False: the pass ended meanwhile, so throw it away."""
     with transaction.atomic(durable=True):
@@ -144,7 +148,7 @@ def record(order: Order, minted: Minted, *, worker: str) -> bool:
         assert delivery is not None  # noqa: S101 - deliveries are never deleted
         now = clock.now()
         verdict = _verdict(delivery.access_request, delivery.beneficiary, now)
-        if verdict and not _ends_in_time(order, minted):
+        if verdict and not _ends_in_time(order, minted, delivery.role):
             verdict = policy.Verdict(False, "clock.set", DISCARDED)
         if verdict and delivery.state != DeliveryState.CLAIMED:
             verdict = policy.Verdict(False, "delivery.given_up", delivery.message)
@@ -185,6 +189,7 @@ def record(order: Order, minted: Minted, *, worker: str) -> bool:
         return keep
 
 
+@looking_again
 def seal_down(order: Order, envelope: str) -> bool:
     """Note the hash of the envelope that waits in Redis; False if the pass ended meanwhile: then take it out again."""
     with transaction.atomic(durable=True):
@@ -227,6 +232,7 @@ def fail(
 
 
 @recorded(Action.DELIVERY_HANDED_OVER)
+@looking_again
 def hand_over(delivery: Delivery, *, by: User, sign_in: str, take: Callable[[str], str | None]) -> str:
     """The envelope, once, to the sign-in session that asked; written down before it is returned.
 
@@ -271,26 +277,32 @@ def hand_over(delivery: Delivery, *, by: User, sign_in: str, take: Callable[[str
 
 def sweep(limit: int = 1000) -> int:
     """Nudge young wishes that nobody took, and say the truth about old ones; returns how many were given up."""
+    given_up = give_up_old(limit)
+    nudge_waiting()
+    return given_up
+
+
+def give_up_old(limit: int = 1000, *, among: QuerySet[Delivery] | None = None) -> int:
+    """Say the truth about wishes that nobody took, or whose worker or envelope was not heard of again."""
+    these = Delivery.objects.all() if among is None else among
     with transaction.atomic(durable=True):
         now = clock.now()
-        given_up = [
-            *_give_up(DeliveryState.ASKED, now - CLAIMED_WITHIN, "asked_at", DeliveryState.STALE, STALE, now, limit),
-            *_give_up(
-                DeliveryState.CLAIMED,
-                now - HEARD_OF_WITHIN,
-                "claimed_at",
-                DeliveryState.UNKNOWN,
-                UNKNOWN,
-                now,
-                limit,
-            ),
-            *_give_up(DeliveryState.SEALED, now - TAKEN_WITHIN, "sealed_at", DeliveryState.LOST, LOST, now, limit),
-        ]
-    waiting = Delivery.objects.filter(state=DeliveryState.ASKED, asked_at__lte=now - timedelta(seconds=2))
+        asked, claimed, sealed = (now - age for age in (CLAIMED_WITHIN, HEARD_OF_WITHIN, TAKEN_WITHIN))
+        stale = these.filter(state=DeliveryState.ASKED, asked_at__lt=asked)
+        unheard = these.filter(state=DeliveryState.CLAIMED, claimed_at__lt=claimed)
+        lost = these.filter(state=DeliveryState.SEALED, sealed_at__lt=sealed)
+        return (
+            _give_up(stale, DeliveryState.STALE, STALE, now, limit)
+            + _give_up(unheard, DeliveryState.UNKNOWN, UNKNOWN, now, limit)
+            + _give_up(lost, DeliveryState.LOST, LOST, now, limit)
+        )
+
+
+def nudge_waiting() -> None:
+    """Ask again for young wishes that nobody took."""
+    waiting = Delivery.objects.filter(state=DeliveryState.ASKED, asked_at__lte=clock.now() - timedelta(seconds=2))
     with transaction.atomic():
-        for pk in waiting.order_by("asked_at").values_list("pk", flat=True)[:100]:
-            jobs.nudge("mint.mint", pk)
-    return len(given_up)
+        jobs.nudge_each("mint.mint", waiting.order_by("asked_at").values_list("pk", flat=True)[:100])
 
 
 STALE = "No worker took this within 20 seconds, so it was dropped. Try again."
@@ -299,7 +311,10 @@ UNKNOWN = (
     "and it ends with your pass. Try again."
 )
 LOST = "The sealed credentials were gone before this page took them. Nobody else could read them. Try again."
-DISCARDED = "A clock was set while AWS was answering, so these would have outlived your pass: they were thrown away."
+DISCARDED = (
+    "A clock was set, or a worker stood still, while AWS was asked, so these would have outlived your pass: they were "
+    "thrown away."
+)
 ALTERED = "This is not as it was asked: somebody may have changed it on its way. Try again, and tell the operators."
 
 
@@ -394,6 +409,7 @@ def _check_limits(access_request: AccessRequest, by: User, now: datetime) -> Non
         raise TooMany("You have asked for credentials very often. Wait a minute.", rule="limit.person")
     if lately.filter(role=access_request.role).count() >= settings.DELIVERIES_PER_ROLE_PER_MINUTE:
         raise TooMany("This role is asked for very often at the moment. Wait a minute.", rule="limit.role")
+    revocations.check_returned(access_request.role, by, now)
 
 
 def _order(delivery: Delivery, now: datetime) -> Order:
@@ -430,9 +446,10 @@ def _set_aside(role: Role) -> int:
     return policy.CALL_TAKES_SECONDS if role.identity_is_access else 0
 
 
-def _ends_in_time(order: Order, minted: Minted) -> bool:
-    """False if a clock was set since the offset was measured, so that the session would outlive the pass."""
-    return order.cut_off <= order.expires_at + timedelta(seconds=minted.aws_ahead_at_most)
+def _ends_in_time(order: Order, minted: Minted, role: Role) -> bool:
+    """False if it would outlive the pass: a clock was set since the offset was measured, or the worker stood still."""
+    last = max(order.cut_off, minted.sts_expires_at) if role.identity_is_access else order.cut_off
+    return last <= order.expires_at + timedelta(seconds=minted.aws_ahead_at_most)
 
 
 def cut_off(expires_at: datetime, aws_is_ahead_by_at_least: float) -> datetime:
@@ -440,18 +457,9 @@ def cut_off(expires_at: datetime, aws_is_ahead_by_at_least: float) -> datetime:
     return datetime.fromtimestamp(math.floor(expires_at.timestamp() + aws_is_ahead_by_at_least), UTC)
 
 
-def _give_up(
-    state: DeliveryState,
-    before: datetime,
-    field: str,
-    to: DeliveryState,
-    message: str,
-    now: datetime,
-    limit: int,
-) -> list[Delivery]:
+def _give_up(due: QuerySet[Delivery], to: DeliveryState, message: str, now: datetime, limit: int) -> int:
     old = list(
-        Delivery.objects.filter(state=state, **{f"{field}__lt": before})
-        .select_for_update(skip_locked=True, of=("self",), no_key=True)
+        due.select_for_update(skip_locked=True, of=("self",), no_key=True)
         .select_related("access_request__beneficiary")
         .order_by("pk")[:limit]
     )
@@ -459,7 +467,7 @@ def _give_up(
     action = Action.SESSION_UNACCOUNTED if to == DeliveryState.UNKNOWN else Action.DELIVERY_FAILED
     details = [{"delivery": str(one.public_id), "state": str(to), "message": message} for one in old]
     audit.record_each(action, [one.access_request for one in old], details, at=now)
-    return old
+    return len(old)
 
 
 def _finish(delivery: Delivery, state: DeliveryState, now: datetime, **words: str) -> None:

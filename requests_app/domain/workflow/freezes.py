@@ -1,16 +1,20 @@
 """Holding everything, somewhere or everywhere, until operators let it go on."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Q
 
-from requests_app.domain import audit, clock
+from requests_app.domain import audit, clock, jobs, notices
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Account, Confirmation, Freeze, Role, User
+from requests_app.domain.models.requests import AccessRequestQuerySet
 from requests_app.domain.transitions import State
 from requests_app.domain.workflow.verb import hold, verb
+
+LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,15 @@ class Everything:
 Scope = Everything | Account | Role
 
 
+class Step(StrEnum):
+    """What lifting a freeze takes next."""
+
+    LOOK = "look"  # passes of a restored database are neither confirmed nor ended
+    ASK = "ask"  # and then another operator lifts it
+    WAIT = "wait"  # for another operator, because this one asked
+    LIFT = "lift"
+
+
 @verb(Action.FREEZE_BEGUN)
 def freeze(scope: Scope, *, by: User, reason: str) -> Freeze:
     """Nothing is asked for, approved, started or minted within `scope` from now on, until it is lifted.
@@ -32,10 +45,7 @@ def freeze(scope: Scope, *, by: User, reason: str) -> Freeze:
     Raises NotAllowed for anyone but an operator, Invalid without a reason, Conflict if it is frozen already.
     """
     require_operator(by)
-    reason = reason.strip()
-    if not reason or len(reason) > 500 or "\x00" in reason:
-        raise Invalid({"reason": ["Say why, in at most 500 plain characters: everyone whom it stops reads it."]})
-    begun = _begin(_where(scope), reason=reason, by=by)
+    begun = _begin(where(scope), reason=plain_reason(reason), by=by)
     if begun is None:
         raise Conflict(f"This is frozen already: {scope}.", rule="freeze.already")
     return begun
@@ -48,39 +58,50 @@ def lift(freeze: Freeze, *, by: User) -> Freeze:
     One of a restored database is lifted when every pass in it was confirmed or ended.
     """
     require_operator(by)
-    freeze = Freeze.objects.select_for_update(no_key=True, of=("self",)).get(pk=freeze.pk)
+    freeze = _hold_freeze(freeze)
     now = clock.now()
     if freeze.lifted_at is not None:
         raise Conflict("This was lifted in the meantime.", rule="freeze.lifted")
-    if waiting := unconfirmed(freeze).count():
-        raise Conflict(
-            f"{waiting} passes of the restored database still have to be confirmed or ended.", rule="freeze.unconfirmed"
-        )
-    operators = set(User.objects.filter(is_superuser=True, deactivated_at=None).values_list("pk", flat=True)[:100])
-    if operators == {by.pk}:
+    alone = operates_alone(by)
+    match next_step(freeze, by, alone=alone):
+        case Step.LOOK:
+            raise Conflict(
+                "There are passes of the restored database that nobody has confirmed or ended yet.",
+                rule="freeze.unconfirmed",
+            )
+        case Step.WAIT:
+            raise NotAllowed("You have asked for it; another operator must lift it.", rule="freeze.second_operator")
+        case Step.ASK:
+            freeze.lift_asked_at, freeze.lift_asked_by = now, by
+            freeze.save(update_fields=["lift_asked_at", "lift_asked_by"])
+            audit.record(Action.FREEZE_LIFT_ASKED, by=by, at=now, subject=str(freeze))
+            return freeze
+    if alone:
         freeze.lift_asked_at, freeze.lift_asked_by = now, by
-    elif freeze.lift_asked_by_id not in operators:
-        freeze.lift_asked_at, freeze.lift_asked_by = now, by
-        freeze.save(update_fields=["lift_asked_at", "lift_asked_by"])
-        audit.record(Action.FREEZE_LIFT_ASKED, by=by, at=now, subject=str(freeze))
-        return freeze
-    elif freeze.lift_asked_by_id == by.pk:
-        raise NotAllowed("You have asked for it; another operator must lift it.", rule="freeze.second_operator")
     freeze.lifted_at, freeze.lifted_by = now, by
     freeze.save(update_fields=["lift_asked_at", "lift_asked_by", "lifted_at", "lifted_by"])
     audit.record(Action.FREEZE_LIFTED, by=by, at=now, subject=str(freeze), asked_by=str(freeze.lift_asked_by))
+    asked = "" if alone else f", as {freeze.lift_asked_by} had asked"
+    _tell(notices.Kind.THAWED, freeze, f"{by} has lifted the freeze of {freeze}{asked}. It was: {freeze.reason}")
+    # What was to start at once, and is still in time.
+    jobs.nudge("default.sweep_requests")
     return freeze
 
 
 @verb(Action.REQUEST_CONFIRMED)
 def confirm(access_request: AccessRequest, *, freeze: Freeze, by: User) -> Confirmation:
-    """An operator's word that this pass, found in a restored database, lives on when the freeze is lifted."""
+    """An operator's word that this pass, found in a restored database, lives on when the freeze is lifted.
+
+    Not about a pass of one's own: another operator confirms it, or it is ended.
+    """
     require_operator(by)
     access_request = hold(access_request)
-    Freeze.objects.select_for_update(no_key=True, of=("self",)).get(pk=freeze.pk)
+    freeze = _hold_freeze(freeze)
     now = clock.now()
-    if not unconfirmed(freeze).filter(pk=access_request.pk).exists():
+    if freeze.lifted_at is not None or not unconfirmed(freeze).filter(pk=access_request.pk).exists():
         raise Conflict("There is nothing to confirm any more: look again.", rule="confirm.nothing")
+    if by.pk in access_request.asking_side:
+        raise NotAllowed("Nobody confirms their own pass. Another operator can, or end it.", rule="confirm.own")
     confirmation = Confirmation.objects.create(
         freeze=freeze, access_request=access_request, confirmed_by=by, confirmed_at=now
     )
@@ -92,10 +113,10 @@ def freeze_restored(how: str) -> Freeze | None:
     """This database is not the one it was: hold everything until operators have looked. None if that is so already."""
     reason = f"The database was restored ({how}), so passes ended since then may look alive. Each must be looked at."
     with transaction.atomic(durable=True):
-        return _begin({}, reason=reason[:500], by=None)
+        return _begin({}, reason=reason[:LONGEST_REASON], by=None)
 
 
-def unconfirmed(freeze: Freeze) -> QuerySet[AccessRequest]:
+def unconfirmed(freeze: Freeze) -> AccessRequestQuerySet:
     """Passes of a restored database about which no operator has said anything yet."""
     if freeze.cause != Freeze.Cause.RESTORED:
         return AccessRequest.objects.none()
@@ -105,12 +126,44 @@ def unconfirmed(freeze: Freeze) -> QuerySet[AccessRequest]:
     ).exclude(confirmations__freeze=freeze)
 
 
+def next_step(freeze: Freeze, by: User, *, alone: bool) -> Step:
+    """What this operator can do about a freeze in force; `alone` if there is no other operator."""
+    if unconfirmed(freeze).exists():
+        return Step.LOOK
+    if alone:
+        return Step.LIFT
+    asker = freeze.lift_asked_by
+    # Whoever asked and is no operator any more does not count.
+    if asker is None or not asker.is_superuser or asker.deactivated_at is not None:
+        return Step.ASK
+    return Step.WAIT if asker.pk == by.pk else Step.LIFT
+
+
+def operates_alone(by: User) -> bool:
+    return not User.objects.filter(is_superuser=True, deactivated_at=None).exclude(pk=by.pk).exists()
+
+
+def is_frozen(scope: Scope) -> bool:
+    """Whether operators have frozen just this; something wider may hold it all the same."""
+    exactly = {"account": None, "role": None} | where(scope)
+    return Freeze.objects.in_force().filter(cause=Freeze.Cause.OPERATOR, **exactly).exists()
+
+
 def require_operator(by: User) -> None:
     if not User.objects.filter(pk=by.pk, is_superuser=True, deactivated_at=None).exists():
         raise NotAllowed("Only operators can do this.", rule="operator.only")
 
 
-def _where(scope: Scope) -> dict[str, Account | Role]:
+def plain_reason(typed: str) -> str:
+    """As it is stored: what is too long is cut, because it must not keep anything from ending. Raises Invalid."""
+    reason = typed.strip()[:LONGEST_REASON]
+    if not reason or "\x00" in reason or any("\ud800" <= character <= "\udfff" for character in reason):
+        raise Invalid({"reason": ["Say why, in plain characters: everyone whom it stops reads it."]})
+    return reason
+
+
+def where(scope: Scope) -> dict[str, Account | Role]:
+    """The columns of a freeze that say what it holds."""
     match scope:
         case Account():
             return {"account": scope}
@@ -122,13 +175,39 @@ def _where(scope: Scope) -> dict[str, Account | Role]:
 
 def _begin(where: dict[str, Account | Role], *, reason: str, by: User | None) -> Freeze | None:
     cause = Freeze.Cause.OPERATOR if by else Freeze.Cause.RESTORED
-    now = clock.now()
     try:
         with transaction.atomic():
+            _wait_for_those_who_have_looked()
+            now = clock.now()
             begun = Freeze.objects.create(**where, cause=cause, reason=reason, begun_at=now, begun_by=by)
     except IntegrityError as refused:
         if "freeze_once_in_force" in str(refused):
             return None
         raise
     audit.record(Action.FREEZE_BEGUN, by=by, at=now, subject=str(begun), reason=reason, cause=str(cause))
+    if by:
+        _tell(notices.Kind.FROZEN, begun, f"{by} has frozen {begun}: {reason}")
+    else:
+        _tell(notices.Kind.RESTORED, begun, reason)
     return begun
+
+
+def _wait_for_those_who_have_looked() -> None:
+    """The trigger takes this lock too; here it comes before the clock is asked, so that whatever got through is
+    older than the freeze by its own times as well."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+
+
+_LOCK = 0x667265657A65  # "freeze"
+
+
+def _hold_freeze(freeze: Freeze) -> Freeze:
+    # Two statements, as in `verb.hold`: what is joined must be read after the lock.
+    Freeze.objects.select_for_update(no_key=True).values_list("pk").get(pk=freeze.pk)
+    return Freeze.objects.select_related("account", "role__account", "lift_asked_by").get(pk=freeze.pk)
+
+
+def _tell(kind: notices.Kind, freeze: Freeze, about: str) -> None:
+    people = notices.operators_and_auditors()
+    notices.tell(kind, about, at=clock.now(), to=people, occasion=str(freeze.pk))

@@ -5,7 +5,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
 
 from requests_app.domain import audit, clock, facts, notices, patterns, policy
 from requests_app.domain.audit import Action
@@ -14,7 +16,7 @@ from requests_app.domain.models import AccessRequest, Decision, Entitlement, Rol
 from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import REQUEST, State, may_follow
 from requests_app.domain.workflow import approval, revocations, sweeps
-from requests_app.domain.workflow.verb import hold, lock, require_active, verb
+from requests_app.domain.workflow.verb import frozen_meanwhile, hold, lock, require_active, verb
 
 REMIND_EVERY = timedelta(minutes=15)
 DEACTIVATED = "The person was deactivated."
@@ -36,7 +38,8 @@ def submit(
 
     `start_at` is the moment of a scheduled start. Automatic terms approve in the same transaction, and start it too
     if that was asked for; what is asked for another waits for their `accept` first.
-    Raises NotAllowed if these terms do not reach the person or nobody could decide, Invalid for what was typed.
+    Raises NotAllowed if these terms do not reach the person or nobody could decide, Invalid for what was typed,
+    TooMany by the limits per person and role.
     """
     try:
         return _submit(
@@ -62,13 +65,15 @@ def _submit(
     start_at: datetime | None,
     beneficiary: User,
 ) -> AccessRequest:
+    # Whoever is asked for in several places at once is asked for one after the other.
+    User.objects.select_for_update(no_key=True).values_list("pk").get(pk=beneficiary.pk)
     role = Role.objects.select_related("account__unit", "account__owners", "owners").get(pk=role.pk)
     entitlement = Entitlement.objects.get(pk=entitlement.pk)
     terms = Terms.of(entitlement, role)
     may_request(role, entitlement, terms, by=by, beneficiary=beneficiary).require()
     justification, ticket = justification.strip(), ticket.strip()
-    now = clock.now()
-    _check_wish(terms, duration, justification, ticket, start, start_at, now)
+    _check_wish(terms, duration, justification, ticket, start, start_at, clock.now())
+    now = _check_limits(role, beneficiary)
     access_request = AccessRequest(
         requester=by,
         beneficiary=beneficiary,
@@ -138,8 +143,9 @@ def approve(
     if in_bulk and access_request.role.is_powerful:
         raise NotAllowed("Powerful roles are decided one by one. Open the request.", rule="decision.in_bulk")
     changed = _offer(access_request, start_at, duration)
-    decision = approval.decide(access_request, by, Decision.Verdict.APPROVE, comment, now)
+    approval.verdict_on_deciding(access_request, by, now).require()
     _check_still_of_use(access_request)
+    decision = approval.decide(access_request, by, Decision.Verdict.APPROVE, comment, now)
     audit.record(
         Action.REQUEST_APPROVED, access_request, by=by, at=now, stage=decision.stage, comment=comment, **changed
     )
@@ -217,9 +223,9 @@ def revoke(access_request: AccessRequest, *, by: User, reason: str) -> AccessReq
     return access_request
 
 
-def end_passes_of_deactivated(limit: int = 200) -> int:
+def end_passes_of_deactivated(limit: int = 200, *, among: QuerySet[AccessRequest] | None = None) -> int:
     """Whoever is deactivated has no pass any more: revoke theirs, by nobody's decision; returns how many."""
-    theirs = AccessRequest.objects.filter(
+    theirs = (AccessRequest.objects.all() if among is None else among).filter(
         state__in=[State.APPROVED, State.ACTIVE], beneficiary__deactivated_at__isnull=False
     )
     ended = 0
@@ -351,7 +357,7 @@ def _insert(access_request: AccessRequest) -> None:
         access_request.save(force_insert=True)
     except IntegrityError as refused:
         # The database compares the terms with the entitlement's: someone edited it since we read it.
-        raise Conflict(
+        raise frozen_meanwhile(refused) or Conflict(
             "The terms changed while you were asking. Look at them and ask again.", rule="terms.changed"
         ) from refused
 
@@ -408,6 +414,21 @@ def _wrong_with_start(terms: Terms, start: str, start_at: datetime | None, now: 
     if terms.hours and terms.hours.closes(start_at) is None:
         return f"These terms hold {terms.hours.in_words()}. Choose a time within."
     return ""
+
+
+def _check_limits(role: Role, by: User) -> datetime:
+    """The moment that this request goes by."""
+    now = clock.now()
+    in_time = Q(state=State.PENDING, decide_by__gt=now) | Q(state=State.APPROVED, start_by__gt=now)
+    open_ = AccessRequest.objects.filter(in_time | Q(state=State.ACTIVE, expires_at__gt=now), role=role)
+    most = settings.OPEN_REQUESTS_PER_PERSON_AND_ROLE
+    if open_.filter(beneficiary=by).count() >= most:
+        raise TooMany(
+            f"You already have {most} open requests or passes for this role. Use one of them, or end one.",
+            rule="limit.passes",
+        )
+    revocations.check_returned(role, by, now)
+    return now
 
 
 def _offer(access_request: AccessRequest, start_at: datetime | None, duration: timedelta | None) -> dict[str, Any]:

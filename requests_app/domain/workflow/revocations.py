@@ -4,7 +4,7 @@ The rows are the work. The revoking worker makes AWS hold each role's complete w
 shows that AWS refuses. Neither decides anything: what is wanted follows from the requests that were ended.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +16,19 @@ from django.db.models import Max, QuerySet
 
 from requests_app.domain import audit, clock, jobs, notices
 from requests_app.domain.audit import Action
-from requests_app.domain.models import AccessRequest, DenyPolicy, Installation, Revocation, Role, User
+from requests_app.domain.errors import TooMany
+from requests_app.domain.models import (
+    AccessRequest,
+    Delivery,
+    DenyPolicy,
+    Freeze,
+    Installation,
+    IssuedSession,
+    Revocation,
+    Role,
+    User,
+)
+from requests_app.domain.policy import CALL_TAKES_SECONDS, LARGEST_OFFSET_SECONDS
 from requests_app.domain.transitions import DeliveryState, RevocationState, State
 
 # Someone else may lift it: read back after these minutes, and then every 15 while an entry lives.
@@ -25,6 +37,13 @@ LOOK_AFTER = (1, 5, 15)
 PROBE_AFTER = (1, 2, 4, 8, 15, 30, 60)
 # A role's document that is full is looked at again when entries may have gone.
 FULL_AGAIN_AFTER = timedelta(minutes=5)
+# So far ahead lies the moment before which everything is refused: longer than it takes to tell AWS of it, and than a
+# call takes that is under way.
+HELD_AHEAD = timedelta(seconds=60)
+# AWS's clock may be so far from ours.
+OFFSET = timedelta(seconds=LARGEST_OFFSET_SECONDS)
+# By AWS's clock, nothing is issued for a request later than this after its end.
+LAST_ISSUED_AFTER = timedelta(seconds=CALL_TAKES_SECONDS) + OFFSET
 # So many failures in a row, some 35 s, are for an operator to know.
 TELL_AFTER = 3
 # A code at AWS that we do not know may be a row that a restored database lost.
@@ -32,18 +51,27 @@ UNKNOWN_KEPT = timedelta(hours=12)
 # What AWS issued at the last moment, and clocks.
 MARGIN = timedelta(minutes=2)
 
+MAY_HAVE_A_SESSION = (DeliveryState.ASKED, DeliveryState.CLAIMED, DeliveryState.UNKNOWN, DeliveryState.UNAVAILABLE)
 LIVE = (RevocationState.WANTED, RevocationState.WRITTEN, RevocationState.PROVED, RevocationState.UNPROVABLE)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
+    """A request whose sessions are to be denied; AWS issued all of them before `issued_before`, by its clock."""
+
     code: str
     returned: bool
+    issued_before: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the revoking worker needs for one role: plain values. `rewrite` is False where a look is enough."""
+    """What the revoking worker needs for one role: plain values. `rewrite` is False where a look is enough.
+
+    `since`: the moment before which everything was to be denied, when there was last no room to name everyone;
+    `keep_since` while it must stay. `left_out` are those of `wanted` that had no room.
+    `restored`: the database may have forgotten what AWS denies, so whatever stands there stays.
+    """
 
     role_id: int
     role_arn: str
@@ -54,6 +82,10 @@ class Task:
     generation: int
     expected: tuple[str | None, ...]
     wanted: tuple[Wanted, ...]
+    since: datetime | None
+    keep_since: bool
+    left_out: frozenset[str]
+    restored: bool
     rewrite: bool
 
 
@@ -89,6 +121,42 @@ def want(access_request: AccessRequest, now: datetime) -> Revocation | None:
     return revocation
 
 
+def want_many(ids: Collection[int], now: datetime) -> set[int]:
+    """As `want`, for all requests with these ids in a handful of statements; returns their roles, for which the
+    caller nudges once all is committed."""
+    requests = list(AccessRequest.objects.filter(pk__in=ids).select_related("beneficiary").order_by("pk"))
+    ends = _last_sessions_end(requests, now)
+    ended = [one for one in requests if one.pk in ends]
+    Revocation.objects.bulk_create(
+        Revocation(access_request=one, role_id=one.role_id, asked_at=now, keep_until=ends[one.pk]) for one in ended
+    )
+    roles = {one.role_id for one in ended}
+    # In the order of their keys: whoever else writes several waits, and not in a ring.
+    policies = [DenyPolicy(role_id=role_id, expected=[None], due_at=now) for role_id in sorted(roles)]
+    DenyPolicy.objects.bulk_create(policies, update_conflicts=True, unique_fields=["role"], update_fields=["due_at"])
+    details = [{"keep_until": ends[one.pk].isoformat()} for one in ended]
+    audit.record_each(Action.REVOCATION_WANTED, ended, details, at=now)
+    return roles
+
+
+def check_returned(role: Role, by: User, now: datetime) -> None:
+    """Giving back is never refused, and takes room in the role's policy while a session could live.
+
+    So whoever has done it very often gets nothing new there until that is over: raises TooMany.
+    """
+    most = settings.RETURNED_PER_PERSON_AND_ROLE
+    theirs = Revocation.objects.filter(role=role, state__in=LIVE, keep_until__gt=now)
+    theirs = theirs.filter(access_request__beneficiary=by, access_request__state=State.RETURNED)
+    ends = list(theirs.order_by("-keep_until").values_list("keep_until", flat=True)[:most])
+    if len(ends) >= most:
+        until = ends[-1]
+        raise TooMany(
+            f"You gave back {most} passes of this role lately, and AWS still has to refuse what was issued for them. "
+            f"There is nothing new for you on this role until {until:%H:%M} UTC.",
+            rule="limit.returned",
+        )
+
+
 @contextmanager
 def only_one(role_id: int) -> Iterator[bool]:
     """Whether this worker alone is at this role's policy. Held across the call to AWS, by a lock that dies with us."""
@@ -110,51 +178,107 @@ def take_up(role_id: int) -> Task | None:
         now = clock.now()
         if policy is None or policy.due_at is None or policy.due_at > now:
             return None
-        _let_go(Revocation.objects.filter(role_id=role_id), now)
-        wanted = _wanted(policy, now)
-        return Task(
-            role_id=role_id,
-            role_arn=policy.role.arn,
-            revoker_role_arn=_revoker(policy.role),
-            region=_region(policy.role),
-            external_id=policy.role.account.external_id,
-            installation=Installation.objects.get().code,
-            generation=policy.generation,
-            expected=tuple(policy.expected),
-            wanted=wanted,
-            rewrite={one.code for one in wanted} != set(policy.denied) or policy.attempts > 0,
-        )
+        if not (restored := is_restored()):
+            _let_go(Revocation.objects.filter(role_id=role_id), now)
+        return _task(policy, now, restored=restored)
 
 
-def note_draft(task: Task, *, generation: int, document: str) -> None:
-    """Before AWS is given a document: if this worker dies now, it is not taken for somebody else's."""
+def is_restored() -> bool:
+    """Whether operators have yet to look at a restored database: until then nothing is taken away at AWS."""
+    return Freeze.objects.in_force().filter(cause=Freeze.Cause.RESTORED).exists()
+
+
+def is_news(task: Task, *, generation: int | None, unknown: Collection[str]) -> bool:
+    """Whether what stands at AWS was written by a Daypass that knew more than this database.
+
+    A code that somebody else put there is none of these, as long as we know how its request ended.
+    """
+    known = Revocation.objects.filter(access_request__code__in=unknown).count()
+    return (generation or 0) > task.generation or known < len(unknown)
+
+
+def is_explained(task: Task) -> bool:
+    """Whether operators have already been told of a restored database since this role was last looked at."""
+    looked_at = DenyPolicy.objects.values_list("looked_at", flat=True).get(role=task.role_id)
+    told = Freeze.objects.filter(cause=Freeze.Cause.RESTORED)
+    return (told.filter(begun_at__gt=looked_at) if looked_at else told).exists()
+
+
+def keep(task: Task, *, codes: Collection[str], since: datetime | None, generation: int | None) -> Task:
+    """What to do instead, so that everything which AWS denies by now stays so: these codes, and what is before `since`.
+
+    Of a restored database: what it lost stands there.
+    """
+    with transaction.atomic(durable=True):
+        policy = _lock(task.role_id)
+        assert policy is not None  # noqa: S101 - rows of this table are never deleted
+        now = clock.now()
+        policy.generation = max(policy.generation, generation or 0)
+        _note_unknown(policy, set(codes) - {one.code for one in task.wanted}, now)
+        if since is not None:
+            policy.denied_before = max(since, policy.denied_before or since)
+        policy.save(update_fields=["generation", "unknown", "denied_before"])
+        return _task(policy, now, restored=is_restored())
+
+
+def hold(task: Task, *, unknown: Collection[str]) -> Task:
+    """What to do where the role has no room to name everyone: deny all that AWS issued before a moment ahead.
+
+    Until then, and as long as clocks may differ, nothing is minted on this role. Committed before AWS is told, so
+    that no session is both new and denied. `unknown` are the codes found there that have no room either.
+    """
+    with transaction.atomic(durable=True):
+        policy = _lock(task.role_id)
+        assert policy is not None  # noqa: S101
+        now = clock.now()
+        policy.denied_before = (now + HELD_AHEAD).replace(microsecond=0)
+        policy.held_until = policy.denied_before + OFFSET
+        _note_unknown(policy, unknown, now)
+        policy.save(update_fields=["denied_before", "held_until", "unknown"])
+        _tell_of_hold(policy, len(task.wanted) + len(unknown), now)
+        return _task(policy, now, restored=task.restored)
+
+
+def note_draft(task: Task, *, generation: int, document: str, standing: str | None = None) -> None:
+    """Before AWS is given a document: if this worker dies now, it is not taken for somebody else's.
+
+    `standing` is the one of ours that it takes the place of, if there is one.
+    """
     with transaction.atomic(durable=True):
         policy = _lock(task.role_id)
         assert policy is not None  # noqa: S101 - rows of this table are never deleted
         policy.generation = max(policy.generation, generation)
-        # The one last written stays first, however many drafts AWS has refused since.
-        policy.expected = [policy.expected[0], *policy.expected[1:][-3:], document]
+        # However many drafts AWS has refused since: the one last written stays first, and one that AWS took, but
+        # whose answer was lost, stays too.
+        kept = [policy.expected[0], *([standing] if standing else []), *policy.expected[1:][-3:], document]
+        policy.expected = list(dict.fromkeys(kept))
         policy.save(update_fields=["generation", "expected"])
 
 
 def note_written(
-    task: Task, *, generation: int, document: str, denied: Sequence[str], unknown: Sequence[str], left_out: bool
+    task: Task,
+    *,
+    generation: int,
+    document: str,
+    denied: Sequence[str],
+    unknown: Sequence[str],
+    left_out: Sequence[str],
+    since: datetime | None = None,
 ) -> None:
-    """AWS took the document that denies these codes; `left_out` if the role had no room for all that is wanted."""
+    """AWS took the document that denies these codes, by name or by `since`; the role had no room for those left out."""
     with transaction.atomic(durable=True):
         policy = _lock(task.role_id)
         assert policy is not None  # noqa: S101
         now = clock.now()
         policy.generation, policy.expected, policy.denied = generation, [document], sorted(denied)
-        policy.unknown = {code: policy.unknown.get(code, now.isoformat()) for code in unknown}
+        _leave_out(policy, left_out, now)
+        _note_unknown(policy, unknown, now)
+        policy.unknown = {code: seen for code, seen in policy.unknown.items() if code in {*denied, *left_out}}
+        policy.denied_before = since
+        policy.held_until = policy.held_until if since else None
         policy.written_at = policy.looked_at = now
         policy.looks, policy.attempts, policy.probes = 0, 0, 0
         policy.aws_code = policy.aws_message = policy.advice = ""
-        policy.probe_due_at = now
-        _set_due(policy, now)
-        if left_out:
-            policy.due_at = now + FULL_AGAIN_AFTER  # what is left out now would be left out at once again
-        policy.save()
         _move(
             Revocation.objects.filter(role_id=task.role_id, access_request__code__in=denied),
             RevocationState.WANTED,
@@ -163,7 +287,12 @@ def note_written(
             now,
             written_at=now,
         )
-        jobs.nudge("aws.probe", task.role_id)
+        # The probe's own control session would be denied too.
+        policy.probe_due_at = max(now, policy.held_until or now)
+        _set_due(policy, now)
+        policy.save()
+        if policy.probe_due_at <= now:
+            jobs.nudge("aws.probe", task.role_id)
 
 
 def note_look(task: Task) -> None:
@@ -206,9 +335,10 @@ def note_removed(task: Task, *, removed: bool, unknown: Sequence[str]) -> None:
         policy.looked_at, policy.attempts, policy.probe_due_at = now, 0, None
         policy.aws_code = policy.aws_message = policy.advice = ""
         if removed:
-            policy.expected, policy.denied, policy.unknown = [None], [], {}
+            policy.expected, policy.denied, policy.unknown, policy.left_out = [None], [], {}, []
+            policy.denied_before = policy.held_until = None
         else:
-            policy.unknown = {code: policy.unknown.get(code, now.isoformat()) for code in unknown}
+            _note_unknown(policy, unknown, now)
         # Meanwhile someone may have ended another pass on this role.
         live = Revocation.objects.filter(role_id=task.role_id, state__in=LIVE).exists()
         policy.due_at = now if live else None if removed else now + timedelta(minutes=15)
@@ -236,6 +366,8 @@ def take_up_probe(role_id: int) -> ProbeTask | None:
         now = clock.now()
         if policy is None or policy.probe_due_at is None or policy.probe_due_at > now:
             return None
+        if policy.held_until is not None and policy.held_until > now:
+            return None  # even a session that nobody is to be denied would be
         gap = PROBE_AFTER[min(policy.probes, len(PROBE_AFTER) - 1)]
         policy.probes += 1
         policy.probe_due_at = now + timedelta(seconds=gap + 20)  # if this worker dies
@@ -280,16 +412,16 @@ def sweep(limit: int = 1000) -> int:
     """Let go of what is over, and nudge for each role where something is due; returns how many roles."""
     with transaction.atomic(durable=True):
         now = clock.now()
-        over = Revocation.objects.filter(state__in=LIVE, keep_until__lte=now)
-        roles = set(over.order_by("pk").values_list("role_id", flat=True)[:limit])
-        DenyPolicy.objects.filter(role__in=roles).update(due_at=now)
+        over = Revocation.objects.filter(state__in=LIVE, keep_until__lte=now).order_by("keep_until")
+        roles = set() if is_restored() else set(over.values_list("role_id", flat=True)[:limit])
+        # Whoever is at one of them sees it then; and in one order, or two sweeps would wait for each other.
+        free = DenyPolicy.objects.select_for_update(skip_locked=True, no_key=True).order_by("pk").filter(role__in=roles)
+        DenyPolicy.objects.filter(pk__in=list(free.values_list("pk", flat=True))).update(due_at=now)
     due = set(DenyPolicy.objects.filter(due_at__lte=now).order_by("due_at").values_list("role_id", flat=True)[:limit])
     probes = DenyPolicy.objects.filter(probe_due_at__lte=now).order_by("probe_due_at")
     with transaction.atomic():
-        for role_id in due:
-            jobs.nudge("revoke.work", role_id)
-        for role_id in probes.values_list("role_id", flat=True)[:limit]:
-            jobs.nudge("aws.probe", role_id)
+        jobs.nudge_each("revoke.work", due)
+        jobs.nudge_each("aws.probe", probes.values_list("role_id", flat=True)[:limit])
     return len(due)
 
 
@@ -303,26 +435,119 @@ def _lock(role_id: int) -> DenyPolicy | None:
 
 def _last_session_ends(access_request: AccessRequest, now: datetime) -> datetime | None:
     """When the last session of the request, recorded or not, ends by STS's own clock; None if there is none left."""
-    recorded = access_request.issued_sessions.aggregate(last=Max("sts_expires_at"))["last"]
+    return _last_sessions_end([access_request], now).get(access_request.pk)
+
+
+def _last_sessions_end(access_requests: Collection[AccessRequest], now: datetime) -> dict[int, datetime]:
+    """The same for many at once: those that have a session left."""
+    sessions = IssuedSession.objects.filter(access_request__in=access_requests)
+    recorded = dict(sessions.values_list("access_request").annotate(Max("sts_expires_at")))
     # Of these nobody knows whether AWS has issued a session, or is about to.
-    on_their_way = access_request.deliveries.filter(
-        state__in=[DeliveryState.ASKED, DeliveryState.CLAIMED, DeliveryState.UNKNOWN, DeliveryState.UNAVAILABLE]
-    ).aggregate(last=Max("asked_at"))["last"]
-    longest = timedelta(seconds=max(900, access_request.terms.session_ceiling_seconds))
-    ends = [at for at in (recorded, on_their_way and on_their_way + longest) if at is not None]
-    last: datetime | None = max(ends, default=None)
-    return last + MARGIN if last is not None and last > now else None
+    on_their_way = dict(
+        Delivery.objects.filter(access_request__in=access_requests, state__in=MAY_HAVE_A_SESSION)
+        .values_list("access_request")
+        .annotate(Max("asked_at"))
+    )
+    found: dict[int, datetime] = {}
+    for one in access_requests:
+        ends = [recorded[one.pk]] if one.pk in recorded else []
+        if one.pk in on_their_way:
+            longest = timedelta(seconds=max(900, one.terms.session_ceiling_seconds))
+            ends.append(on_their_way[one.pk] + longest)
+        if ends and max(ends) > now:
+            found[one.pk] = max(ends) + MARGIN
+    return found
 
 
-def _wanted(policy: DenyPolicy, now: datetime) -> tuple[Wanted, ...]:
+def _task(policy: DenyPolicy, now: datetime, *, restored: bool) -> Task:
+    wanted = _wanted(policy, now, restored=restored)
+    return Task(
+        role_id=policy.role_id,
+        role_arn=policy.role.arn,
+        revoker_role_arn=_revoker(policy.role),
+        region=_region(policy.role),
+        external_id=policy.role.account.external_id,
+        installation=Installation.objects.get().code,
+        generation=policy.generation,
+        expected=tuple(policy.expected),
+        wanted=wanted,
+        since=policy.denied_before,
+        # What AWS was told in a time that the database lost was perhaps for somebody whom it does not know.
+        keep_since=restored or bool(policy.unknown),
+        left_out=frozenset(policy.left_out),
+        restored=restored,
+        rewrite=not _is_settled(policy, wanted) or policy.attempts > 0,
+    )
+
+
+def _is_settled(policy: DenyPolicy, wanted: Collection[Wanted]) -> bool:
+    """Whether AWS was told of all this, and of nothing else."""
+    if {one.code for one in wanted} != {*policy.denied, *policy.left_out}:
+        return False
+    untold = Revocation.objects.filter(role=policy.role, state=RevocationState.WANTED)
+    return not untold.exclude(access_request__code__in=policy.left_out).exists()
+
+
+def _wanted(policy: DenyPolicy, now: datetime, *, restored: bool) -> tuple[Wanted, ...]:
     live = Revocation.objects.filter(role=policy.role, state__in=LIVE).order_by("asked_at")
-    ours = [
-        Wanted(code, returned=state == State.RETURNED)
-        for code, state in live.values_list("access_request__code", "access_request__state")
-    ]
-    known = {one.code for one in ours}
-    kept = [code for code, seen in policy.unknown.items() if now - datetime.fromisoformat(seen) < UNKNOWN_KEPT]
-    return (*ours, *(Wanted(code, returned=False) for code in sorted(kept) if code not in known))
+    wanted = {
+        # Of a restored database nobody's entry makes way.
+        code: Wanted(code, state == State.RETURNED and not restored, ended_at + LAST_ISSUED_AFTER)
+        for code, state, ended_at in live.values_list("access_request__code", "access_request__state", "asked_at")
+    }
+    for code, seen in sorted(policy.unknown.items()):
+        seen_at = datetime.fromisoformat(seen)
+        if restored or now - seen_at < UNKNOWN_KEPT:
+            wanted.setdefault(code, Wanted(code, False, seen_at + LAST_ISSUED_AFTER))
+    if restored and policy.written_at is not None:
+        for code in policy.denied:
+            wanted.setdefault(code, Wanted(code, False, policy.written_at + LAST_ISSUED_AFTER))
+    return tuple(wanted.values())
+
+
+def _note_unknown(policy: DenyPolicy, codes: Collection[str], now: datetime) -> None:
+    """Operators are told once of each: somebody writes there who is not this Daypass, or knew more than it does."""
+    new = sorted(set(codes) - set(policy.unknown))
+    if not new:
+        return
+    policy.unknown = policy.unknown | dict.fromkeys(new, now.isoformat())
+    about = (
+        f"Daypass's deny policy on {policy.role.arn} denies {len(new)} passes that this Daypass did not write there: "
+        f"{', '.join(new[:5])}{'…' if len(new) > 5 else ''}. They stay denied for 12 hours, then they are taken out."
+    )
+    occasion = f"{policy.role_id}:{now.isoformat()}"
+    notices.tell(notices.Kind.LIFTED, about, at=now, to=notices.operators_and_auditors(), occasion=occasion)
+
+
+def _leave_out(policy: DenyPolicy, codes: Collection[str], now: datetime) -> None:
+    """Say of each returned pass, once, that it made way: what AWS issued for it works until its own end."""
+    new = set(codes) - set(policy.left_out)
+    policy.left_out = sorted(codes)
+    these = Revocation.objects.filter(role_id=policy.role_id, access_request__code__in=new)
+    Revocation.objects.filter(pk__in=these.exclude(state=RevocationState.WANTED)).update(state=RevocationState.WANTED)
+    found = [one.access_request for one in these.select_related("access_request__beneficiary")]
+    audit.record_each(Action.REVOCATION_LEFT_OUT, found, [{} for _ in found], at=now)
+
+
+def _tell_of_hold(policy: DenyPolicy, number: int, now: datetime) -> None:
+    """A loud word to those who answer for Daypass, and one to each whose own sessions are refused by it."""
+    assert policy.denied_before is not None  # noqa: S101
+    assert policy.held_until is not None  # noqa: S101
+    before, until = policy.denied_before, policy.held_until
+    active = AccessRequest.objects.filter(role_id=policy.role_id, state=State.ACTIVE, expires_at__gt=now)
+    others = list(active.select_related("beneficiary").order_by("pk"))
+    audit.record(
+        Action.ROLE_HELD, by=None, at=now, subject=policy.role.arn, ended=number, others=len(others),
+        denied_before=before.isoformat(), held_until=until.isoformat(),
+    )  # fmt: skip
+    about = (
+        f"{policy.role.arn} has no room to deny {number:,} ended passes by name, so AWS is told to refuse every "
+        f"session of it from before {before:%H:%M:%S} UTC. {len(others):,} other passes go on there and get new "
+        f"credentials from {until:%H:%M:%S} UTC. Its other inline policies should become managed ones."
+    )
+    occasion = f"{policy.role_id}:{before.isoformat()}"
+    notices.tell(notices.Kind.HELD, about, at=now, to=notices.operators_and_auditors(), occasion=occasion)
+    notices.announce(notices.Kind.HELD, others, at=now, occasion=before.isoformat())
 
 
 def _let_go(among: QuerySet[Revocation], now: datetime) -> None:
@@ -342,8 +567,7 @@ def _move(
 ) -> None:
     found = list(among.filter(state=before).select_related("access_request__beneficiary"))
     Revocation.objects.filter(pk__in=[one.pk for one in found]).update(state=after, **values)
-    for one in found:
-        audit.record(action, one.access_request, by=None, at=now, **(detail or {}))
+    audit.record_each(action, [one.access_request for one in found], [detail or {} for _ in found], at=now)
 
 
 def _tell_operators(kind: notices.Kind, role_id: int, now: datetime) -> None:
@@ -354,12 +578,15 @@ def _tell_operators(kind: notices.Kind, role_id: int, now: datetime) -> None:
 
 
 def _set_due(policy: DenyPolicy, now: datetime) -> None:
-    """The next look: sooner if more was wanted, or is over, meanwhile."""
-    if {one.code for one in _wanted(policy, now)} != set(policy.denied):
+    """The next look: sooner if more was wanted, or is over, meanwhile; or if there may be room again."""
+    wanted = _wanted(policy, now, restored=is_restored())
+    if not _is_settled(policy, wanted):
         policy.due_at = now
         return
     minutes = LOOK_AFTER[min(policy.looks, len(LOOK_AFTER) - 1)]
     policy.due_at = now + timedelta(minutes=minutes)
+    if policy.left_out or policy.denied_before:
+        policy.due_at = min(policy.due_at, now + FULL_AGAIN_AFTER)
 
 
 def _revoker(role: Role) -> str:

@@ -1,4 +1,7 @@
-"""What the clock decides. Set-based, bounded, and harmless to run twice or at once."""
+"""What the clock decides. Set-based, bounded, and harmless to run twice or at once.
+
+Each looks `among` all requests, or among those it is given: so whoever runs it can go round one that cannot be moved.
+"""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -18,14 +21,14 @@ SMALL_BATCH = 1000
 ENDING_SOON = timedelta(minutes=15)
 
 
-def expire_due(limit: int = BATCH) -> int:
+def expire_due(limit: int = BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
     """Active requests whose time is up become expired; returns how many."""
-    return _expire(AccessRequest.objects.all(), limit)
+    return _expire(_these(among), limit)
 
 
-def lapse_due(limit: int = BATCH) -> int:
+def lapse_due(limit: int = BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
     """Pending ones that nobody decided, and approved ones that nobody started, lapse; returns how many."""
-    return _lapse(AccessRequest.objects.all(), limit)
+    return _lapse(_these(among), limit)
 
 
 def lapse_extensions(limit: int = SMALL_BATCH) -> int:
@@ -111,17 +114,18 @@ def settle(ids: Collection[int]) -> None:
     _lapse(these, len(ids), skip_locked=False)
 
 
-def activate_due(limit: int = SMALL_BATCH) -> int:
+def activate_due(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
     """Approved requests that start by themselves, at once or at their time, become active; returns how many."""
-    return _activate(_AT_ONCE, "start_by", limit) + _activate(_AT_TIME, "scheduled_at", limit)
+    these = _these(among)
+    return _activate(these, _AT_ONCE, "start_by", limit) + _activate(these, _AT_TIME, "scheduled_at", limit)
 
 
 _AT_ONCE = Q(start=AccessRequest.Start.AT_ONCE)
 _AT_TIME = Q(start=AccessRequest.Start.AT_TIME)
 
 
-def _activate(which: Q, order: str, limit: int) -> int:
-    due = AccessRequest.objects.filter(which, state=State.APPROVED)
+def _activate(among: QuerySet[AccessRequest], which: Q, order: str, limit: int) -> int:
+    due = among.filter(which, state=State.APPROVED)
     if which is _AT_TIME:
         due = due.filter(scheduled_at__lte=clock.now())
     # What is frozen starts when the freeze is lifted, if that is in time.
@@ -147,12 +151,13 @@ def _activate(which: Q, order: str, limit: int) -> int:
     return len(found)
 
 
-def announce_endings(limit: int = BATCH) -> int:
+def announce_endings(limit: int = BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
     """Tell people whose pass ends within 15 minutes, once; returns how many were told now."""
     with transaction.atomic():
         now = clock.now()
         ending = (
-            AccessRequest.objects.filter(state=State.ACTIVE, expires_at__gt=now, expires_at__lte=now + ENDING_SOON)
+            _these(among)
+            .filter(state=State.ACTIVE, expires_at__gt=now, expires_at__lte=now + ENDING_SOON)
             # A pass that was never longer needs no warning of its own start.
             .filter(approved_seconds__gt=ENDING_SOON.total_seconds())
             # Once for each end: it may have been extended since it was said.
@@ -169,6 +174,10 @@ def announce_endings(limit: int = BATCH) -> int:
         found = _take(ending, "expires_at", limit)
         notices.announce_many(notices.Kind.ENDING_SOON, found, at=now)
     return len(found)
+
+
+def _these(among: QuerySet[AccessRequest] | None) -> QuerySet[AccessRequest]:
+    return AccessRequest.objects.all() if among is None else among
 
 
 def _expire(among: QuerySet[AccessRequest], limit: int, *, skip_locked: bool = True) -> int:

@@ -19,6 +19,10 @@ Subject = TypeVar("Subject", bound=Any)
 Verb = Callable[Concatenate[Subject, P], R]
 
 log = structlog.get_logger(__name__)
+# Refusals of one person in a minute: more than anybody meets with who reads what the page says. They are counted among
+# that person's newest events.
+MOST_RECORDED = 30
+MOST_LOOKED_AT = 200
 
 
 class Due(Conflict):
@@ -42,7 +46,7 @@ def verb(action: audit.Action) -> Callable[[Verb[Subject, P, R]], Verb[Subject, 
             except IntegrityError as refused:
                 # The rules of the row changed after we had asked them: someone was taken out of a group, say.
                 log.warning("verb.refused_by_database", action=str(action), error=str(refused))
-                raise Conflict(
+                raise frozen_meanwhile(refused) or Conflict(
                     "Something changed while you did this, and nothing was stored. Look again and repeat it.",
                     rule="database.refused",
                 ) from refused
@@ -66,6 +70,13 @@ def verb(action: audit.Action) -> Callable[[Verb[Subject, P, R]], Verb[Subject, 
     return decorate
 
 
+def frozen_meanwhile(refused: IntegrityError) -> Conflict | None:
+    """What to say where a freeze began after the rules were asked; None if the database refused something else."""
+    if "operators have frozen this" not in str(refused):
+        return None
+    return Conflict("Operators froze this at this very moment, so nothing was stored. Look again.", rule="freeze")
+
+
 def recorded(action: audit.Action) -> Callable[[Verb[Subject, P, R]], Verb[Subject, P, R]]:
     """Record a DomainError as `<action>.refused` and let it through.
 
@@ -85,6 +96,21 @@ def recorded(action: audit.Action) -> Callable[[Verb[Subject, P, R]], Verb[Subje
         return run
 
     return decorate
+
+
+def looking_again(step: Callable[P, R]) -> Callable[P, R]:
+    """A worker's step, done once more if the database refuses it: something changed after the rules were asked, a
+    freeze began, say. This time the rules see it, and what became of the delivery is written down."""
+
+    @wraps(step)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return step(*args, **kwargs)
+        except IntegrityError as refused:
+            log.warning("step.refused_by_database", step=step.__name__, error=str(refused))
+        return step(*args, **kwargs)
+
+    return run
 
 
 def lock(access_request: AccessRequest) -> tuple[AccessRequest, datetime]:
@@ -121,6 +147,12 @@ def _request_of(subject: object) -> AccessRequest | None:
 
 
 def _record_refusal(action: audit.Action, subject: object, by: object, refusal: DomainError) -> None:
+    """The first of a minute are recorded in full, the last of them says so: nobody fills the record by insisting."""
+    recorded = audit.refusals_lately(by, MOST_LOOKED_AT) if isinstance(by, User) else 0
+    if recorded >= MOST_RECORDED:
+        log.warning("verb.refused_again", action=str(action), rule=refusal.rule, person=getattr(by, "pk", None))
+        return
+    more = {"more_are_not_recorded": True} if recorded == MOST_RECORDED - 1 else {}
     access_request = _request_of(subject)
     with transaction.atomic():
         audit.record(
@@ -130,4 +162,5 @@ def _record_refusal(action: audit.Action, subject: object, by: object, refusal: 
             subject="" if access_request else str(subject),
             rule=refusal.rule,
             message=refusal.message,
+            **more,
         )

@@ -1,3 +1,4 @@
+from datetime import datetime
 from typing import Any
 
 from django.http import HttpResponse
@@ -38,6 +39,7 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
             "sessions": one.issued_sessions.select_related("delivery").order_by("-issued_at")[:MOST_SESSIONS],
             "still_until": work_until([one], now).get(one.pk),
             **_at_aws(one),
+            "held": _held(one, now) if state == State.ACTIVE else None,
             "lifted": lifted(one),
             "may": _acts(one, state, request.user),
             "remind_at": (one.reminded_at or one.asked_at) + REMIND_EVERY,
@@ -71,5 +73,18 @@ def _at_aws(one: AccessRequest) -> dict[str, object]:
     revocation = getattr(one, "revocation", None)
     if revocation is None:
         return {}
-    on_its_way = revocation.state in (RevocationState.WANTED, RevocationState.WRITTEN)
-    return {"revoking": on_its_way, "deny_policy": DenyPolicy.objects.filter(role=one.role_id).first()}
+    deny_policy = DenyPolicy.objects.filter(role=one.role_id).first()
+    left_out = deny_policy.left_out if deny_policy else []
+    on_its_way = revocation.state in (RevocationState.WANTED, RevocationState.WRITTEN) and one.code not in left_out
+    return {"revoking": on_its_way, "deny_policy": deny_policy, "left_out": left_out}
+
+
+def _held(one: AccessRequest, now: datetime) -> dict[str, datetime | bool] | None:
+    """Where AWS refuses this pass's own sessions for want of room: before when, and from when on it gives new ones."""
+    held = DenyPolicy.objects.filter(role=one.role_id, held_until__isnull=False).values("denied_before", "held_until")
+    policy = held.first()
+    if policy is None:
+        return None
+    waits = policy["held_until"] > now
+    older = one.issued_sessions.filter(discarded=False, issued_at__lt=policy["held_until"], sts_expires_at__gt=now)
+    return {**policy, "waits": waits} if waits or older.exists() else None

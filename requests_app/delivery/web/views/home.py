@@ -6,7 +6,8 @@ from django.views.decorators.http import require_safe
 
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, signed_in
-from requests_app.delivery.web.judging import dossiers, work_until
+from requests_app.delivery.web.holding import each_once, holds
+from requests_app.delivery.web.judging import dossiers, left_out, work_until
 from requests_app.domain.models import AccessRequest
 from requests_app.domain.transitions import ENDED, State
 from requests_app.domain.workflow.requests import REMIND_EVERY
@@ -28,16 +29,19 @@ def home(request: PersonRequest) -> HttpResponse:
     over = [one for one in open_ if one.state_at(now) in ENDED]
     recent = over + list(requests.filter(state__in=ENDED).newest_of(request.user, MOST_RECENT))
     still = work_until(recent, now)
+    going_on = [one for one in open_ if one not in over]
     return render(
         request,
         "home.html",
         {
+            "freezes": each_once(holds([one.role for one in going_on]).values()),
             "active": sorted(by_clock[State.ACTIVE], key=lambda one: one.expires_at or now),
             "ready": by_clock[State.APPROVED],
             "waiting": [
                 (dossier, _remind_at(dossier.access_request) <= now)
                 for dossier in dossiers(by_clock[State.PENDING], now)
             ],
+            "left_out": left_out(recent),
             "recent": [(one, still.get(one.pk)) for one in recent],
         },
     )

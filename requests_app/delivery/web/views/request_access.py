@@ -12,6 +12,7 @@ from requests_app.delivery.web.choosing import Choice
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.forms import NOT_THEM, RequestForm
+from requests_app.delivery.web.holding import holds
 from requests_app.domain import workflow
 from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError, Invalid
@@ -190,6 +191,7 @@ def _context(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
         "person_words": person_words,
         "letters": choosing.LETTERS,
         "choices": asking.found,
+        "freezes": holds([role] if role else []).values(),
         "steps": choosing.steps(asking.found),
         "recent": [] if role or searching else choosing.recent_roles(request.user),
         "roles": choosing.find_roles(request.user, words) if searching else None,

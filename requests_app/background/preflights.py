@@ -1,0 +1,68 @@
+"""A look at one role, by the worker that can see: after whatever somebody waits for, and never by many threads."""
+
+import dataclasses
+import threading
+
+from requests_app.aws import preflight
+from requests_app.aws.iam import Place
+from requests_app.aws.preflight import Findings, Subject
+from requests_app.background.own_sessions import recorder
+from requests_app.domain import clock
+from requests_app.domain.models import OwnSession
+from requests_app.domain.workflow import preflights
+from requests_app.domain.workflow.preflights import Found, Half, Look
+
+# However many are due, the other threads of a worker are for those who wait.
+MOST_AT_ONCE = 2
+_slots = threading.BoundedSemaphore(MOST_AT_ONCE)
+
+
+def look(role_id: int, half: Half) -> None:
+    """Look at this role if that is due, nobody waits, and few enough threads do so; else the sweep asks again."""
+    if not _slots.acquire(blocking=False):
+        return
+    try:
+        task = preflights.take_up(role_id, half)
+        if task is not None:
+            preflights.note(task, _as_minter(task) if half is Half.MINTER else _as_revoker(task))
+    finally:
+        _slots.release()
+
+
+def _as_minter(task: Look) -> Found:
+    subject = Subject(
+        role_arn=task.role_arn,
+        region=task.region,
+        installation=task.installation,
+        longest_session=task.longest_session,
+        chained=task.chained,
+        external_id=task.external_id or None,
+    )
+    return _found(preflight.as_minter(subject, clock.now, recorder(task.role_id, OwnSession.Purpose.PREFLIGHT)))
+
+
+def _as_revoker(task: Look) -> Found:
+    try:
+        place = Place(
+            role_arn=task.role_arn,
+            revoker_role_arn=task.revoker_role_arn,
+            region=task.region,
+            installation=task.installation,
+            external_id=task.external_id or None,
+        )
+    except ValueError as error:
+        advice = "An operator must correct the role or the account in the catalog."
+        wrong = {"check": "revoker", "verdict": "bad", "code": "", "words": str(error), "advice": advice}
+        return Found([wrong])
+    return _found(preflight.as_revoker(place, longest_session=task.longest_session, minter_arn=task.minter_arn))
+
+
+def _found(findings: Findings) -> Found:
+    return Found(
+        findings=[{name: str(value) for name, value in dataclasses.asdict(one).items()} for one in findings.findings],
+        harmless_action=findings.harmless_action,
+        aws_role_id=findings.role_id,
+        longest_session=findings.longest_session,
+        room=findings.room,
+        doors=[dataclasses.asdict(door) for door in findings.doors],
+    )

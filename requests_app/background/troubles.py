@@ -1,0 +1,223 @@
+"""Tasks and sweeps that fail in a way nobody foresaw: noted, tried again with growing gaps, and worked around."""
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+from celery.signals import task_failure, task_postrun
+from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db.models import Max, Min, Model, QuerySet
+
+from requests_app.domain import clock, troubles
+from requests_app.domain.models import DenyPolicy, Preflight, Trouble
+
+log = structlog.get_logger(__name__)
+# A sweep stops after so many batches; what is left is due for the next.
+MOST_BATCHES = 20
+# More rows than that fail for one reason, which is not theirs.
+MOST_CULPRITS = 20
+# A database that was restarted, or a row that changed meanwhile, is nothing to wake somebody for.
+TELL_IF_AWAY = TELL_OF_CULPRIT = 3
+# How long a process goes by what it read of troubles.
+READ_EVERY_SECONDS = 30.0
+_AWAY = (OperationalError, InterfaceError)
+
+
+class Sweep(Protocol):
+    """One set-based sweep: moves what is due `among` some rows, and returns how many it moved."""
+
+    __name__: str
+
+    def __call__(self, *, among: QuerySet[Any]) -> int: ...
+
+
+@task_failure.connect
+def note_failure(sender: Any, exception: BaseException, args: Sequence[object] | None = None, **_: object) -> None:
+    """A task raised: say so in a row, and put its work off."""
+    close_old_connections()  # what failed may have been the connection
+    tell_at = TELL_IF_AWAY if isinstance(exception, _AWAY) else 1
+    put_off(note(sender.name, subject_of(sender.name, args or ()), exception, tell_at=tell_at))
+
+
+@task_postrun.connect
+def note_success(sender: Any, state: str | None = None, args: Sequence[object] | None = None, **_: object) -> None:
+    if state == "SUCCESS":
+        over(sender.name, subject_of(sender.name, args or ()))
+
+
+def subject_of(task: str, args: Sequence[object]) -> str:
+    """The id that a task was given. A delivery is tried once, and its own row says what became of it."""
+    (subject,) = args if len(args) == 1 else (None,)
+    return str(subject) if type(subject) is int and 0 < subject < 2**63 and task != "mint.mint" else ""
+
+
+def note(task: str, subject: str, error: BaseException, *, tell_at: int = 1) -> Trouble:
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    trouble = troubles.note(task, subject, error=name, where=_where(error), tell_at=tell_at)
+    _memory.add(trouble)
+    return trouble
+
+
+def over(task: str, subject: str) -> None:
+    """It worked. Asks the database only where there was trouble."""
+    if _memory.has(task, subject):
+        troubles.over(task, subject, was_put_off=task in _WORK)
+
+
+def put_off(trouble: Trouble) -> None:
+    """What is due and fails would else be tried every two seconds, for ever."""
+    if trouble.task in _WORK and trouble.subject:
+        model, field = _WORK[trouble.task]
+        again = troubles.again_at(trouble)
+        due: QuerySet[Any] = model._default_manager.filter(role=int(trouble.subject), **{f"{field}__lt": again})
+        due.update(**{field: again})
+
+
+def attempt(task: str, run: Callable[[], object]) -> None:
+    """One of several things that a task does: if it fails, that is noted and the others go on."""
+    try:
+        run()
+    except Exception as error:
+        log.exception("sweep.failed", sweep=run.__name__)
+        note(task, run.__name__, error, tell_at=TELL_IF_AWAY if isinstance(error, _AWAY) else 1)
+    else:
+        over(task, run.__name__)
+
+
+def sweep(task: str, run: Sweep, rows: QuerySet[Any]) -> None:
+    """Run a sweep until nothing is due, going round what cannot be moved. Raises only if the database stays away.
+
+    Where it fails, rows are halved until those that make it fail are found: each is a trouble of its own and left
+    out, and tried again by itself with growing gaps.
+    """
+    try:
+        culprits = _culprits(task, run)
+        for key, trouble in culprits.items():
+            if clock.now() >= troubles.again_at(trouble):
+                _run_alone(task, run, rows, key)
+        _sweep(task, run, rows.exclude(pk__in=culprits) if culprits else rows)
+    except _AWAY as error:
+        note(task, run.__name__, error, tell_at=TELL_IF_AWAY)
+
+
+# A role's own work, by the name of the task that does it.
+_WORK: dict[str, tuple[type[Model], str]] = {
+    "revoke.work": (DenyPolicy, "due_at"),
+    "aws.probe": (DenyPolicy, "probe_due_at"),
+    "aws.preflight": (Preflight, "minter_due_at"),
+    "revoke.preflight": (Preflight, "revoker_due_at"),
+}
+
+
+class _Memory:
+    """Which troubles there are, as this process last read them: nobody asks the database at each task."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: set[tuple[str, str]] = set()
+        self._read_at = -READ_EVERY_SECONDS
+
+    def has(self, task: str, subject: str) -> bool:
+        return (task, subject) in self._read()
+
+    def has_any(self, task: str) -> bool:
+        return any(one == task for one, _ in self._read())
+
+    def add(self, trouble: Trouble) -> None:
+        with self._lock:
+            self._open = self._open | {(trouble.task, trouble.subject)}
+
+    def forget(self) -> None:
+        self._read_at = -READ_EVERY_SECONDS
+
+    def _read(self) -> set[tuple[str, str]]:
+        with self._lock:
+            if time.monotonic() - self._read_at >= READ_EVERY_SECONDS:
+                self._open = set(troubles.open_now().order_by("-last_at").values_list("task", "subject")[:1000])
+                self._read_at = time.monotonic()
+            return self._open
+
+
+_memory = _Memory()
+
+
+def _culprits(task: str, run: Sweep) -> dict[int, Trouble]:
+    """Rows that this sweep could not move, by their keys."""
+    if not _memory.has_any(task):
+        return {}
+    found = troubles.open_now().filter(task=task, subject__startswith=f"{run.__name__} ").order_by("-last_at")
+    return {int(one.subject.removeprefix(f"{run.__name__} ")): one for one in found[: troubles.MOST_SUBJECTS]}
+
+
+def _sweep(task: str, run: Sweep, rows: QuerySet[Any]) -> None:
+    try:
+        for _ in range(MOST_BATCHES):
+            if not run(among=rows):
+                break
+    except _AWAY:
+        raise
+    except Exception as error:
+        log.exception("sweep.failed", sweep=run.__name__)
+        known = troubles.open_now().filter(task=task, subject=run.__name__).first()
+        if known is None or clock.now() >= troubles.again_at(known):
+            _go_round(task, run, rows, error)
+    else:
+        over(task, run.__name__)
+
+
+def _go_round(task: str, run: Sweep, rows: QuerySet[Any], error: Exception) -> None:
+    """Halve until each row that makes the sweep fail is alone, and move the others."""
+    ends = rows.aggregate(first=Min("pk"), last=Max("pk"))
+    waiting = [(ends["first"], ends["last"])] if ends["first"] is not None else []
+    culprits = 0
+    while waiting and culprits <= MOST_CULPRITS:
+        first, last = waiting.pop()
+        if first == last:
+            culprits += not _run_alone(task, run, rows, first)
+        elif not _runs(run, rows.filter(pk__gte=first, pk__lte=last)):
+            middle = (first + last) // 2
+            waiting += [(middle + 1, last), (first, middle)]
+    if waiting:  # so many that it is no row's fault
+        note(task, run.__name__, error)
+    elif not culprits:  # gone by now, perhaps
+        note(task, run.__name__, error, tell_at=TELL_OF_CULPRIT)
+
+
+def _runs(run: Sweep, rows: QuerySet[Any]) -> bool:
+    try:
+        run(among=rows)
+    except _AWAY:
+        raise
+    except Exception:  # noqa: BLE001 - it is met again where a row is alone
+        return False
+    return True
+
+
+def _run_alone(task: str, run: Sweep, rows: QuerySet[Any], key: int) -> bool:
+    """The sweep of one row, which is noted if it fails."""
+    subject = f"{run.__name__} {key}"
+    try:
+        run(among=rows.filter(pk=key))
+    except _AWAY:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+        note(task, subject, error, tell_at=TELL_OF_CULPRIT)
+        return False
+    over(task, subject)
+    return True
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line of ours, else the innermost of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "requests_app" in Path(frame.filename).parts]
+    for frame in reversed(ours or frames):
+        parts = Path(frame.filename).parts
+        start = parts.index("requests_app") if "requests_app" in parts else max(len(parts) - 2, 0)
+        return f"{'/'.join(parts[start:])}:{frame.lineno}"
+    return ""

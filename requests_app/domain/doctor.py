@@ -1,0 +1,228 @@
+"""How Daypass is, and how what it stands on is, as its own rows tell: asks nobody else, and changes nothing."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from django.db.models import Count, Q, QuerySet
+
+from requests_app.domain import facts, invariants, policy, troubles
+from requests_app.domain.lags import lags
+from requests_app.domain.models import Account, AwsClock, Freeze, Identity, Notice, Preflight, Role
+from requests_app.domain.workflow.deliveries import region
+
+# The workers say who they are every two minutes or oftener.
+OLDEST_IDENTITY = timedelta(minutes=6)
+OLDEST_LOOK = timedelta(days=3)
+LATELY = timedelta(days=7)
+MOST_TROUBLES = 20
+MOST_FREEZES = 20
+# Of roles that nobody can use.
+MOST_WORST = 5
+# Mail that was rightly not sent.
+NOT_WANTED = ("deactivated", "ended meanwhile", "decided meanwhile")
+
+
+class Verdict(StrEnum):
+    GOOD = "good"
+    BAD = "bad"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, how it is, and what to do if it is bad."""
+
+    verdict: Verdict
+    about: str
+    sentence: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.verdict:<8} {self.about}: {' '.join(f'{self.sentence} {self.advice}'.split())}"
+
+
+def examine(now: datetime, *, every_role: bool = False) -> Iterator[Finding]:
+    """Everything that can be told. `now` is the database's time; `every_role` tells of each role by itself."""
+    yield from _rules(now)
+    at = _regions()
+    yield from (_identity(worker, one, now) for one in at for worker in Identity.Worker)
+    yield from (_apart(one) for one in at)
+    yield from (_clock(one, now) for one in at)
+    yield from _lags(now)
+    yield from _troubles()
+    yield from _freezes()
+    yield _mail(now)
+    yield from _roles(now)
+    if every_role:
+        yield from _each_role()
+
+
+def _rules(now: datetime) -> Iterator[Finding]:
+    broken = invariants.broken(now)
+    for one in broken:
+        verdict = Verdict.BAD if one.count else Verdict.UNKNOWN
+        some = f" {one.count} times: {', '.join(one.examples)}." if one.count else ""
+        yield Finding(verdict, f"rule {one.rule}", f"{one.sentence}{some}", one.advice)
+    if not broken:
+        yield Finding(Verdict.GOOD, "rules", f"All {len(invariants.RULES)} that must always hold do.")
+
+
+def _regions() -> list[str]:
+    partitions = set(Account.objects.filter(is_active=True).values_list("partition", flat=True).distinct()) or {"aws"}
+    return sorted(region(partition) for partition in partitions)
+
+
+def _identity(worker: str, at: str, now: datetime) -> Finding:
+    about = f"{worker} in {at}"
+    known = Identity.objects.filter(worker=worker, region=at).first()
+    if known is None:
+        advice = f"Is the worker {'aws' if worker == 'minter' else 'revoke'} running, with an AWS identity?"
+        return Finding(Verdict.BAD, about, "It was never seen.", advice)
+    if known.failed_at is not None:
+        words = f"At {_at(known.failed_at)} AWS did not say who it is: {known.aws_code}: {known.aws_message}"
+        return Finding(Verdict.BAD, about, words, "An operator must renew or correct its AWS identity.")
+    if known.seen_at is None or now - known.seen_at > OLDEST_IDENTITY:
+        seen = _at(known.seen_at) if known.seen_at else "never"
+        return Finding(Verdict.BAD, about, f"It is {known.arn}, last seen {seen}.", "Is its worker running?")
+    chained = "a role session itself, so an hour at a time" if known.chained else "no role session"
+    sentence = f"It is {known.arn}, {chained}; STS is asked at {known.endpoint or 'an unknown address'}."
+    if known.regional:
+        return Finding(Verdict.GOOD, about, sentence)
+    if urlsplit(known.endpoint).hostname == "sts.amazonaws.com":
+        advice = f"That is the global endpoint: set AWS_STS_REGIONAL_ENDPOINTS=regional and AWS_REGION={at}."
+        return Finding(Verdict.BAD, about, sentence, advice)
+    return Finding(Verdict.UNKNOWN, about, sentence, "That is not the region's own endpoint. Is it meant?")
+
+
+def _apart(at: str) -> Finding:
+    about = f"identities in {at}"
+    arns = dict(Identity.objects.filter(region=at).exclude(arn="").values_list("worker", "arn"))
+    if len(arns) < len(Identity.Worker.values):
+        return Finding(Verdict.UNKNOWN, about, "Whether minter and revoker are different is not known yet.")
+    if len({_principal(arn) for arn in arns.values()}) == 1:
+        advice = "Whoever mints must not be able to write roles' policies: give each worker its own."
+        return Finding(Verdict.BAD, about, "Minter and revoker are the same.", advice)
+    return Finding(Verdict.GOOD, about, "Minter and revoker are different.")
+
+
+def _clock(at: str, now: datetime) -> Finding:
+    about = f"clock in {at}"
+    reading = AwsClock.objects.filter(region=at).first()
+    known = policy.clock_is_known(facts.clock(at), now=now)
+    if reading is None:
+        return Finding(Verdict.BAD, about, "It was never read, so nothing is minted.", "Is the worker aws running?")
+    age = max((now - reading.measured_at).total_seconds(), 0)
+    sentence = (
+        f"{age:,.0f} s ago AWS's was between {reading.low_seconds:+.1f} and {reading.high_seconds:+.1f} s off "
+        "the database's."
+    )
+    return Finding(Verdict.GOOD if known else Verdict.BAD, about, sentence, known.message)
+
+
+def _lags(now: datetime) -> Iterator[Finding]:
+    for lag in lags(now):
+        late = f"{lag.late.total_seconds():,.0f} s late." if lag.late else "Nothing is due."
+        advice = f"Are beat and the worker {lag.worker} running, and is it enough?" if lag.too_long else ""
+        yield Finding(Verdict.BAD if lag.too_long else Verdict.GOOD, lag.work, late, advice)
+
+
+def _troubles() -> Iterator[Finding]:
+    found = list(troubles.open_now().order_by("-last_at")[: MOST_TROUBLES + 1])
+    for one in found[:MOST_TROUBLES]:
+        sentence = f"{one.error} at {one.where}, {one.times} times since {_at(one.first_at)}, last {_at(one.last_at)}."
+        yield Finding(Verdict.BAD, f"trouble {one}", sentence, "The logs of that moment say more.")
+    if len(found) > MOST_TROUBLES:
+        yield Finding(Verdict.BAD, "troubles", "There are more.", "See them in the admin.")
+    if not found:
+        yield Finding(Verdict.GOOD, "troubles", "No task fails in a way that nobody foresaw.")
+
+
+def _freezes() -> Iterator[Finding]:
+    found = list(Freeze.objects.in_force().select_related("account", "role__account", "begun_by").order_by("pk"))
+    for one in found[:MOST_FREEZES]:
+        restored = one.cause == Freeze.Cause.RESTORED
+        who = f" by {one.begun_by}" if one.begun_by else ""
+        sentence = f"In force since {_at(one.begun_at)}{who}: {one.reason}"
+        advice = "Operators must look at each pass: confirm it or end it." if restored else ""
+        yield Finding(Verdict.BAD if restored else Verdict.GOOD, f"freeze of {one}", sentence, advice)
+    if not found:
+        yield Finding(Verdict.GOOD, "freezes", "None is in force.")
+
+
+def _mail(now: datetime) -> Finding:
+    lately = Notice.objects.filter(gave_up_at__gte=now - LATELY).exclude(last_error__in=NOT_WANTED)
+    newest = lately.order_by("-gave_up_at").values_list("last_error", flat=True)[:10_000]
+    if not newest:
+        return Finding(Verdict.GOOD, "mail", "None was given up in the last 7 days.")
+    sentence = f"{len(newest):,} were given up in the last 7 days, the last one for: {newest[0]}."
+    return Finding(Verdict.BAD, "mail", sentence, "See the section on mail in docs/operations.md.")
+
+
+def _roles(now: datetime) -> Iterator[Finding]:
+    looks = _in_use()
+    counts = looks.aggregate(
+        good=Count("pk", filter=Q(usable="good")),
+        better=Count("pk", filter=Q(usable="good", verdict="bad")),
+        bad=Count("pk", filter=Q(usable="bad")),
+        unheard=Count("pk", filter=Q(usable="unknown", minter_at__isnull=False)),
+        old=Count("pk", filter=Q(minter_at__lt=now - OLDEST_LOOK)),
+    )
+    roles = Role.objects.filter(is_active=True, account__is_active=True)
+    never = roles.filter(Q(preflight=None) | Q(preflight__minter_at=None)).count()
+    sentence = f"{counts['good']:,} can be used"
+    if counts["better"]:
+        sentence += f", {counts['better']:,} of them with something to mend"
+    yield Finding(Verdict.GOOD, "roles", f"{sentence}.")
+    for one in looks.filter(usable="bad").order_by("pk")[:MOST_WORST]:
+        yield _role(one)
+    if counts["bad"] > MOST_WORST:
+        sentence = f"{counts['bad']:,} cannot be used, those above among them."
+        yield Finding(Verdict.BAD, "roles", sentence, "`--all` lists each, as the admin does.")
+    for number, what in (
+        (counts["unheard"], "AWS did not answer when they were looked at"),
+        (counts["old"], "the last look is more than three days old"),
+        (never, "never looked at"),
+    ):
+        if number:
+            yield Finding(Verdict.UNKNOWN, "roles", f"{number:,}: {what}.")
+
+
+def _each_role() -> Iterator[Finding]:
+    for one in _in_use().order_by("role__account", "role__name").iterator(chunk_size=1000):
+        yield _role(one)
+
+
+def _in_use() -> QuerySet[Preflight]:
+    used = Preflight.objects.filter(role__is_active=True, role__account__is_active=True)
+    return used.select_related("role__account")
+
+
+def _role(one: Preflight) -> Finding:
+    about = f"role {one.role.arn}"
+    if one.minter_at is None:
+        return Finding(Verdict.UNKNOWN, about, "It was never looked at.")
+    wrong = [one.obstacle] if one.obstacle else []
+    wrong += [finding for finding in (*one.minter_findings, *one.revoker_findings) if _counts(finding, one)]
+    said = [f"{f['check']}: {': '.join(part for part in (f['code'], f['words']) if part)}" for f in wrong]
+    words = f"Looked at {_at(one.minter_at)}. {' '.join(said) or 'All is well.'}"
+    # What is only to be mended keeps nobody out.
+    verdict = Verdict(one.usable) if one.usable != "good" else Verdict.GOOD
+    return Finding(verdict, about, words, wrong[0]["advice"] if wrong else "")
+
+
+def _counts(finding: dict[str, str], one: Preflight) -> bool:
+    named = one.role.account.allows_source_identity or finding["check"] != "source identity"
+    return finding["verdict"] != "good" and finding != one.obstacle and named
+
+
+def _principal(arn: str) -> str:
+    """The role of a session, or whoever else it is."""
+    return re.sub(r":assumed-role/([^/]+)/.*", r":assumed-role/\1", arn)
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,184 @@
+"""After a restore, at the stand-in: what AWS denies by now stays denied, whatever this database knows of it."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from requests_app.aws import deny_policy
+from requests_app.background import revoking
+from requests_app.domain import clock, workflow
+from requests_app.domain.models import AccessRequest, DenyPolicy, Freeze, Installation, Notice, Revocation, Role, User
+from requests_app.domain.workflow import freezes, revocations
+from sandbox.aws import AwsStandIn
+from tests.background.ending import run, works
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.xdist_group("aws"),
+    pytest.mark.usefixtures("installation"),
+]
+
+
+@pytest.fixture
+def at_aws(aws_stand_in: AwsStandIn, installation: Installation) -> Any:
+    """The codes that our policy on Administrator denies, None without one; called with codes, puts them there."""
+    iam = aws_stand_in.root("222222222222").client("iam")
+    name = deny_policy.policy_name(installation.code)
+
+    def at_aws(*codes: str, generation: int = 1) -> set[str] | None:
+        if codes:
+            document = deny_policy.document(
+                installation=installation.code,
+                generation=generation,
+                entries=[deny_policy.Entry(code) for code in codes],
+            )
+            iam.put_role_policy(RoleName="Administrator", PolicyName=name, PolicyDocument=document)
+        try:
+            found = iam.get_role_policy(RoleName="Administrator", PolicyName=name)["PolicyDocument"]
+        except iam.exceptions.NoSuchEntityException:
+            return None
+        (statement,) = found["Statement"]
+        patterns = statement["Condition"]["StringLike"]["aws:userid"]
+        texts = [patterns] if isinstance(patterns, str) else patterns
+        return {text[2:13] for text in texts if "PROBE" not in text}
+
+    return at_aws
+
+
+@pytest.fixture
+def forgotten(
+    active_request: AccessRequest, erins_request: AccessRequest, live: Any, become: Any, bob: User, at_aws: Any,
+    superuser_connection: Any,
+) -> Any:  # fmt: skip
+    """Alice's pass was revoked; then Erin's, of which the database that was restored knows nothing. Erin's session."""
+    live(active_request)
+    erins = live(erins_request)
+    workflow.revoke(active_request, by=bob, reason="an incident")
+    run(become, active_request.role)
+    row = DenyPolicy.objects.values("generation", "expected", "denied", "due_at").get()
+    workflow.revoke(erins_request, by=bob, reason="an incident too")
+    run(become, active_request.role)
+    assert at_aws() == {active_request.code, erins_request.code}
+
+    with superuser_connection.transaction():
+        superuser_connection.execute("SET LOCAL session_replication_role = replica")
+        superuser_connection.execute(
+            "DELETE FROM requests_app_revocation WHERE access_request_id = %s", [erins_request.pk]
+        )
+        superuser_connection.execute(
+            "UPDATE requests_app_accessrequest SET state = 'active', ended_at = NULL, ended_by_id = NULL, "
+            "end_reason = '' WHERE id = %s",
+            [erins_request.pk],
+        )
+    DenyPolicy.objects.update(**row)
+    return erins
+
+
+def look(become: Any, role: Role) -> None:
+    """The revoking worker's next look, which is due now."""
+    DenyPolicy.objects.update(due_at=clock.now())
+    become("revoker")
+    revoking.work(role.pk)
+    become("minter")
+
+
+def test_a_newer_policy_at_aws_freezes_everything_and_stays(
+    forgotten: Any, active_request: AccessRequest, erins_request: AccessRequest, become: Any, at_aws: Any, olivia: User,
+    bob: User,
+) -> None:  # fmt: skip
+    look(become, active_request.role)
+
+    freeze = Freeze.objects.get()
+    assert (freeze.cause, freeze.lifted_at) == ("restored", None)
+    assert "AWS has a newer deny policy" in freeze.reason
+    assert not works(forgotten)
+    assert at_aws() == {active_request.code, erins_request.code}
+    assert Notice.objects.filter(kind="restored", recipient=olivia).count() == 1
+
+    # Nothing is taken away while operators have not looked: neither what is over nor what nobody knows.
+    later = Revocation.objects.get().keep_until - clock.now() + timedelta(hours=13)
+    with clock.moved(later):
+        revocations.sweep()
+        look(become, active_request.role)
+        assert at_aws() == {active_request.code, erins_request.code}
+        assert Revocation.objects.get().state == "written"
+
+    # Adding is fine.
+    erins_request.refresh_from_db()
+    workflow.revoke(erins_request, by=olivia, reason="it was revoked in the lost time")
+    assert run(become, active_request.role).state == "proved"
+
+    freezes.lift(freeze, by=olivia)
+    with clock.moved(later):
+        look(become, active_request.role)
+        assert at_aws() is None
+        assert DenyPolicy.objects.get().due_at is None
+    assert Freeze.objects.count() == 1
+
+
+def test_a_policy_is_not_removed_while_operators_have_not_looked(
+    active_request: AccessRequest, live: Any, become: Any, bob: User, at_aws: Any, olivia: User
+) -> None:
+    live(active_request)
+    workflow.revoke(active_request, by=bob, reason="an incident")
+    revocation = run(become, active_request.role)
+    with clock.moved(revocation.keep_until - clock.now() + timedelta(seconds=1)):
+        with_one = at_aws()
+        revocations.sweep()
+        task = revocations.take_up(active_request.role_id)  # lets go of it, and the worker dies
+        assert task is not None
+        assert task.wanted == ()
+        freeze = freezes.freeze_restored("a test")
+        assert freeze is not None
+
+        look(become, active_request.role)
+
+        assert at_aws() == with_one == {active_request.code}
+        freezes.lift(freeze, by=olivia)
+        look(become, active_request.role)
+        assert at_aws() is None
+
+
+def test_a_policy_that_the_database_has_forgotten_altogether_is_told_once(
+    forgotten: Any, active_request: AccessRequest, erins_request: AccessRequest, become: Any, at_aws: Any, olivia: User,
+    superuser_connection: Any,
+) -> None:  # fmt: skip
+    freeze = freezes.freeze_restored("a test")
+    assert freeze is not None
+    freezes.confirm(AccessRequest.objects.get(pk=erins_request.pk), freeze=freeze, by=olivia)
+    freezes.lift(freeze, by=olivia)
+
+    look(become, active_request.role)  # only now
+
+    assert not Freeze.objects.in_force().exists(), "operators have looked already"
+    assert at_aws() == {active_request.code, erins_request.code}
+    told = Notice.objects.filter(kind="lifted", recipient=olivia, about__contains=erins_request.code)
+    assert told.count() == 1
+    look(become, active_request.role)
+    assert told.count() == 1
+
+
+def test_an_old_policy_put_back_by_somebody_is_reported_and_freezes_nothing(
+    active_request: AccessRequest, erins_request: AccessRequest, live: Any, become: Any, bob: User, at_aws: Any,
+    olivia: User,
+) -> None:  # fmt: skip
+    live(active_request)
+    live(erins_request)
+    workflow.revoke(active_request, by=bob, reason="an incident")
+    first = run(become, active_request.role)
+    with clock.moved(first.keep_until - clock.now() + timedelta(seconds=1)):
+        revocations.sweep()
+        look(become, active_request.role)
+    assert at_aws() is None
+    workflow.revoke(erins_request, by=bob, reason="an incident")
+    run(become, active_request.role)
+    at_aws(active_request.code, erins_request.code)
+
+    look(become, active_request.role)
+
+    assert not Freeze.objects.exists()
+    assert at_aws() == {active_request.code, erins_request.code}
+    assert Notice.objects.filter(kind="lifted", recipient=olivia, about__contains=active_request.code).count() == 1
+    assert json.dumps(DenyPolicy.objects.get().unknown).count(active_request.code) == 1

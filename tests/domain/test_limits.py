@@ -1,0 +1,69 @@
+"""What one person can fill: their requests for a role, and the record with refusals."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from requests_app.domain import clock, workflow
+from requests_app.domain.errors import DomainError, NotAllowed, TooMany
+from requests_app.domain.models import AccessRequest, AuditEvent, Entitlement, Role, User
+from requests_app.domain.workflow import deliveries, verb
+from tests import factories
+from tests.domain.expect import refused
+from tests.domain.meeting import at_once
+
+
+@pytest.mark.django_db
+def test_open_requests_are_counted_by_person_role_and_clock(
+    alice: User, administrator: Role, staged: Entitlement, read_only: Role, automatic: Entitlement, settings: Any
+) -> None:
+    settings.OPEN_REQUESTS_PER_PERSON_AND_ROLE = 3
+    factories.wish(alice, read_only, automatic, start="at_once", duration=timedelta(minutes=1))
+    factories.wish(alice, read_only, automatic)
+    last = factories.wish(alice, read_only, automatic)
+    with refused("limit.passes", TooMany):
+        factories.wish(alice, read_only, automatic)
+    assert AuditEvent.objects.filter(action="request.submitted.refused", detail__rule="limit.passes").count() == 1
+    assert factories.wish(alice, administrator, staged), "another role"
+
+    workflow.withdraw(last, by=alice)
+    assert factories.wish(alice, read_only, automatic)
+    # By the clock, though no sweep has been there; the database takes no request from the future.
+    with clock.moved(timedelta(minutes=2)), pytest.raises(DomainError) as other:
+        factories.wish(alice, read_only, automatic)
+    assert other.value.rule != "limit.passes"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_asking_everywhere_at_once_gives_no_more(
+    alice: User, read_only: Role, automatic: Entitlement, settings: Any
+) -> None:
+    settings.OPEN_REQUESTS_PER_PERSON_AND_ROLE = 2
+
+    said = at_once(*[lambda: factories.wish(alice, read_only, automatic)] * 6, held=("requests_app_user", alice.pk))
+
+    assert AccessRequest.objects.count() == 2
+    assert [one.rule for one in said if isinstance(one, DomainError)] == ["limit.passes"] * 4
+
+
+@pytest.mark.django_db
+def test_the_first_refusals_of_a_minute_are_recorded_and_the_last_of_them_says_so(
+    active_request: AccessRequest, mallory: User, bob: User
+) -> None:
+    for _ in range(verb.MOST_RECORDED + 20):
+        with pytest.raises(NotAllowed):
+            deliveries.ask(
+                active_request, by=mallory, kind="credentials", recipient_key=factories.recipient_key(), sign_in="one"
+            )
+
+    hers = AuditEvent.objects.filter(actor=mallory, action="delivery.asked.refused").order_by("pk")
+    assert [event.detail.get("more_are_not_recorded", False) for event in hers] == [False] * (
+        verb.MOST_RECORDED - 1
+    ) + [True]
+    with pytest.raises(DomainError):
+        workflow.approve(active_request, by=bob)
+    assert AuditEvent.objects.filter(actor=bob, action__endswith=".refused").count() == 1, "nobody else's are lost"
+    with clock.moved(timedelta(minutes=2)), pytest.raises(DomainError):
+        workflow.give_back(active_request, by=mallory)
+    assert AuditEvent.objects.filter(actor=mallory, action="request.returned.refused").count() == 1
