@@ -600,17 +600,17 @@ def test_excluded_wins_over_named(alice: User, engineers: Group, security: Group
     with pytest.raises(NotAllowed) as refused:
         factories.wish(alice, administrator, one)
     assert refused.value.rule == "entitlement.does_not_reach"
-    assert choosing.choices(alice, administrator) == []
+    assert choosing.choices(alice, administrator, beneficiary=alice) == []
 
     membership.delete()
-    assert choosing.choices(alice, administrator)
+    assert choosing.choices(alice, administrator, beneficiary=alice)
     one.excluded_users.add(alice)
     with pytest.raises(NotAllowed):
         factories.wish(alice, administrator, one)
     # A group that is named and excluded at once lets nobody in.
     one.excluded_users.clear()
     one.excluded_groups.set([engineers])
-    assert choosing.choices(alice, administrator) == []
+    assert choosing.choices(alice, administrator, beneficiary=alice) == []
 
 
 def test_who_is_excluded_later_gets_no_new_credentials(active_request: Any, alice: User, aws_clock: Any) -> None:
@@ -675,7 +675,7 @@ def test_a_long_time_for_development_opens_nothing_in_production(
         factories.wish(alice, prod, short, duration=2 * HOUR)
     in_dev = factories.wish(alice, dev, long, duration=MONTH)
     in_prod = factories.wish(alice, prod, short, duration=HOUR)
-    assert [one.longest for one in choosing.choices(alice, prod)] == [HOUR]
+    assert [one.longest for one in choosing.choices(alice, prod, beneficiary=alice)] == [HOUR]
 
     # Nor by writing the row: the database asks the one entitlement that the row names.
     code = {"code": "DP-00000000"}
@@ -700,7 +700,7 @@ def test_two_entitlements_that_reach_the_same_stay_two_choices(
     by_tag.selectors.create(role_name="admin*")
     by_tag.selectors.create(account=administrator.account)  # twice over, and still one choice
 
-    found = choosing.choices(alice, administrator)
+    found = choosing.choices(alice, administrator, beneficiary=alice)
 
     assert [(one.entitlement, one.longest_minutes) for one in found] == [(by_name, 60), (by_tag, 480)]
     assert choosing.find_roles(alice, "admin") == [administrator]
