@@ -112,12 +112,14 @@ def _usable() -> RoleQuerySet:
 
 def _ways_to_be_open_to(person: User) -> list[Q | Exists]:
     """How a role can be open to someone: by its name, or by a selector. One by one, each has an index."""
-    # Their keys, not a question within the question: the database then knows how many roles those name.
-    mine = list(Entitlement.objects.reaching(person).values_list("pk", flat=True))
-    if not mine:
-        return []
-    by_name = Exists(EntitlementRole.objects.filter(role=OuterRef("pk"), entitlement__in=mine))
-    return [by_name, *RoleSelector.objects.filter(entitlement__in=mine).questions()]
+    # Their keys, not a question within the question: the database then knows how many roles those name. For one that
+    # names none it would guess, and look for its roles among all.
+    names_some = Exists(EntitlementRole.objects.filter(entitlement=OuterRef("pk")))
+    mine = dict(Entitlement.objects.reaching(person).values_list("pk", names_some))
+    ways: list[Q | Exists] = []
+    if naming := [entitlement for entitlement, names in mine.items() if names]:
+        ways.append(Exists(EntitlementRole.objects.filter(role=OuterRef("pk"), entitlement__in=naming)))
+    return ways + RoleSelector.objects.filter(entitlement__in=mine).questions()
 
 
 def _usual_times(role: Role) -> dict[int, timedelta]:
