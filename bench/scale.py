@@ -117,7 +117,7 @@ def _big_tables(connection: psycopg.Connection) -> dict[str, int]:
 
 
 def _pages() -> list[Reading]:
-    clients = {name: _signed_in(name) for name in ("alice", "bob", "carol", "dave", "olivia", "erin")}
+    clients = {name: _signed_in(name) for name in ("alice", "bob", "carol", "dave", "olivia", "erin", "frank")}
     return [_open(f"{name} ({who})", clients.get(who), act) for name, who, act in _walk()]
 
 
@@ -162,7 +162,7 @@ def _asking() -> Iterator[tuple[str, str, Act]]:
     from requests_app.domain.models import AccessRequest, Role
 
     yield "request form", "alice", _get("/request/")
-    for who in ("alice", "carol"):  # alice may ask for every role, carol for a few
+    for who in ("alice", "carol", "frank"):  # alice may ask for every role, carol for a few, frank by selectors
         for words in (
             "adm",
             "4210",
@@ -463,7 +463,8 @@ How to read it:
 - A table is big from {big} rows on, and read whole when a scan without an index looked at more than half of it. None
   should be, for a page or a sweep.
 - Alice may ask for every role there is and has a history; Bob is in eight groups that approve, so that hundreds of
-  requests wait for him; Carol may ask for a few hundred roles; Dave audits; Olivia operates.
+  requests wait for him; Carol may ask for a few hundred roles, Frank for what selectors give him; Dave audits;
+  Olivia operates.
 - The sweep also locks the rows, writes an audit event and queues a mail for each, all of which the bare UPDATE (which
   passes the same guards) does not.
 """

@@ -31,6 +31,7 @@ from requests_app.domain.models import (  # noqa: E402
     Group,
     Membership,
     Notice,
+    OrganisationalUnit,
     Role,
     Stage,
     User,
@@ -73,7 +74,8 @@ def fill() -> None:
         return
     with transaction.atomic():
         cast = _people()
-        _entitlements(_groups(cast), _catalog())
+        groups = _groups(cast)
+        _entitlements(groups, _catalog(groups))
     with audit.context(channel="demo"):
         cast["olivia"] = people.make_operator("olivia@example.com")
         _history(cast)
@@ -106,7 +108,7 @@ def _groups(cast: dict[str, User]) -> dict[str, Group]:
     return groups
 
 
-def _catalog() -> dict[str, Role]:
+def _catalog(groups: dict[str, Group]) -> dict[str, Role]:
     """Roles by `account/role`."""
     roles = {}
     for place in landscape.ACCOUNTS:
@@ -115,6 +117,10 @@ def _catalog() -> dict[str, Role]:
             name=place.name,
             external_id=place.external_id,
             allows_source_identity=place.source_identity,
+            unit=_unit(place.unit),
+            environment=place.environment,
+            tags=place.tags,
+            owners=groups[place.owners],
         )
         for role in place.roles:
             roles[f"{place.name}/{role.name}"] = Role.objects.create(
@@ -124,8 +130,16 @@ def _catalog() -> dict[str, Role]:
                 description=role.description,
                 longest_session_seconds=role.longest_session,
                 power=_power(role),
+                tags=role.tags,
             )
     return roles
+
+
+def _unit(place: tuple[str, ...]) -> OrganisationalUnit | None:
+    unit = None
+    for name in place:
+        unit, _ = OrganisationalUnit.objects.get_or_create(name=name, parent=unit)
+    return unit
 
 
 def _power(role: landscape.Role) -> str:
@@ -176,6 +190,11 @@ def _entitlements(groups: dict[str, Group], roles: dict[str, Role]) -> None:
         ticket=Entitlement.Ticket.REQUIRED,
     )
     make("Staging administrator", "Engineers", ["web-staging/Administrator"], ("Security", 1), longest_seconds=2 * hour)
+    # By what the roles are like, whatever is added later.
+    make("Security reads production", "Security", [], longest_seconds=2 * hour)
+    reading = Entitlement.objects.get(name="Security reads production")
+    production = OrganisationalUnit.objects.get(name="Production")
+    reading.selectors.create(unit=production, role_tag_key="access", role_tag_value="read")
 
 
 def _history(cast: dict[str, User]) -> None:

@@ -6,7 +6,7 @@ ACCOUNTS is plain data, shared with the demo's catalog; `settle` puts it into a 
 import configparser
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -42,6 +42,7 @@ class Role:
     statements: tuple[Statement, ...]
     longest_session: int = 3600
     powerful: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ class Account:
     roles: tuple[Role, ...]
     # Whether the trust policies let Daypass name the person (sts:SetSourceIdentity).
     source_identity: bool = True
+    # Its organisational unit, from the root down.
+    unit: tuple[str, ...] = ()
+    environment: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    # One of the demo's groups.
+    owners: str = ""
 
     @property
     def read_only_policy_arn(self) -> str:
@@ -71,7 +78,7 @@ ACCOUNTS = (
         "dp-payments-5f1c08e2b7",
         (
             Role("Administrator", "Everything, in the account that moves money", (EVERYTHING,), powerful=True),
-            Role("ReadOnly", "Look at everything, change nothing", (READ,)),
+            Role("ReadOnly", "Look at everything, change nothing", (READ,), tags={"access": "read"}),
             Role(
                 "DatabaseOperator",
                 "Read and repair the payments tables",
@@ -81,6 +88,10 @@ ACCOUNTS = (
                 ),
             ),
         ),
+        unit=("Example", "Production", "Payments"),
+        environment="prod",
+        tags={"team": "payments"},
+        owners="Payments leads",
     ),
     Account(
         "333333333333",
@@ -88,7 +99,7 @@ ACCOUNTS = (
         "Events and customer data, refined every night",
         "dp-datalake-93ab6d401c",
         (
-            Role("ReadOnly", "Look at everything, change nothing", (READ,)),
+            Role("ReadOnly", "Look at everything, change nothing", (READ,), tags={"access": "read"}),
             Role(
                 "DataEngineer",
                 "Own the lake's buckets and their tables",
@@ -99,6 +110,10 @@ ACCOUNTS = (
                 longest_session=14_400,
             ),
         ),
+        unit=("Example", "Production"),
+        environment="prod",
+        tags={"team": "data"},
+        owners="Data engineers",
     ),
     Account(
         "444444444444",
@@ -117,6 +132,10 @@ ACCOUNTS = (
             ),
             Role("Administrator", "Everything, in staging", (EVERYTHING,), powerful=True),
         ),
+        unit=("Example", "Staging"),
+        environment="staging",
+        tags={"team": "web"},
+        owners="Engineers",
     ),
 )
 

@@ -1,8 +1,8 @@
 """Rows by the hundred thousand, for looking at plans: a grown company, written past every guard, in a second.
 
 Alice asks and has a history; she is in a group that may ask for every role there is. Bob is in several groups
-that approve. Carol may ask for a few roles, Dave audits, Olivia operates. Erin asked often, and long ago. Nothing
-is due.
+that approve. Carol may ask for a few roles, Dave audits, Olivia operates. Erin asked often, and long ago. Frank may
+ask for what selectors give him. Nothing is due.
 """
 
 from dataclasses import asdict, dataclass
@@ -22,6 +22,7 @@ class Crowd:
     people: int = 3_000
     groups: int = 50
     entitlements: int = 300
+    selecting: int = 12  # entitlements of Frank's, three selectors each
     ended: int = 94_000
     pending: int = 2_000
     approved: int = 1_000
@@ -52,6 +53,12 @@ FROM generate_series(1, {people}) i,
          coalesce((ARRAY['alice', 'bob', 'carol', 'dave', 'olivia', 'erin'])[i], 'person' || i) AS username) one
 """
 
+_FRANK = """
+INSERT INTO requests_app_user (id, password, is_superuser, public_id, username, email, name, time_zone,
+                               source_identity, is_staff)
+VALUES ({people} + 1, '!', false, gen_random_uuid(), 'frank', 'frank@example.com', 'Frank', 'UTC', 'frank', false)
+"""
+
 _AUDITOR = """
 INSERT INTO requests_app_user_groups (user_id, group_id) SELECT 4, id FROM auth_group WHERE name = 'Auditors'
 """
@@ -70,26 +77,39 @@ FROM (SELECT p, 1 + (p * step) % {groups} AS g FROM generate_series(6, {people})
 ORDER BY p
 """
 
+# A root, twenty below it, ten below each of those.
+_UNITS = """
+INSERT INTO requests_app_organisationalunit (id, name, parent_id, path)
+SELECT i, 'unit ' || i, above, CASE WHEN i = 1 THEN '/1/' WHEN above = 1 THEN '/1/' || i || '/'
+                                    ELSE '/1/' || above || '/' || i || '/' END
+FROM generate_series(1, 221) i,
+     LATERAL (SELECT CASE WHEN i BETWEEN 2 AND 21 THEN 1 WHEN i > 21 THEN 2 + i % 20 END AS above) place
+"""
+
 _ACCOUNTS = """
-INSERT INTO requests_app_account (id, partition, number, name, is_active, external_id, allows_source_identity)
+INSERT INTO requests_app_account (id, partition, number, name, is_active, external_id, allows_source_identity, unit_id,
+                                  environment, tags)
 SELECT i, 'aws', (100000000000 + (i::bigint * 446214177) % 899999999999)::text,
        (ARRAY['payments', 'data-lake', 'web', 'identity', 'search', 'ledger', 'mobile', 'risk', 'billing', 'media',
               'warehouse', 'mail', 'fraud', 'pricing', 'loyalty', 'support', 'network', 'tools', 'hr', 'archive'])
        [1 + i % 20] || '-' || (ARRAY['prod', 'staging', 'dev', 'sandbox'])[1 + (i / 20) % 4] || '-' || i,
-       true, '', true
+       true, '', true, 22 + i % 200, (ARRAY['prod', 'staging', 'dev', 'sandbox'])[1 + (i / 20) % 4],
+       jsonb_build_object('team', 'team ' || i % 50)
 FROM generate_series(1, {accounts}) i
 """
 
 _ROLES = """
 INSERT INTO requests_app_role (id, public_id, account_id, path, name, description, power, longest_session_seconds,
-                               identity_is_access, is_active)
+                               identity_is_access, is_active, tags)
 SELECT i, gen_random_uuid(), 1 + i % {accounts}, '/elevated/',
        (ARRAY['Administrator', 'ReadOnly', 'PowerUser', 'Billing', 'DatabaseAdmin', 'NetworkOperator', 'Support',
               'Deploy', 'Observer', 'KeyCustodian', 'Backup', 'QueueOperator', 'Auditing', 'Release', 'Migration',
               'Incident', 'Analyst', 'Scaling', 'Certificates', 'Experiments'])
        [1 + (i / {accounts}) % 20] || '-' || (i / {accounts}),
        'For whoever is on call for part ' || i % 977 || ' of it',
-       (ARRAY['powerful', 'read', 'change', 'change'])[1 + i % 4], 3600, false, i % 97 > 0
+       (ARRAY['powerful', 'read', 'change', 'change'])[1 + i % 4], 3600, false, i % 97 > 0,
+       jsonb_build_object('access', CASE i % 4 WHEN 1 THEN 'read' ELSE 'change' END)
+       || CASE WHEN i % 5000 = 0 THEN '{{"break-glass": "yes"}}'::jsonb ELSE '{{}}' END
 FROM generate_series(1, {roles}) i
 """
 
@@ -100,6 +120,33 @@ INSERT INTO requests_app_entitlement (id, name, is_active, revision, approval, l
 SELECT i, 'terms ' || i, true, 1, CASE WHEN i % 4 = 0 THEN 'automatic' ELSE 'staged' END, 43200, 3600, 86400, 28800,
        'optional', 10, '[]', '[]', '[]'
 FROM generate_series(1, {entitlements}) i
+"""
+
+_SELECTING = """
+INSERT INTO requests_app_entitlement (id, name, is_active, revision, approval, longest_seconds, session_ceiling_seconds,
+                                      pending_seconds, start_within_seconds, ticket, justification_min,
+                                      narrowing_statements, narrowing_policy_arns, lifted)
+SELECT {entitlements} + i, 'selected ' || i, true, 1, 'automatic', 43200, 3600, 86400, 28800, 'optional', 10,
+       '[]', '[]', '[]'
+FROM generate_series(1, {selecting}) i
+"""
+
+_SELECTING_FRANK = """
+INSERT INTO requests_app_entitlementuser (entitlement_id, user_id)
+SELECT {entitlements} + i, {people} + 1 FROM generate_series(1, {selecting}) i
+"""
+
+# Some give much, such as reading in a whole environment, and most give little.
+_SELECTORS = """
+INSERT INTO requests_app_roleselector (entitlement_id, account_id, unit_id, environment, account_tag_key,
+                                       account_tag_value, role_name, role_tag_key, role_tag_value)
+SELECT {entitlements} + i, CASE WHEN i % 6 = 0 AND n = 0 THEN i END, CASE WHEN i % 6 = 1 AND n = 0 THEN 21 + i END,
+       CASE WHEN i % 20 = 2 AND n = 0 THEN 'dev' ELSE '' END,
+       CASE WHEN i % 6 = 3 AND n = 0 THEN 'team' ELSE '' END, CASE WHEN i % 6 = 3 AND n = 0 THEN 'team ' || i END,
+       CASE WHEN n = 1 THEN 'Key?ustodian-' || i || '*'
+            WHEN i % 6 IN (2, 4, 5) AND i % 20 <> 2 THEN 'analyst-*' || i ELSE '' END,
+       CASE WHEN n = 2 THEN 'break-glass' ELSE '' END, CASE WHEN n = 2 AND i % 2 = 0 THEN 'yes' END
+FROM generate_series(1, {selecting}) i, generate_series(0, 2) n
 """
 
 _ENTITLED_GROUPS = """
@@ -256,7 +303,8 @@ VALUES ('us-east-1', 0, 0, now(), 'arn:aws:sts::111111111111:assumed-role/daypas
 """
 
 _ROWS = (
-    *(_PEOPLE, _AUDITOR, _GROUPS, _MEMBERSHIPS, _ACCOUNTS, _ROLES),
+    *(_PEOPLE, _FRANK, _AUDITOR, _GROUPS, _MEMBERSHIPS, _UNITS, _ACCOUNTS, _ROLES),
+    *(_SELECTING, _SELECTING_FRANK, _SELECTORS),
     *(_ENTITLEMENTS, _ENTITLED_GROUPS, _ENTITLED_PEOPLE, _ENTITLED_ROLES, _STAGES, _STAGE_GROUPS, _STAGE_USERS, _TERMS),
     *(_REQUESTS, _DECISIONS, _EVENTS, _DELIVERIES, _SESSIONS, _NOTICES, _CLOCK),
 )
@@ -264,6 +312,16 @@ _ROWS = (
 # Those whose keys were given above.
 _TABLES = tuple(
     f"requests_app_{name}"
-    for name in ("user", "group", "account", "role", "entitlement", "stage", "accessrequest", "delivery")
+    for name in (
+        "user",
+        "group",
+        "organisationalunit",
+        "account",
+        "role",
+        "entitlement",
+        "stage",
+        "accessrequest",
+        "delivery",
+    )
 )
 _SEQUENCE = sql.SQL("SELECT setval(pg_get_serial_sequence({name}, 'id'), max(id)) FROM {table}")

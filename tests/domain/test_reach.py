@@ -330,7 +330,7 @@ def gives(entitlement: Entitlement, role: Role) -> bool:
         policy._gives(reach, catalog),
         by_the_database,
         Entitlement.objects.for_role(role).filter(pk=entitlement.pk).exists(),
-        Role.objects.filter(pk=role.pk).filter(*entitlement.selectors.all().questions()).exists(),
+        any(Role.objects.filter(question, pk=role.pk) for question in entitlement.selectors.all().questions()),
     }
     assert len(answers) == 1, answers
     return answers.pop()
@@ -479,7 +479,8 @@ def test_tags_are_compared_as_they_are(kind: str) -> None:
 
     def selected(**says: Any) -> set[Role]:
         entitlement = by_selector(**{f"{kind}_key": "team", **says})
-        found = set(Role.objects.filter(*entitlement.selectors.all().questions()))
+        (question,) = entitlement.selectors.all().questions()
+        found = set(Role.objects.filter(question))
         with connection.cursor() as cursor:
             cursor.execute("SELECT id FROM requests_app_role WHERE requests_app_gives(%s, id)", [entitlement.pk])
             assert {key for (key,) in cursor.fetchall()} == {role.pk for role in found}

@@ -182,6 +182,31 @@ def test_roles_are_found_as_the_plain_question_finds_them(in_company: None) -> N
         assert choosing.find_roles(alice, words) == plain[: choosing.MOST_FOUND], words
 
 
+@pytest.mark.parametrize("words", ["incident payments", "adm", "a", "prod", "zq", "4210", "custodian-2"])
+def test_what_selectors_give_is_found_without_reading_every_role(words: str, in_company: None) -> None:
+    frank = User.objects.get(username="frank")  # his entitlements name no role
+    indexes_for(lambda: choosing.find_roles(frank, words))
+    every = choosing._open_to(frank).order_by("account__name", "name")
+    plain = [
+        role
+        for role in every
+        if all(one in f"{role.name} {role.description} {role.account}".lower() for one in words.split())
+        and (len(words) > 2 or role.name.lower().startswith(words) or words in role.account.name)
+    ]
+    assert choosing.find_roles(frank, words) == plain[: choosing.MOST_FOUND]
+
+
+def test_the_terms_for_a_selected_role_are_found_by_their_indexes(in_company: None) -> None:
+    frank = User.objects.get(username="frank")
+    role = choosing.find_roles(frank, "custodian-2")[0]
+    found: list[Any] = []
+    indexes_for(lambda: found.extend(choosing.choices(frank, role)))
+    assert found
+    indexes_for(lambda: facts.reach_of_role(found[0].entitlement, role))
+    indexes_for(lambda: facts.catalog(role))
+    assert indexes_for(lambda: choosing.find_role(frank, str(role.public_id))) & {"requests_app_role_public_id_key"}
+
+
 @pytest.mark.parametrize(
     ("address", "index"),
     [

@@ -51,11 +51,8 @@ class UnitAdmin(Audited):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OrganisationalUnit]:
         accounts = Account.objects.filter(unit=OuterRef("pk")).order_by().values("unit").annotate(number=Count("pk"))
-        return (
-            OrganisationalUnit.objects.with_place()
-            .annotate(number=Subquery(accounts.values("number")))
-            .order_by("path")
-        )
+        units = OrganisationalUnit.objects.with_place().order_by("path")
+        return units.annotate(number=Subquery(accounts.values("number")))
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         if request.method == "POST":

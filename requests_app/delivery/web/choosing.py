@@ -237,14 +237,16 @@ def _usable() -> RoleQuerySet:
 
 def _ways_to_be_open_to(person: User) -> list[Q | Exists]:
     """How a role can be open to someone: by its name, or by a selector. One by one, each has an index."""
-    # Their keys, not a question within the question: the database then knows how many roles those name.
-    mine = Entitlement.objects.reaching(person).values_list("pk", flat=True)
-    for_others = Entitlement.objects.filter(pk__in=_asking(person), is_active=True).values_list("pk", flat=True)
-    keys = [*mine, *for_others]
-    if not keys:
-        return []
-    by_name = Exists(EntitlementRole.objects.filter(role=OuterRef("pk"), entitlement__in=keys))
-    return [by_name, *RoleSelector.objects.filter(entitlement__in=keys).questions()]
+    # Their keys, not a question within the question: the database then knows how many roles those name. For one that
+    # names none it would guess, and look for its roles among all.
+    names_some = Exists(EntitlementRole.objects.filter(entitlement=OuterRef("pk")))
+    mine = Entitlement.objects.reaching(person).values_list("pk", names_some)
+    for_others = Entitlement.objects.filter(pk__in=_asking(person), is_active=True).values_list("pk", names_some)
+    keys = dict([*mine, *for_others])
+    ways: list[Q | Exists] = []
+    if naming := [entitlement for entitlement, names in keys.items() if names]:
+        ways.append(Exists(EntitlementRole.objects.filter(role=OuterRef("pk"), entitlement__in=naming)))
+    return ways + RoleSelector.objects.filter(entitlement__in=keys).questions()
 
 
 def _asking(person: User) -> QuerySet[EntitlementAsker, int]:

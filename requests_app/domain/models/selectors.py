@@ -20,6 +20,7 @@ from requests_app.domain.models.entitlements import Entitlement
 ROLE_NAME_PATTERN = r"\A[A-Za-z0-9_+=,.@*?-]+\Z"
 
 
+FEW_SELECTORS = 4
 SAYS = (
     *("account_id", "unit_id", "environment", "account_tag_key", "account_tag_value"),
     *("role_name", "role_tag_key", "role_tag_value"),
@@ -28,15 +29,15 @@ SAYS = (
 
 class RoleSelectorQuerySet(models.QuerySet["RoleSelector"]):
     def questions(self) -> list[Q]:
-        """To the roles, which of them at least one of these selects: two questions at most, for either is answered
-        by other indexes. Values throughout, so that the database knows how many to expect.
+        """To the roles, which of them at least one of these selects: a few questions, which are answered by different
+        indexes. Values throughout, so that the database knows how many roles to expect.
         """
         selectors = list(self.select_related("unit").order_by(*SAYS).distinct(*SAYS))
-        asked = zip(selectors, in_questions(selectors), strict=True)
-        groups: dict[bool, list[Q]] = {True: [], False: []}
-        for selector, question in asked:
-            groups[selector.asks_of_the_account].append(question)
-        return [Q(*questions, _connector=Q.OR) for questions in groups.values() if questions]
+        of_accounts, of_roles = [], []
+        for selector, question in zip(selectors, in_questions(selectors), strict=True):
+            (of_roles if selector.asks_of_the_role else of_accounts).append(question)
+        # How many roles have some name or tag is guessed less well, and guessed worst for many at once.
+        return _one(of_accounts) + (of_roles if len(of_roles) <= FEW_SELECTORS else _one(of_roles))
 
 
 class RoleSelector(models.Model):
@@ -118,8 +119,8 @@ class RoleSelector(models.Model):
         return ", ".join([" ".join([kind, " and ".join(of_roles)]).strip(), *of_accounts])
 
     @property
-    def asks_of_the_account(self) -> bool:
-        return bool(self.account_id or self.unit_id or self.environment or self.account_tag_key)
+    def asks_of_the_role(self) -> bool:
+        return bool(self.role_name or self.role_tag_key)
 
     def as_question(self, below: Mapping[int, Collection[int]]) -> Q:
         """To the roles: which of them it selects. `below` is what there is below its unit."""
@@ -140,6 +141,10 @@ def in_questions(selectors: Collection[RoleSelector]) -> list[Q]:
     """For each what it asks of the roles; one query for all their units."""
     below = OrganisationalUnit.objects.below(one.unit for one in selectors if one.unit is not None)
     return [one.as_question(below) for one in selectors]
+
+
+def _one(questions: list[Q]) -> list[Q]:
+    return [Q(*questions, _connector=Q.OR)] if questions else []
 
 
 def like(pattern: str) -> str:
