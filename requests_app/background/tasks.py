@@ -60,7 +60,10 @@ def sweep_requests() -> None:
     for due in (
         sweeps.expire_due,
         sweeps.lapse_due,
+        sweeps.lapse_extensions,
+        sweeps.lapse_hopeless,
         sweeps.activate_due,
+        sweeps.escalate_due,
         sweeps.announce_endings,
         workflow.end_passes_of_deactivated,
     ):
@@ -68,6 +71,12 @@ def sweep_requests() -> None:
             _until_done(due)
         except Exception:  # one that cannot go on must not hold up the others
             log.exception("sweep.failed", sweep=due.__name__)
+
+
+@shared_task(name="default.find_stuck")
+def find_stuck() -> None:
+    """Nobody loses anything by hearing of this a minute later, and it looks at every pending request."""
+    _until_done(sweeps.tell_stuck)
 
 
 @shared_task(name="default.sweep_deliveries")
