@@ -14,6 +14,7 @@ from requests_app.delivery.web.views import (
     decide,
     deliveries,
     endings,
+    extensions,
     home,
     request_access,
 )
@@ -27,11 +28,16 @@ admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-a
 _acts = [
     path("approve", decide.approve, name="approve"),
     path("deny", decide.deny, name="deny"),
+    path("accept", endings.accept, name="accept"),
     path("withdraw", endings.withdraw, name="withdraw"),
     path("start", endings.start, name="start"),
     path("give-back", endings.give_back, name="give_back"),
     path("revoke", endings.revoke, name="revoke"),
     path("remind", endings.remind, name="remind"),
+    path("extend", extensions.extend, name="extend"),
+    path("extensions/<int:pk>/approve", extensions.approve, name="approve_more"),
+    path("extensions/<int:pk>/deny", extensions.deny, name="deny_more"),
+    path("extensions/<int:pk>/withdraw", extensions.withdraw, name="withdraw_more"),
     path("credentials", credentials.credentials, name="credentials"),
     path("console", credentials.console, name="console"),
 ]
