@@ -196,7 +196,7 @@ BEGIN
        OR NEW.wanted_start_at > NEW.asked_at + make_interval(secs => e.schedule_ahead_seconds) THEN
         PERFORM requests_app_refuse('begins at a time from now on, no later than the entitlement allows');
     END IF;
-    IF NEW.stage_since IS DISTINCT FROM NEW.asked_at THEN
+    IF coalesce(NEW.stage_since, NEW.asked_at) <> NEW.asked_at THEN
         PERFORM requests_app_refuse('its first stage begins when it is asked for');
     END IF;
     IF NOT requests_app_gives(e.id, NEW.role_id) THEN
@@ -293,8 +293,8 @@ BEGIN
            OR NEW.start_by > greatest(NEW.approved_at, NEW.scheduled_at)
               + make_interval(secs => (OLD.terms_document->>'start_within_seconds')::bigint)
               -- Where the terms keep hours it counts from when they open, which is at most so far ahead.
-              + CASE WHEN coalesce(OLD.terms_document->'hours', 'null') = 'null' THEN interval '0'
-                     ELSE interval '16 days' END THEN
+              + (CASE WHEN coalesce(OLD.terms_document->'hours', 'null') = 'null' THEN interval '0'
+                      ELSE interval '16 days' END) THEN
             PERFORM requests_app_refuse('approved in time, and to be started within the time that the terms give');
         END IF;
         IF OLD.terms_document->>'approval' = 'staged' AND EXISTS (

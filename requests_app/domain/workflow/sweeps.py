@@ -61,7 +61,7 @@ def lapse_hopeless(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest] |
         found = _take(hopeless, "decide_by", limit)
         now = clock.now()
         AccessRequest.objects.filter(pk__in=found).update(state=State.LAPSED, ended_at=now, end_reason=HOPELESS)
-        _tell(found, audit.Action.REQUEST_LAPSED, now)
+        _tell(found, audit.Action.REQUEST_LAPSED, now, reason=HOPELESS)
     return len(found)
 
 
@@ -108,7 +108,7 @@ def tell_stuck(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] | No
     return len(found)
 
 
-HOPELESS = "The role was taken out of use, or the person deactivated."
+HOPELESS = "The role or its account was taken out of use, or someone whom it concerns was deactivated."
 
 
 def end_extensions(ids: Collection[int], now: datetime, *, due: QuerySet[Extension] | None = None) -> int:
@@ -242,6 +242,6 @@ def _escalate(matter: AccessRequest | Extension, action: audit.Action, now: date
     audit.record(action, approval.request_of(matter), by=None, at=now, stage=matter.stage)
 
 
-def _tell(found: list[int], action: audit.Action, now: datetime) -> None:
-    audit.record_many(action, found, at=now)
+def _tell(found: list[int], action: audit.Action, now: datetime, **detail: str) -> None:
+    audit.record_many(action, found, at=now, **detail)
     notices.announce_many(notices.Kind.ENDED, found, at=now)
