@@ -36,6 +36,7 @@ app.conf.beat_schedule = {
     name: {"task": name, "schedule": seconds, "options": {"expires": 600}}
     for name, seconds in {
         "default.sweep_requests": 5.0,
+        "default.find_stuck": 60.0,
         "default.sweep_outbox": 5.0,
         "default.sweep_deliveries": 5.0,
         "default.sweep_revocations": 2.0,

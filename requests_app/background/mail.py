@@ -13,14 +13,15 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from requests_app.domain import clock, notices
-from requests_app.domain.models import AccessRequest, Decision, Notice
+from requests_app.domain.models import AccessRequest, Decision, Edit, Extension, Notice
 from requests_app.domain.notices import Kind
-from requests_app.domain.transitions import State
-from requests_app.domain.workflow import in_words, verdict_on_deciding
+from requests_app.domain.transitions import ExtensionState, State
+from requests_app.domain.workflow import in_words, sweeps, verdict_on_deciding
 
 log = structlog.get_logger(__name__)
 BATCH = 50
 STOPPING = (Kind.FROZEN, Kind.THAWED, Kind.RESTORED, Kind.STOPPED)
+MINUTE = timedelta(minutes=1)
 
 
 def send_due(limit: int = BATCH) -> int:
@@ -50,9 +51,10 @@ def words(notice: Notice) -> Words:
     what = f"{access_request.role.name} in {access_request.role.account.name}"
     long = in_words(access_request.duration)
     who = str(access_request.beneficiary)
+    yours = "You asked for this." if notice.recipient_id == access_request.requester_id else "This would be yours."
     sentence, button, why = {
         Kind.ASKED: (
-            f"{who} asks for {what} for {long}.",
+            _asks(access_request, what, long),
             "Decide",
             "You are one of the people who can decide on this.",
         ),
@@ -61,7 +63,24 @@ def words(notice: Notice) -> Words:
             "Decide",
             "You are one of the people who can decide on this.",
         ),
-        Kind.DECIDED: (_decided(access_request, what, long), "Open the request", "You asked for this."),
+        Kind.ACCEPT: (
+            f"{access_request.requester} asks for {what} for {long}, for you. It counts when you accept it.",
+            "Accept or decline",
+            "It would be yours. Nobody decides on it, and nothing starts, before you have accepted.",
+        ),
+        Kind.DECIDED: (_decided(notice, access_request, what, long), "Open the request", yours),
+        Kind.MORE_ASKED: (
+            _more_asked(notice, who, what),
+            "Decide",
+            "You are one of the people who can decide on this.",
+        ),
+        Kind.MORE_DECIDED: (_more_decided(notice, what), "Open the pass", "This pass is yours."),
+        Kind.STUCK: (
+            f"Nobody can decide on {what} for {who} any more: too few people are left at stage {access_request.stage}.",
+            "Look at it",
+            "You asked for it, or you operate Daypass. It goes on when someone joins the groups that are asked; "
+            "or withdraw it, and ask on other terms.",
+        ),
         Kind.ISSUED: (
             f"Keys for {what} were issued to a browser signed in as you.",
             "Look at it",
@@ -88,7 +107,11 @@ def words(notice: Notice) -> Words:
             "Open the pass",
             "This pass is yours.",
         ),
-        Kind.ENDED: (_ended(access_request, what), "Open the request", "This was yours."),
+        Kind.ENDED: (
+            _ended(access_request, what),
+            "Open the request",
+            "This was yours." if notice.recipient_id == access_request.beneficiary_id else "You asked for this.",
+        ),
     }[Kind(notice.kind)]
     return Words(
         # A header takes no line break, whatever someone typed.
@@ -117,15 +140,59 @@ def _words_for_operators(notice: Notice) -> Words:
     )
 
 
-def _decided(access_request: AccessRequest, what: str, long: str) -> str:
+def _asks(access_request: AccessRequest, what: str, long: str) -> str:
+    if access_request.requester_id == access_request.beneficiary_id:
+        return f"{access_request.beneficiary} asks for {what} for {long}."
+    return f"{access_request.requester} asks for {what} for {long}, for {access_request.beneficiary}."
+
+
+def _decided(notice: Notice, access_request: AccessRequest, what: str, long: str) -> str:
     last = access_request.decisions.order_by("-pk").first()
     by = f" by {last.approver_name}" if last else ""
+    asked = f"Your request for {what}"
+    if notice.recipient_id != access_request.beneficiary_id:
+        asked += f" for {access_request.beneficiary}"
+    elif notice.recipient_id != access_request.requester_id:
+        asked = f"What {access_request.requester} asked for you, {what}"
     if last is not None and last.verdict == Decision.Verdict.DENY:
-        return f"Your request for {what} was denied{by}."
-    return f"Your request for {what} for {long} was approved{by}."
+        return f"{asked} was denied{by}."
+    return f"{asked} for {long} was approved{by}."
+
+
+def _extension(notice: Notice) -> Extension | None:
+    """The one that a notice is about: its occasion ends with the key."""
+    key = notice.key.rpartition(" ")[2]
+    if notice.access_request is None or not key:
+        return None
+    return notice.access_request.extensions.filter(pk=int(key)).first()
+
+
+def _more_asked(notice: Notice, who: str, what: str) -> str:
+    extension = _extension(notice)
+    if extension is None or notice.access_request is None or notice.access_request.expires_at is None:
+        return f"{who} asks for more time with {what}."
+    until = _at(notice, notice.access_request.expires_at + extension.duration, "until")
+    return f"{who} asks for {in_words(extension.duration)} more with {what}, {until}: {extension.justification}"
+
+
+def _more_decided(notice: Notice, what: str) -> str:
+    extension = _extension(notice)
+    state = extension.state if extension else ""
+    if extension is not None and state == ExtensionState.GRANTED:
+        return (
+            f"Your pass for {what} goes on {_at(notice, extension.new_end, 'until')}. Credentials that you have work "
+            f"{_at(notice, extension.previous_end, 'until')}: get new ones for the time after."
+        )
+    no = "Nobody decided in time" if state == ExtensionState.LAPSED else "It was denied"
+    ends = _at(notice, notice.access_request.expires_at if notice.access_request else None)
+    return f"Your pass for {what} gets no more time: it ends {ends}. {no}."
 
 
 def _ended(access_request: AccessRequest, what: str) -> str:
+    if access_request.state == State.WITHDRAWN:
+        return f"The request for {what} for {access_request.beneficiary} was withdrawn by {access_request.ended_by}."
+    if access_request.state == State.LAPSED and access_request.end_reason:
+        return f"The request for {what} for {access_request.beneficiary} has ended. {access_request.end_reason}"
     return {
         State.EXPIRED: f"Your pass for {what} has ended: its time was up.",
         State.RETURNED: f"You gave back your pass for {what}.",
@@ -134,8 +201,8 @@ def _ended(access_request: AccessRequest, what: str) -> str:
     }.get(State(access_request.state), f"Your request for {what} has ended.")
 
 
-def _at(notice: Notice, when: datetime | None) -> str:
-    return f"at {when.astimezone(_zone(notice.recipient.time_zone)):%H:%M %Z}" if when else "soon"
+def _at(notice: Notice, when: datetime | None, word: str = "at") -> str:
+    return f"{word} {when.astimezone(_zone(notice.recipient.time_zone)):%H:%M %Z}" if when else "soon"
 
 
 def _zone(name: str) -> tzinfo:
@@ -160,7 +227,11 @@ def _claim(limit: int) -> list[Notice]:
     return list(
         Notice.objects.filter(pk__in=ids)
         .select_related(
-            "recipient", "access_request__beneficiary", "access_request__role__account", "access_request__ended_by"
+            "recipient",
+            "access_request__beneficiary",
+            "access_request__requester",
+            "access_request__role__account__unit",
+            "access_request__ended_by",
         )
         .order_by("pk")  # in the order in which it happened
     )
@@ -186,15 +257,41 @@ def _no_longer_due(notice: Notice) -> str:
     if notice.attempts > notices.MOST_ATTEMPTS:
         return "tried too often without an outcome"  # whoever sends it dies of it
     if access_request is None:
-        return ""
-    state = access_request.state_at(clock.now())
-    if notice.kind == Kind.ENDING_SOON and state != State.ACTIVE:
-        return "ended meanwhile"
-    if notice.kind in (Kind.ASKED, Kind.REMINDED) and (
-        state != State.PENDING or not verdict_on_deciding(access_request, notice.recipient)
-    ):
-        return "decided meanwhile"
+        return "confirmed meanwhile" if notice.kind == Kind.UNCONFIRMED and _is_confirmed(notice) else ""
+    now = clock.now()
+    state = access_request.state_at(now)
+    match notice.kind:
+        case Kind.ENDING_SOON | Kind.MORE_DECIDED if state != State.ACTIVE:
+            return "ended meanwhile"
+        case Kind.ENDING_SOON if not _ends_soon(access_request, now):
+            return "extended meanwhile"
+        case Kind.ACCEPT if state != State.PENDING or not access_request.waits_for_acceptance:
+            return "accepted or ended meanwhile"
+        case Kind.STUCK if state != State.PENDING:
+            return "ended meanwhile"
+        case Kind.ASKED | Kind.REMINDED if state != State.PENDING or not verdict_on_deciding(
+            access_request, notice.recipient
+        ):
+            return "decided meanwhile"
+        case Kind.MORE_ASKED if state != State.ACTIVE or not _may_decide_more(notice):
+            return "decided meanwhile"
     return ""
+
+
+def _ends_soon(access_request: AccessRequest, now: datetime) -> bool:
+    # With what a sweep and this mail may have come early or late.
+    return access_request.expires_at is not None and access_request.expires_at <= now + sweeps.ENDING_SOON + MINUTE
+
+
+def _may_decide_more(notice: Notice) -> bool:
+    extension = _extension(notice)
+    return extension is not None and bool(verdict_on_deciding(extension, notice.recipient))
+
+
+def _is_confirmed(notice: Notice) -> bool:
+    """Whether another operator has meanwhile confirmed the edit whose key the occasion ends with."""
+    key = notice.key.rpartition(" ")[2]
+    return Edit.objects.filter(pk=int(key), confirmed_at__isnull=False).exists()
 
 
 def _message(notice: Notice) -> EmailMultiAlternatives:

@@ -105,11 +105,20 @@ def sweep_requests() -> None:
     for due in (
         sweeps.expire_due,
         sweeps.lapse_due,
+        sweeps.lapse_extensions,
+        sweeps.lapse_hopeless,
         sweeps.activate_due,
+        sweeps.escalate_due,
         sweeps.announce_endings,
         workflow.end_passes_of_deactivated,
     ):
         troubles.sweep("default.sweep_requests", due, AccessRequest.objects.all())
+
+
+@shared_task(name="default.find_stuck")
+def find_stuck() -> None:
+    """Nobody loses anything by hearing of this a minute later, and it looks at every pending request."""
+    troubles.sweep("default.find_stuck", sweeps.tell_stuck, AccessRequest.objects.all())
 
 
 @shared_task(name="default.sweep_deliveries")

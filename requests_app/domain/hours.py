@@ -1,19 +1,34 @@
 """Days and hours in a time zone: when passes under some terms may start, and when they end at the latest."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _DAY = timedelta(days=1)
+_SECOND = timedelta(seconds=1)
+# No pass lasts longer, so nobody asks what is after that.
+_FAR_ENOUGH = timedelta(days=91)
+# A week has every day once; a day's hours can be empty where the clocks go forward over them.
+_MOST_DAYS_CLOSED = 15
+
+
+def zone(name: str) -> tzinfo:
+    """Raises ValueError if this computer knows no such time zone."""
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError) as unknown:
+        raise ValueError(f"There is no time zone {name!r}. One is Europe/Berlin.") from unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Hours:
     """On these ISO weekdays (1 is Monday) from `begin` to `end` of the wall clock in `zone`.
 
-    An `end` not after its `begin` is on the day after: a night shift belongs to the day on which it begins.
+    An `end` not after its `begin` is on the day after: a night shift belongs to the day on which it begins. A time
+    that the wall clock shows twice is the first of the two; one that it skips is when it skips it.
+    In a time zone that nobody knows any more they hold never.
     """
 
     zone: str
@@ -29,39 +44,63 @@ class Hours:
         return {"zone": self.zone, "days": list(self.days), "begin": self.begin, "end": self.end}
 
     def closes(self, at: datetime) -> datetime | None:
-        """When the hours in which `at` lies are over, in UTC; None if it lies in none."""
-        today = at.astimezone(ZoneInfo(self.zone)).date()
-        ends = [end for begin, end in map(self._on, (today - _DAY, today)) if begin <= at < end]
-        return max(ends, default=None)
+        """The first moment after `at` that lies in no hours, in UTC; None if `at` itself lies in none.
 
-    def next_opening(self, at: datetime) -> datetime:
-        """The first moment from `at` on that lies in the hours, in UTC."""
-        if self.closes(at) is not None:
+        Hours without an end close where nobody asks any more, in three months.
+        """
+        end = at
+        while end - at < _FAR_ENOUGH and (later := self._end_of_that_day(end)):
+            end = later
+        return end if end > at else None
+
+    def next_opening(self, at: datetime) -> datetime | None:
+        """The first moment from `at` on that lies in the hours, in UTC; None if there is none."""
+        if self._end_of_that_day(at) is not None:
             return at
-        today = at.astimezone(ZoneInfo(self.zone)).date()
-        # A day's hours can be empty where the clocks go forward over them.
-        begins = (self._on(today + n * _DAY) for n in range(-1, 22))
-        return min(begin for begin, end in begins if at <= begin < end)
+        return min((begin for begin, end in self._around(at, _MOST_DAYS_CLOSED) if at < begin < end), default=None)
 
     def in_words(self) -> str:
         return f"{_days_in_words(self.days)} {self.begin}–{self.end} {self.zone}"
 
-    def _on(self, day: date) -> tuple[datetime, datetime]:
-        if day.isoweekday() not in self.days:
-            return datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
+    def _end_of_that_day(self, at: datetime) -> datetime | None:
+        return max((end for begin, end in self._around(at, 1) if begin <= at < end), default=None)
+
+    def _around(self, at: datetime, days: int) -> list[tuple[datetime, datetime]]:
+        """The hours of the day before, of the day, and of the days that follow it."""
+        try:
+            there = zone(self.zone)
+        except ValueError:
+            return []
+        today = at.astimezone(there).date()
+        near = (today + n * _DAY for n in range(-1, days + 1))
+        return [self._on(day, there) for day in near if day.isoweekday() in self.days]
+
+    def _on(self, day: date, there: tzinfo) -> tuple[datetime, datetime]:
         begin, end = time.fromisoformat(self.begin), time.fromisoformat(self.end)
         last = day if end > begin else day + _DAY
-        zone = ZoneInfo(self.zone)
-        return (
-            datetime.combine(day, begin, zone).astimezone(UTC),
-            datetime.combine(last, end, zone).astimezone(UTC),
-        )
+        return _first_shown(datetime.combine(day, begin), there), _first_shown(datetime.combine(last, end), there)
+
+
+def _first_shown(wall: datetime, there: tzinfo) -> datetime:
+    """The first moment at which the wall clock there shows this, or more because it skipped it; in UTC."""
+    at = wall.replace(tzinfo=there).astimezone(UTC)
+    if at.astimezone(there).replace(tzinfo=None) == wall:
+        return at
+    before, after = wall.replace(tzinfo=there, fold=1).astimezone(UTC), at
+    while after - before > _SECOND:
+        middle = before + (after - before) // (2 * _SECOND) * _SECOND
+        if middle.astimezone(there).replace(tzinfo=None) >= wall:
+            after = middle
+        else:
+            before = middle
+    return after
 
 
 def _days_in_words(days: tuple[int, ...]) -> str:
     """`Mon–Fri`, `Mon, Wed`, `every day`."""
-    if len(days) == 7:
+    if len(set(days)) == 7:
         return "every day"
-    names = [DAYS[day - 1][:3] for day in sorted(days)]
-    on_end = len(days) > 2 and max(days) - min(days) == len(days) - 1
+    on = sorted(set(days))
+    names = [DAYS[day - 1][:3] for day in on]
+    on_end = len(on) > 2 and on[-1] - on[0] == len(on) - 1
     return f"{names[0]}–{names[-1]}" if on_end else ", ".join(names)

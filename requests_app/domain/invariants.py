@@ -138,11 +138,15 @@ RULES = (
     ),
     Rule(
         "request.not_started",
-        "Requests that were to start at once were approved and did not start.",
+        "Requests that were to start by themselves, at once or at their time, were approved and did not start.",
         LOOK_AT_THE_WORKERS,
         """
         SELECT code FROM requests_app_accessrequest r
-        WHERE state = 'approved' AND start = 'at_once' AND approved_at <= %(late)s AND start_by > %(now)s
+        WHERE state = 'approved' AND approved_at <= %(late)s AND start_by > %(now)s
+          AND (start = 'at_once' OR start = 'at_time' AND scheduled_at <= %(late)s)
+          -- Outside the hours of its terms it waits, and where the person may not have it any more.
+          AND coalesce(terms_document->'hours', 'null') = 'null'
+          AND requests_app_holds(entitlement_id, beneficiary_id, role_id)
           AND NOT EXISTS (
               SELECT FROM requests_app_freeze f JOIN requests_app_role o ON o.id = r.role_id
               WHERE (f.lifted_at IS NULL OR f.lifted_at > %(late)s)
@@ -167,11 +171,17 @@ RULES = (
         "Requests have times that do not fit together: approved, begun or ended too late, too long, or in the future.",
         TELL_THE_DEVELOPERS,
         """
-        SELECT code FROM requests_app_accessrequest
+        SELECT code FROM requests_app_accessrequest r
         WHERE id > %(requests)s AND (
-            approved_at NOT BETWEEN asked_at AND decide_by OR approved_seconds > duration_seconds
+            approved_at NOT BETWEEN asked_at AND decide_by
+            OR approved_seconds > coalesce(offered_seconds, duration_seconds) OR offered_seconds > duration_seconds
             OR activated_at NOT BETWEEN approved_at AND start_by OR activated_at > %(soon)s
-            OR expires_at > activated_at + make_interval(secs => approved_seconds)
+            OR activated_at < scheduled_at OR scheduled_at < wanted_start_at
+            OR approved_at IS NOT NULL AND requester_id <> beneficiary_id
+               AND (accepted_at IS NULL OR accepted_at > approved_at)
+            OR expires_at > activated_at + make_interval(secs => approved_seconds + (
+                SELECT coalesce(sum(x.seconds), 0) FROM requests_app_extension x
+                WHERE x.access_request_id = r.id AND x.state = 'granted'))
             OR ended_at > %(soon)s OR ended_at < asked_at - %(step)s
             OR state IN ('returned', 'revoked') AND ended_at > expires_at)
         """,
@@ -188,10 +198,51 @@ RULES = (
                 OR EXISTS (
                     SELECT FROM jsonb_array_elements(r.terms_document->'stages') AS s(stage)
                     WHERE (SELECT count(*) FROM requests_app_decision d
-                           WHERE d.access_request_id = r.id AND d.verdict = 'approve'
+                           WHERE d.access_request_id = r.id AND d.extension_id IS NULL AND d.verdict = 'approve'
                              AND d.stage = (s.stage->>'position')::int) < (s.stage->>'quorum')::int))
             OR (r.state = 'denied' OR r.approved_at IS NOT NULL) AND (r.state = 'denied') IS DISTINCT FROM EXISTS (
-                SELECT FROM requests_app_decision d WHERE d.access_request_id = r.id AND d.verdict = 'deny'))
+                SELECT FROM requests_app_decision d
+                WHERE d.access_request_id = r.id AND d.extension_id IS NULL AND d.verdict = 'deny'))
+        """,
+    ),
+    Rule(
+        "extension.decision_missing",
+        "Passes were made longer, or that was denied, without the decisions that their terms demand.",
+        TELL_THE_DEVELOPERS,
+        """
+        SELECT r.code FROM requests_app_extension x JOIN requests_app_accessrequest r ON r.id = x.access_request_id
+        WHERE r.id > %(requests)s AND x.state IN ('granted', 'denied') AND (
+            x.state = 'granted' AND EXISTS (
+                SELECT FROM jsonb_array_elements(r.terms_document->'stages') AS s(stage)
+                WHERE (SELECT count(*) FROM requests_app_decision d
+                       WHERE d.extension_id = x.id AND d.verdict = 'approve'
+                         AND d.stage = (s.stage->>'position')::int) < (s.stage->>'quorum')::int)
+            OR (x.state = 'denied') IS DISTINCT FROM EXISTS (
+                SELECT FROM requests_app_decision d WHERE d.extension_id = x.id AND d.verdict = 'deny'))
+        """,
+    ),
+    Rule(
+        "extension.unexplained_end",
+        "Passes do not end when the time last granted to them does, or were given more than their terms allow.",
+        TELL_THE_DEVELOPERS,
+        """
+        SELECT r.code FROM requests_app_accessrequest r
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS number, sum(x.seconds) AS seconds, max(x.new_end) AS new_end
+            FROM requests_app_extension x WHERE x.access_request_id = r.id AND x.state = 'granted') AS granted
+        WHERE r.id > %(requests)s AND granted.number > 0 AND (
+            r.expires_at IS DISTINCT FROM granted.new_end
+            OR granted.number > (r.terms_document->>'extensions_most')::int
+            OR r.approved_seconds + granted.seconds > (r.terms_document->>'extension_total_seconds')::bigint)
+        """,
+    ),
+    Rule(
+        "extension.pending",
+        "More time stands as asked for of passes that have ended, or that is long past its time to be decided.",
+        LOOK_AT_THE_WORKERS,
+        """
+        SELECT r.code FROM requests_app_extension x JOIN requests_app_accessrequest r ON r.id = x.access_request_id
+        WHERE x.state = 'pending' AND (r.state <> 'active' OR x.decide_by <= %(late)s)
         """,
     ),
     Rule(
@@ -291,6 +342,7 @@ RULES = (
                    count(*) FILTER (WHERE action = 'request.denied') AS denied,
                    count(*) FILTER (WHERE action = 'request.granted') AS granted,
                    count(*) FILTER (WHERE action = 'request.started') AS started,
+                   count(*) FILTER (WHERE action = 'request.accepted') AS accepted,
                    array_agg(action::text) FILTER (
                        WHERE action IN ('request.withdrawn', 'request.lapsed', 'request.expired', 'request.returned',
                                         'request.revoked')) AS ended
@@ -298,12 +350,41 @@ RULES = (
         CROSS JOIN LATERAL (
             SELECT count(*) FILTER (WHERE verdict = 'approve') AS approved,
                    count(*) FILTER (WHERE verdict = 'deny') AS denied
-            FROM requests_app_decision d WHERE d.access_request_id = r.id) AS decided
+            FROM requests_app_decision d WHERE d.access_request_id = r.id AND d.extension_id IS NULL) AS decided
         WHERE r.id > %(requests)s AND (
-            told.submitted <> 1 OR told.approved <> decided.approved OR told.denied <> decided.denied
+            told.submitted <> 1 OR told.accepted <> (r.accepted_at IS NOT NULL)::int
+            OR told.approved <> decided.approved OR told.denied <> decided.denied
             OR told.granted <> (r.approved_at IS NOT NULL)::int OR told.started <> (r.activated_at IS NOT NULL)::int
             OR told.ended IS DISTINCT FROM
                CASE WHEN r.ended_at IS NOT NULL AND r.state <> 'denied' THEN ARRAY['request.' || r.state] END)
+        """,
+    ),
+    Rule(
+        "event.of_extension",
+        "More time that was asked for, or what became of it, is in the record not once.",
+        TELL_THE_DEVELOPERS,
+        """
+        WITH longer AS (
+            SELECT access_request_id AS id, count(*) AS asked,
+                   count(*) FILTER (WHERE state = 'granted') AS granted,
+                   count(*) FILTER (WHERE state = 'denied') AS denied,
+                   count(*) FILTER (WHERE state = 'withdrawn') AS withdrawn,
+                   count(*) FILTER (WHERE state = 'lapsed') AS lapsed
+            FROM requests_app_extension WHERE access_request_id > %(requests)s GROUP BY 1)
+        SELECT r.code FROM longer JOIN requests_app_accessrequest r ON r.id = longer.id
+        CROSS JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE action = 'extension.asked') AS asked,
+                   count(*) FILTER (WHERE action = 'extension.approved') AS approved,
+                   count(*) FILTER (WHERE action = 'extension.granted') AS granted,
+                   count(*) FILTER (WHERE action = 'extension.denied') AS denied,
+                   count(*) FILTER (WHERE action = 'extension.withdrawn') AS withdrawn,
+                   count(*) FILTER (WHERE action = 'extension.lapsed') AS lapsed
+            FROM requests_app_auditevent e WHERE e.access_request_id = r.id) AS told
+        WHERE (longer.asked, longer.granted, longer.denied, longer.withdrawn, longer.lapsed, (
+                   SELECT count(*) FROM requests_app_decision d
+                   WHERE d.access_request_id = r.id AND d.extension_id IS NOT NULL AND d.verdict = 'approve'))
+              IS DISTINCT FROM
+              (told.asked, told.granted, told.denied, told.withdrawn, told.lapsed, told.approved)
         """,
     ),
     Rule(
@@ -361,6 +442,10 @@ RULES = (
                                    CASE state WHEN 'denied' THEN 'denied' ELSE 'approved' END)
             FROM requests_app_accessrequest
             WHERE id > %(requests)s AND (state = 'denied' OR approved_at IS NOT NULL AND stage > 0)
+            UNION ALL
+            SELECT r.code, concat_ws(':', 'more_decided', r.id, r.beneficiary_id, 'extension ' || x.id)
+            FROM requests_app_extension x JOIN requests_app_accessrequest r ON r.id = x.access_request_id
+            WHERE r.id > %(requests)s AND x.stage > 0 AND x.state IN ('granted', 'denied')
             UNION ALL
             SELECT r.code, concat_ws(':', 'issued', r.id, r.beneficiary_id, d.public_id)
             FROM requests_app_issuedsession s JOIN requests_app_delivery d ON d.id = s.delivery_id

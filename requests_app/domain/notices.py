@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import CharField, F, Func, Q, QuerySet
 
 from requests_app.domain import jobs
 from requests_app.domain.database import AUDITORS
@@ -70,13 +70,28 @@ def announce_many(kind: Notice.Kind, ids: Collection[int], *, at: datetime) -> N
     jobs.nudge("default.sweep_outbox")
 
 
-# The keys are those of `announce`. An end can be extended, and then comes near again.
+# The same keys in a question about requests: of the word before the end as it is now, which an extension moves, and
+# of the one to whoever asked that nobody can decide the present stage.
+_EPOCH = Func(F("expires_at"), template="extract(epoch FROM %(expressions)s)::text", output_field=CharField())
+KEY_OF_ENDING = Func(
+    F("pk"), F("beneficiary"), _EPOCH,
+    template="concat_ws(':', 'ending_soon', %(expressions)s)", output_field=CharField(),
+)  # fmt: skip
+KEY_OF_STUCK = Func(
+    F("pk"), F("requester"), F("stage"),
+    template="concat_ws(':', 'stuck', %(expressions)s)", output_field=CharField(),
+)  # fmt: skip
+
+# The keys are those of `announce`. An end can be extended, and then comes near again. Whoever asked for somebody else
+# hears that nothing came of it.
 _ANNOUNCE_MANY = """
 INSERT INTO requests_app_notice (kind, recipient_id, access_request_id, key, due_at, attempts, last_error)
-SELECT %(kind)s, beneficiary_id, id, concat_ws(':', %(kind)s, id, beneficiary_id,
+SELECT %(kind)s, person, id, concat_ws(':', %(kind)s, id, person,
        CASE WHEN %(kind)s = 'ending_soon' THEN extract(epoch FROM expires_at)::text ELSE '' END), %(at)s, 0, ''
-FROM requests_app_accessrequest WHERE id = ANY(%(ids)s)
-ORDER BY id
+FROM requests_app_accessrequest,
+     LATERAL (SELECT beneficiary_id UNION SELECT requester_id WHERE state = 'lapsed') AS concerned(person)
+WHERE id = ANY(%(ids)s)
+ORDER BY id, person
 ON CONFLICT DO NOTHING
 """
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import re2  # type: ignore[import-untyped]
 
-MOST_CHARACTERS = 300
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False  # the pattern's author reads what is wrong with it in the form
 _OPTIONS.max_mem = 1 << 20
+_OPTIONS.dot_nl = True  # `.*OPS-1.*` is meant of a text of several lines too
 
 
 def check(pattern: str) -> None:
@@ -21,8 +21,11 @@ def check(pattern: str) -> None:
 
 
 def fits(pattern: str, text: str) -> bool:
-    """Whether the whole text fits; every text fits the empty pattern."""
-    return not pattern or _compiled(pattern).fullmatch(text) is not None
+    """Whether the whole text fits; every text fits the empty pattern, and none a pattern that is none."""
+    try:
+        return not pattern or _compiled(pattern).fullmatch(text) is not None
+    except re2.error:
+        return False
 
 
 def _compiled(pattern: str) -> Any:

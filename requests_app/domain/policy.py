@@ -268,11 +268,8 @@ def may_start(of: Pass, terms: Terms, *, now: datetime) -> Verdict:
         )
     if terms.hours is not None and terms.hours.closes(now) is None:
         opens = terms.hours.next_opening(now)
-        return Verdict(
-            False,
-            "start.hours",
-            f"These terms hold {terms.hours.in_words()}. It can be started from {opens:%Y-%m-%d %H:%M} UTC on.",
-        )
+        when = f"It can be started from {opens:%Y-%m-%d %H:%M} UTC on." if opens else "Tell an operator: that is never."
+        return Verdict(False, "start.hours", f"These terms hold {terms.hours.in_words()}. {when}")
     return Verdict(True, "start.now")
 
 
@@ -301,13 +298,21 @@ def may_extend(
     if of.extensions >= terms.extensions_most:
         return Verdict(False, "extend.often", f"It was extended {of.extensions} times, as often as the terms allow.")
     left = terms.extension_total_seconds - of.seconds
-    if seconds < SHORTEST_SECONDS or seconds > left:
+    if seconds > left:
         words = f"at most {left // 60} min more" if left >= SHORTEST_SECONDS else "no more time"
         return Verdict(False, "extend.total", f"The terms allow this pass {words}.")
-    closes = terms.hours.closes(of.expires_at - timedelta(seconds=1)) if terms.hours else None
-    if terms.hours and closes and of.expires_at + timedelta(seconds=seconds) > closes:
+    if seconds < SHORTEST_SECONDS:
+        return Verdict(False, "extend.short", "Ask for at least 1 minute more.")
+    if terms.hours and of.expires_at + timedelta(seconds=seconds) > (terms.hours.closes(now) or now):
         return Verdict(False, "extend.hours", f"The terms hold {terms.hours.in_words()}, and it would end later.")
     return Verdict(True, "extend.terms")
+
+
+def last_start(approved_at: datetime, scheduled_at: datetime | None, terms: Terms) -> datetime:
+    """When an approved request lapses if nobody has started it: so long after it could begin at the earliest."""
+    begins = max(approved_at, scheduled_at or approved_at)
+    opens = terms.hours.next_opening(begins) if terms.hours else None
+    return (opens or begins) + timedelta(seconds=terms.start_within_seconds)
 
 
 def may_use(terms: Terms, channel: str) -> Verdict:

@@ -92,7 +92,7 @@ class Terms:
             narrowing_statements=tuple(entitlement.narrowing_statements),
             narrowing_policy_arns=tuple(entitlement.narrowing_policy_arns),
             lifted=tuple(entitlement.lifted),
-            default_seconds=entitlement.default_seconds,
+            default_seconds=min(entitlement.default_seconds, entitlement.longest_seconds),
             schedule_ahead_seconds=entitlement.schedule_ahead_seconds,
             hours=entitlement.hours,
             justification_pattern=entitlement.justification_pattern,
@@ -141,8 +141,9 @@ class Terms:
 
 
 def _stage_from(document: dict[str, Any]) -> StageTerms:
+    values = {name: value for name, value in document.items() if name in StageTerms.__slots__}
     lists = ("groups", "users", "more_groups", "more_users")
-    return StageTerms(**document | {name: tuple(document.get(name, ())) for name in lists})
+    return StageTerms(**values | {name: tuple(values.get(name, ())) for name in lists})
 
 
 def _stages(entitlement: "Entitlement", role: "Role | None") -> list[StageTerms]:

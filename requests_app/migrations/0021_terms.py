@@ -4,6 +4,7 @@ import django.contrib.postgres.fields
 import django.contrib.postgres.indexes
 import django.core.validators
 import django.db.models.deletion
+import requests_app.domain.models.entitlements
 from django.conf import settings
 from django.db import migrations, models
 
@@ -133,12 +134,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='entitlement',
             name='hours_zone',
-            field=models.CharField(db_default='UTC', default='UTC', max_length=64, verbose_name='time zone'),
+            field=models.CharField(db_default='UTC', default='UTC', max_length=64, validators=[requests_app.domain.models.entitlements.check_zone], verbose_name='time zone'),
         ),
         migrations.AddField(
             model_name='entitlement',
             name='justification_pattern',
-            field=models.CharField(blank=True, db_default='', max_length=300),
+            field=models.CharField(blank=True, db_default='', max_length=300, validators=[requests_app.domain.models.entitlements.check_pattern]),
         ),
         migrations.AddField(
             model_name='entitlement',
@@ -153,7 +154,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='entitlement',
             name='ticket_pattern',
-            field=models.CharField(blank=True, db_default='', max_length=300),
+            field=models.CharField(blank=True, db_default='', max_length=300, validators=[requests_app.domain.models.entitlements.check_pattern]),
         ),
         migrations.AddField(
             model_name='stage',

@@ -49,6 +49,17 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
                                            AND e.confirmed_at IS NULL)))
 $$;
 
+-- Whether someone whose request was approved may still use it, freezes apart.
+CREATE FUNCTION requests_app_holds(an_entitlement bigint, a_person bigint, a_role bigint) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM requests_app_entitlement e WHERE e.id = an_entitlement AND e.is_active)
+       AND EXISTS (SELECT FROM requests_app_user u WHERE u.id = a_person AND u.deactivated_at IS NULL)
+       AND EXISTS (SELECT FROM requests_app_role r JOIN requests_app_account a ON a.id = r.account_id
+                   WHERE r.id = a_role AND r.is_active AND a.is_active)
+       AND requests_app_gives(an_entitlement, a_role) AND requests_app_reaches(an_entitlement, a_person)
+       AND NOT requests_app_has_edited(a_person, an_entitlement, a_role)
+$$;
+
 CREATE FUNCTION requests_app_guard_edit() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -180,8 +191,13 @@ BEGIN
     IF NEW.duration_seconds > e.longest_seconds THEN
         PERFORM requests_app_refuse('longer than the entitlement allows');
     END IF;
-    IF NEW.wanted_start_at > NEW.asked_at + make_interval(secs => e.schedule_ahead_seconds) THEN
-        PERFORM requests_app_refuse('begins later than the entitlement allows');
+    IF (NEW.start = 'at_time') IS DISTINCT FROM (NEW.wanted_start_at IS NOT NULL)
+       OR NEW.wanted_start_at < NEW.asked_at
+       OR NEW.wanted_start_at > NEW.asked_at + make_interval(secs => e.schedule_ahead_seconds) THEN
+        PERFORM requests_app_refuse('begins at a time from now on, no later than the entitlement allows');
+    END IF;
+    IF coalesce(NEW.stage_since, NEW.asked_at) <> NEW.asked_at THEN
+        PERFORM requests_app_refuse('its first stage begins when it is asked for');
     END IF;
     IF NOT requests_app_gives(e.id, NEW.role_id) THEN
         PERFORM requests_app_refuse('the entitlement does not give this role');
@@ -239,13 +255,18 @@ BEGIN
         OR NEW.scheduled_at < OLD.scheduled_at
         OR NEW.scheduled_at > OLD.asked_at
            + make_interval(secs => (OLD.terms_document->>'schedule_ahead_seconds')::bigint)) THEN
-        PERFORM requests_app_refuse('an approver may only move it back, while it is pending, as far as the terms allow');
+        PERFORM requests_app_refuse('an approver may only move it back, while it is pending, and as the terms allow');
     END IF;
-    IF NEW.stage_since IS DISTINCT FROM OLD.stage_since AND (
-        NEW.stage_since IS NULL OR NEW.stage_since < OLD.asked_at
-        OR NEW.stage_since > clock_timestamp() + requests_app_clock_may_step_back()
-        OR NEW.stage = OLD.stage AND NEW.accepted_at IS NOT DISTINCT FROM OLD.accepted_at) THEN
-        PERFORM requests_app_refuse('a stage began when it began');
+    -- Or a stage could be called so old that further people may decide it.
+    IF NEW.stage = OLD.stage AND NEW.accepted_at IS NOT DISTINCT FROM OLD.accepted_at
+       AND NEW.stage_since IS DISTINCT FROM OLD.stage_since
+       OR NEW.accepted_at IS DISTINCT FROM OLD.accepted_at AND NEW.stage_since IS DISTINCT FROM NEW.accepted_at
+       OR NEW.stage <> OLD.stage AND (
+           NEW.stage_since IS NULL OR NEW.stage_since > clock_timestamp() + requests_app_clock_may_step_back()
+           OR NEW.stage_since < (SELECT max(d.decided_at) FROM requests_app_decision d
+                                 WHERE d.access_request_id = OLD.id AND d.extension_id IS NULL
+                                   AND d.stage = OLD.stage)) THEN
+        PERFORM requests_app_refuse('a stage begins when the one before it has agreed');
     END IF;
     IF NEW.stage <> OLD.stage AND (
         NEW.stage <> OLD.stage + 1 OR NEW.state <> 'pending'
@@ -270,7 +291,10 @@ BEGIN
         IF NEW.approved_at NOT BETWEEN OLD.asked_at AND OLD.decide_by
            OR NEW.approved_at > clock_timestamp() + requests_app_clock_may_step_back()
            OR NEW.start_by > greatest(NEW.approved_at, NEW.scheduled_at)
-              + make_interval(secs => (OLD.terms_document->>'start_within_seconds')::bigint) THEN
+              + make_interval(secs => (OLD.terms_document->>'start_within_seconds')::bigint)
+              -- Where the terms keep hours it counts from when they open, which is at most so far ahead.
+              + (CASE WHEN coalesce(OLD.terms_document->'hours', 'null') = 'null' THEN interval '0'
+                      ELSE interval '16 days' END) THEN
             PERFORM requests_app_refuse('approved in time, and to be started within the time that the terms give');
         END IF;
         IF OLD.terms_document->>'approval' = 'staged' AND EXISTS (
@@ -322,6 +346,7 @@ DECLARE
     x requests_app_extension%ROWTYPE;
     asked jsonb;
     stage_began timestamptz;
+    is_escalated boolean;
 BEGIN
     PERFORM requests_app_require_the_present();
     -- The lock puts whoever decides, withdraws or sweeps at once into one order.
@@ -342,20 +367,27 @@ BEGIN
         END IF;
         stage_began := x.stage_since;
     END IF;
+    -- A time to come would let those decide whom only time lets.
+    IF NEW.decided_at < stage_began
+       OR NEW.decided_at > clock_timestamp() + requests_app_clock_may_step_back() THEN
+        PERFORM requests_app_refuse('decided since the stage began, and not in the future');
+    END IF;
     IF NEW.approver_id IN (r.requester_id, r.beneficiary_id) THEN
         PERFORM requests_app_refuse('nobody decides on a request they made or benefit from');
     END IF;
     asked := requests_app_older_stage() || (r.terms_document->'stages'->(NEW.stage - 1));
+    is_escalated := coalesce(
+        NEW.decided_at >= stage_began + make_interval(secs => (asked->>'escalate_seconds')::bigint), false);
     IF asked IS NULL OR NOT (
         asked->'users' @> to_jsonb(NEW.approver_id)
         OR EXISTS (SELECT FROM requests_app_membership m
                    WHERE m.user_id = NEW.approver_id AND asked->'groups' @> to_jsonb(m.group_id)
                      AND requests_app_counts_in(NEW.approver_id, m.group_id))
-        OR NEW.decided_at >= stage_began + make_interval(secs => (asked->>'escalate_seconds')::bigint)
-           AND (asked->'more_users' @> to_jsonb(NEW.approver_id)
-                OR EXISTS (SELECT FROM requests_app_membership m
-                           WHERE m.user_id = NEW.approver_id AND asked->'more_groups' @> to_jsonb(m.group_id)
-                             AND requests_app_counts_in(NEW.approver_id, m.group_id)))) THEN
+        OR is_escalated AND (
+            asked->'more_users' @> to_jsonb(NEW.approver_id)
+            OR EXISTS (SELECT FROM requests_app_membership m
+                       WHERE m.user_id = NEW.approver_id AND asked->'more_groups' @> to_jsonb(m.group_id)
+                         AND requests_app_counts_in(NEW.approver_id, m.group_id)))) THEN
         PERFORM requests_app_refuse('this person is not asked at this stage');
     END IF;
     IF EXISTS (SELECT FROM requests_app_user u WHERE u.id = NEW.approver_id AND u.deactivated_at IS NOT NULL) THEN
@@ -388,7 +420,10 @@ BEGIN
         SELECT coalesce(sum(e.seconds), 0) INTO granted
         FROM requests_app_extension e WHERE e.access_request_id = r.id AND e.state = 'granted';
         IF r.state <> 'active' OR NEW.asked_by_id <> r.beneficiary_id
-           OR NEW.asked_at NOT BETWEEN r.activated_at AND r.expires_at OR NEW.decide_by > r.expires_at
+           OR NEW.asked_at NOT BETWEEN r.activated_at AND r.expires_at
+           OR NEW.decide_by > least(r.expires_at, NEW.asked_at + make_interval(
+                  secs => (r.terms_document->>'pending_seconds')::bigint))
+           OR NEW.stage_since IS DISTINCT FROM NEW.asked_at
            OR NEW.asked_at > clock_timestamp() + requests_app_clock_may_step_back()
            OR NEW.stage <> least(1, jsonb_array_length(r.terms_document->'stages'))
            OR NEW.seconds < 60
@@ -396,7 +431,10 @@ BEGIN
               > coalesce((r.terms_document->>'extension_total_seconds')::bigint, 0)
            OR (SELECT count(*) FROM requests_app_extension e WHERE e.access_request_id = r.id AND e.state = 'granted')
               >= coalesce((r.terms_document->>'extensions_most')::int, 0) THEN
-            PERFORM requests_app_refuse('an extension is asked for by the beneficiary of an active pass, as its terms allow');
+            PERFORM requests_app_refuse('the beneficiary of an active pass asks for more, as its terms allow');
+        END IF;
+        IF NOT requests_app_holds(r.entitlement_id, r.beneficiary_id, r.role_id) THEN
+            PERFORM requests_app_refuse('this person may not have this role on these terms any more');
         END IF;
         RETURN NEW;
     END IF;
@@ -412,10 +450,15 @@ BEGIN
     IF NEW.state <> OLD.state AND NOT requests_app_may_follow('extension', OLD.state, NEW.state) THEN
         PERFORM requests_app_refuse(format('an extension may not go from %s to %s', OLD.state, NEW.state));
     END IF;
-    IF NEW.stage_since IS DISTINCT FROM OLD.stage_since AND (
-        NEW.stage = OLD.stage OR NEW.stage_since < OLD.asked_at
-        OR NEW.stage_since > clock_timestamp() + requests_app_clock_may_step_back()) THEN
-        PERFORM requests_app_refuse('a stage began when it began');
+    IF NEW.stage = OLD.stage AND NEW.stage_since <> OLD.stage_since
+       OR NEW.stage <> OLD.stage AND (
+           NEW.stage_since > clock_timestamp() + requests_app_clock_may_step_back()
+           OR NEW.stage_since < (SELECT max(d.decided_at) FROM requests_app_decision d
+                                 WHERE d.extension_id = OLD.id AND d.stage = OLD.stage)) THEN
+        PERFORM requests_app_refuse('a stage begins when the one before it has agreed');
+    END IF;
+    IF NEW.stage <> OLD.stage THEN
+        PERFORM requests_app_require_thawed(r.role_id);
     END IF;
     IF NEW.stage <> OLD.stage AND (
         NEW.stage <> OLD.stage + 1 OR NEW.state <> 'pending'
@@ -456,11 +499,82 @@ CREATE TRIGGER for_ever BEFORE DELETE OR TRUNCATE ON requests_app_extension
     FOR EACH STATEMENT EXECUTE FUNCTION requests_app_refuse_statement();
 """
 
+# Some terms give keys only, or the console only.
+CHANNELS = """
+CREATE FUNCTION requests_app_guard_channel() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF coalesce((SELECT terms_document->>'channels' FROM requests_app_accessrequest WHERE id = NEW.access_request_id),
+                'both') NOT IN ('both', CASE NEW.kind WHEN 'console' THEN 'console' ELSE 'keys' END) THEN
+        PERFORM requests_app_refuse('the terms do not give this');
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER channel BEFORE INSERT ON requests_app_delivery
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_channel();
+"""
+
+# For the sweeps, which ask it of many rows.
+LACKS_DECIDERS = """
+CREATE FUNCTION requests_app_lacks_deciders(a_request bigint) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    r requests_app_accessrequest%ROWTYPE;
+    asked jsonb;
+    needed int;
+    person bigint;
+    able bigint[] := '{}';
+BEGIN
+    SELECT * INTO r FROM requests_app_accessrequest WHERE id = a_request;
+    asked := requests_app_older_stage() || (r.terms_document->'stages'->(r.stage - 1));
+    IF r.state <> 'pending' OR r.stage = 0 OR asked IS NULL THEN
+        RETURN false;
+    END IF;
+    needed := (asked->>'quorum')::int - (
+        SELECT count(*) FROM requests_app_decision d
+        WHERE d.access_request_id = r.id AND d.extension_id IS NULL AND d.stage = r.stage AND d.verdict = 'approve');
+    -- A group may have ten thousand members, and two are needed: no further than that.
+    FOR person IN
+        SELECT p.id
+        FROM (
+            SELECT m.user_id AS id
+            FROM jsonb_array_elements_text((asked->'groups') || (asked->'more_groups')) AS g(id)
+            JOIN requests_app_membership m ON m.group_id = g.id::bigint
+            WHERE NOT EXISTS (SELECT FROM requests_app_edit e
+                              WHERE e.editor_id = m.user_id AND e.group_id = m.group_id AND e.confirmed_at IS NULL)
+            UNION ALL
+            SELECT u.id::bigint FROM jsonb_array_elements_text((asked->'users') || (asked->'more_users')) AS u(id)
+        ) AS p
+        JOIN requests_app_user u ON u.id = p.id
+        WHERE u.deactivated_at IS NULL AND p.id NOT IN (r.requester_id, r.beneficiary_id)
+          AND NOT EXISTS (SELECT FROM requests_app_decision d
+                          WHERE d.access_request_id = r.id AND d.extension_id IS NULL AND d.approver_id = p.id)
+          AND NOT requests_app_has_edited(p.id, r.entitlement_id, r.role_id)
+    LOOP
+        EXIT WHEN cardinality(able) >= needed;
+        IF NOT person = ANY(able) THEN
+            able := able || person;
+        END IF;
+    END LOOP;
+    RETURN cardinality(able) < needed;
+END $$;
+"""
+
 
 class Migration(migrations.Migration):
     dependencies = [("requests_app", "0021_terms")]
 
     operations = [
         migrations.RunSQL(sql, migrations.RunSQL.noop)
-        for sql in (OWN_EDITS, STAGES, TERMS, REQUEST_INSERT, REQUEST_UPDATE, DECISION_INSERT, EXTENSION)
+        for sql in (
+            OWN_EDITS,
+            STAGES,
+            TERMS,
+            REQUEST_INSERT,
+            REQUEST_UPDATE,
+            DECISION_INSERT,
+            EXTENSION,
+            CHANNELS,
+            LACKS_DECIDERS,
+        )
     ]

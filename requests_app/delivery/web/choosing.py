@@ -154,10 +154,10 @@ def find_person(asker: User, role: Role, public_id: str) -> User | None:
         return None
 
 
-def choices(asker: User, role: Role, *, beneficiary: User) -> list[Choice]:
-    """On which terms `asker` may ask for `role` for `beneficiary`: the least demanding first."""
-    entitlements = Entitlement.objects.reaching(beneficiary).for_role(role)
-    if asker != beneficiary:
+def choices(asker: User, role: Role, *, beneficiary: User | None = None) -> list[Choice]:
+    """On which terms `asker` may ask for `role`, for themselves or `beneficiary`: the least demanding first."""
+    entitlements = Entitlement.objects.reaching(beneficiary or asker).for_role(role)
+    if beneficiary not in (None, asker):
         entitlements = entitlements.filter(pk__in=_asking(asker))
     found = entitlements.with_terms().order_by("pk")[:MOST_CHOICES]
     return sorted((Choice(one, Terms.of(one, role)) for one in found), key=lambda choice: choice.demands)
@@ -183,7 +183,7 @@ def outlook(
 ) -> Outlook:
     terms = choice.terms
     begins = max(start_at or now, now)
-    opens = terms.hours.next_opening(begins) if terms.hours else begins
+    opens = (terms.hours and terms.hours.next_opening(begins)) or begins
     ends = policy.ends_at(opens, int(duration.total_seconds()), terms)
     return Outlook(
         choice=choice,

@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from requests_app.domain import clock
-from requests_app.domain.models import AccessRequest, User
+from requests_app.domain.models import AccessRequest, Extension, User
 
 # The number beside "Approvals" counts no further.
 MOST_COUNTED = 20
@@ -33,6 +33,8 @@ def portal(request: HttpRequest) -> dict[str, Any]:
 
 
 def _waiting(person: User, request: HttpRequest) -> str:
-    waiting = AccessRequest.objects.waiting_for(person, now_of(request)).values("pk")[: MOST_COUNTED + 1]
-    number = len(waiting)
+    requests, more = (
+        kind.objects.waiting_for(person, now_of(request)).order_by().values("pk") for kind in (AccessRequest, Extension)
+    )
+    number = len(requests.union(more, all=True)[: MOST_COUNTED + 1])
     return f"{MOST_COUNTED}+" if number > MOST_COUNTED else str(number or "")

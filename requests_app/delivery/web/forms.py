@@ -183,7 +183,7 @@ class ApproveForm(CommentForm):
         self.start_at: datetime | None = None
         local = timezone.localtime(scheduled_at) if scheduled_at else None
         self._as_it_is = (local.strftime("%Y-%m-%d"), local.strftime("%H:%M")) if local else ("", "")
-        self.initial |= dict(zip(("start_date", "start_time"), self._as_it_is, strict=True))
+        self.initial.update(start_date=self._as_it_is[0], start_time=self._as_it_is[1])
         if local is None:
             del self.fields["start_date"], self.fields["start_time"]
 

@@ -5,11 +5,22 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Max
+from django.db.models import Count, Exists, Max, OuterRef, Q
 from django.db.models.functions import Least
 
 from requests_app.delivery.web.holding import holds
-from requests_app.domain.models import AccessRequest, Decision, DenyPolicy, Freeze, IssuedSession, Membership, User
+from requests_app.domain import facts, policy
+from requests_app.domain.models import (
+    AccessRequest,
+    Decision,
+    DenyPolicy,
+    Edit,
+    Extension,
+    Freeze,
+    IssuedSession,
+    Membership,
+    User,
+)
 from requests_app.domain.terms import StageTerms
 from requests_app.domain.transitions import RevocationState, State
 
@@ -19,33 +30,52 @@ MOST_PEOPLE = 2000
 
 
 class Deciders:
-    """Who could decide given stages now. Two queries, however many stages."""
+    """Who could decide given stages now. A few queries, however many stages.
 
-    def __init__(self, stages: Iterable[StageTerms]) -> None:
+    `rules` are what is decided under: whoever edited one of them does not count until another operator confirmed it,
+    nor does a membership that somebody gave themselves.
+    """
+
+    def __init__(self, stages: Iterable[StageTerms], rules: Iterable[policy.Rule] = ()) -> None:
         stages = list(stages)
-        groups = {group for stage in stages for group in stage.groups}
-        users = {user for stage in stages for user in stage.users}
-        rows = Membership.objects.filter(group__in=groups, user__deactivated_at=None)
+        groups = {group for stage in stages for group in (*stage.groups, *stage.more_groups)}
+        users = {user for stage in stages for user in (*stage.users, *stage.more_users)}
+        own = Edit.objects.unconfirmed().filter(editor=OuterRef("user"), group=OuterRef("group"))
+        rows = Membership.objects.filter(~Exists(own), group__in=groups, user__deactivated_at=None)
         self._members: dict[int, set[int]] = defaultdict(set)
         for group, user in rows.values_list("group_id", "user_id")[:MOST_PEOPLE] if groups else ():
             self._members[group].add(user)
         named = User.objects.filter(pk__in=users, deactivated_at=None).values_list("pk", flat=True)
         self._named = set(named[:MOST_PEOPLE]) if users else set()
+        self._editors = _editors(rules) if stages else {}
 
-    def number(self, stage: StageTerms, *, outside: Collection[int]) -> int:
-        able = set(stage.users) & self._named
-        for group in stage.groups:
+    def number(
+        self, stage: StageTerms, *, outside: Collection[int], rules: Iterable[policy.Rule] = (), escalated: bool = False
+    ) -> int:
+        groups, users = stage.asked(escalated=escalated)
+        able = users & self._named
+        for group in groups:
             able |= self._members[group]
-        return len(able - set(outside))
+        editors = {editor for rule in rules for editor in self._editors.get(rule, ())}
+        return len(able - set(outside) - editors)
+
+
+# What to read along with requests that are judged: the rules that they follow reach up to here.
+JUDGED = "role__account__unit"
+# What is decided about.
+Matter = AccessRequest | Extension
 
 
 @dataclass(slots=True)
 class Dossier:
-    """What an approver reads about one request beside its facts."""
+    """What an approver reads about one request, or about an extension of it, beside its facts."""
 
     access_request: AccessRequest
+    extension: Extension | None
     stages: int
     stage: StageTerms | None
+    # Further approvers are asked by now.
+    escalated: bool = False
     agreed: list[Decision] = field(default_factory=list)
     passes: int = 0
     returned: int = 0
@@ -55,21 +85,28 @@ class Dossier:
     # Why it does not go on, where operators have frozen it.
     frozen: Freeze | None = None
 
+    @property
+    def matter(self) -> Matter:
+        return self.extension or self.access_request
 
-def dossiers(access_requests: Sequence[AccessRequest], now: datetime) -> list[Dossier]:
-    """One for each, in their order; six queries in all."""
-    stages = {one.pk: one.terms.stage(one.stage) for one in access_requests if one.stage}
-    deciders = Deciders(stages.values())
-    decisions = _decisions(access_requests)
-    lately = _lately({one.beneficiary_id for one in access_requests}, now)
-    alike = _alike({one.role_id for one in access_requests}, now)
-    frozen = holds([one.role for one in access_requests if one.is_open])
+
+def dossiers(matters: Sequence[Matter], now: datetime) -> list[Dossier]:
+    """One for each, in their order; six queries in all, if `JUDGED` came with them."""
+    requests = [_request_of(one) for one in matters]
+    deciders = Deciders(
+        [one.terms.stage(one.stage) for one in matters if one.stage],
+        {rule for one, matter in zip(requests, matters, strict=True) if matter.stage for rule in facts.rules_of(one)},
+    )
+    decisions = _decisions(requests)
+    lately = _lately({one.beneficiary_id for one in requests}, now)
+    alike = _alike({one.role_id for one in requests}, now)
+    frozen = holds([one.role for one in requests if one.is_open])
     return [
         _dossier(
-            one, stages.get(one.pk), deciders, decisions[one.pk], lately[one.beneficiary_id], alike[one.role_id],
-            frozen.get(one.role_id) if one.is_open else None,
+            matter, deciders, decisions[_key(matter)], lately[one.beneficiary_id], alike[one.role_id], now,
+            frozen=frozen.get(one.role_id) if one.is_open else None,
         )
-        for one in access_requests
+        for matter, one in zip(matters, requests, strict=True)
     ]  # fmt: skip
 
 
@@ -101,33 +138,65 @@ def last_ends(ids: Collection[int], now: datetime) -> dict[int, datetime]:
 
 
 def _dossier(
-    one: AccessRequest,
-    stage: StageTerms | None,
+    matter: Matter,
     deciders: Deciders,
     decisions: list[Decision],
     lately: Counter[str],
     alike: list[AccessRequest],
+    now: datetime,
+    *,
     frozen: Freeze | None,
 ) -> Dossier:
-    outside = one.asking_side | {decision.approver_id for decision in decisions}
-    return Dossier(
+    one, terms, known = _request_of(matter), matter.terms, facts.known_of(matter)
+    dossier = Dossier(
         access_request=one,
-        stages=len(one.terms.stages),
-        stage=stage,
-        agreed=[decision for decision in decisions if decision.stage == one.stage],
+        extension=matter if isinstance(matter, Extension) else None,
+        stages=len(terms.stages),
+        stage=terms.stage(matter.stage) if matter.stage else None,
+        agreed=[decision for decision in decisions if decision.stage == matter.stage],
         passes=sum(lately.values()),
         returned=lately[State.RETURNED],
         revoked=lately[State.REVOKED],
         alike=[other for other in alike if other.pk != one.pk][:3],
-        can_now=deciders.number(stage, outside=outside) if stage else 0,
         frozen=frozen,
     )
+    if dossier.stage and known.stage_since and known.accepted:
+        outside = one.asking_side | {decision.approver_id for decision in decisions}
+        dossier.escalated = dossier.stage.is_escalated(known.stage_since, now)
+        dossier.can_now = deciders.number(
+            dossier.stage, outside=outside, rules=known.rules, escalated=dossier.escalated
+        )
+    return dossier
 
 
-def _decisions(access_requests: Sequence[AccessRequest]) -> dict[int, list[Decision]]:
-    found: dict[int, list[Decision]] = defaultdict(list)
-    for decision in Decision.objects.filter(access_request__in=[one.pk for one in access_requests]):
-        found[decision.access_request_id].append(decision)
+def _request_of(matter: Matter) -> AccessRequest:
+    return matter.access_request if isinstance(matter, Extension) else matter
+
+
+def _key(matter: Matter) -> tuple[int, int | None]:
+    return _request_of(matter).pk, matter.pk if isinstance(matter, Extension) else None
+
+
+def _decisions(access_requests: Sequence[AccessRequest]) -> dict[tuple[int, int | None], list[Decision]]:
+    """On each request, and on each extension of it."""
+    found: dict[tuple[int, int | None], list[Decision]] = defaultdict(list)
+    for decision in Decision.objects.filter(access_request__in={one.pk for one in access_requests}):
+        found[decision.access_request_id, decision.extension_id].append(decision)
+    return found
+
+
+def _editors(rules: Iterable[policy.Rule]) -> dict[policy.Rule, set[int]]:
+    """Whose edit of each of these nobody has confirmed yet."""
+    keys: dict[str, set[int]] = defaultdict(set)
+    for kind, key in rules:
+        keys[kind].add(key)
+    about = [Q(**{f"{kind}__in": some}) for kind, some in keys.items()]
+    found: dict[policy.Rule, set[int]] = defaultdict(set)
+    if about:
+        edits = Edit.objects.unconfirmed().filter(Q(*about, _connector=Q.OR))
+        for editor, *edited in edits.values_list("editor", *facts.RULES)[:MOST_PEOPLE]:
+            for kind, key in zip(facts.RULES, edited, strict=True):
+                found[kind, key].add(editor)
     return found
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from django.http import Http404
 
 from requests_app.delivery.web.doors import PersonRequest
+from requests_app.delivery.web.judging import JUDGED
 from requests_app.domain.codes import CODE
 from requests_app.domain.models import AccessRequest, User
 
@@ -25,15 +26,16 @@ class Viewer:
     def may_see(self, access_request: AccessRequest) -> bool:
         if self.sees_all or self.person.pk in access_request.asking_side:
             return True
-        return any(
-            self.person.pk in stage.users or self.groups & set(stage.groups) for stage in access_request.terms.stages
-        )
+        # Further approvers too: they may have been asked at a stage that is over by now.
+        asked = [stage.asked(escalated=True) for stage in access_request.terms.stages]
+        return any(self.person.pk in users or self.groups & groups for groups, users in asked)
 
 
 def find_request(request: PersonRequest, code: str) -> AccessRequest:
     """The request with this code; 404 alike for one that is not there and one that is not theirs to see."""
     code = code.upper()
-    found = AccessRequest.objects.with_names().filter(code=code).first() if CODE.fullmatch(code) else None
+    requests = AccessRequest.objects.with_names().select_related(JUDGED)
+    found = requests.filter(code=code).first() if CODE.fullmatch(code) else None
     if found is None or not _may_see(request.user, found):
         raise Http404("There is no such request, or it is not yours to see.")
     return found
@@ -41,4 +43,4 @@ def find_request(request: PersonRequest, code: str) -> AccessRequest:
 
 def _may_see(person: User, access_request: AccessRequest) -> bool:
     # An approver who has left the group since may still read what they decided.
-    return Viewer.of(person).may_see(access_request) or access_request.decisions.filter(approver=person).exists()
+    return Viewer.of(person).may_see(access_request) or access_request.all_decisions.filter(approver=person).exists()

@@ -1,9 +1,12 @@
 """A request's story, told from its audit events."""
 
+import contextlib
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from requests_app.domain.audit import Action
 from requests_app.domain.models import AccessRequest, AuditEvent
+from requests_app.domain.workflow import in_words
 
 MOST_EVENTS = 200
 
@@ -12,6 +15,8 @@ _DONE: dict[str, tuple[str, str]] = {
     Action.REQUEST_SUBMITTED: ("asked for access", "amber"),
     Action.REQUEST_APPROVED: ("approved", "blue"),
     Action.REQUEST_GRANTED: ("The last stage agreed: ready to start", "blue"),
+    Action.REQUEST_ACCEPTED: ("accepted it", "blue"),
+    Action.REQUEST_ESCALATED: ("Further people are asked: the stage has not agreed in its time", "amber"),
     Action.REQUEST_DENIED: ("denied the request", "red"),
     Action.REQUEST_WITHDRAWN: ("withdrew the request", "grey"),
     Action.REQUEST_REMINDED: ("sent a reminder", "grey"),
@@ -21,6 +26,13 @@ _DONE: dict[str, tuple[str, str]] = {
     Action.REQUEST_RETURNED: ("gave the pass back", "grey"),
     Action.REQUEST_REVOKED: ("revoked the pass", "red"),
     Action.REQUEST_CONFIRMED: ("confirmed, after the database was restored, that the pass lives on", "blue"),
+    Action.EXTENSION_ASKED: ("asked for more time", "amber"),
+    Action.EXTENSION_APPROVED: ("agreed to more time", "blue"),
+    Action.EXTENSION_GRANTED: ("The last stage agreed: the pass goes on", "green"),
+    Action.EXTENSION_DENIED: ("denied more time", "red"),
+    Action.EXTENSION_WITHDRAWN: ("took back the wish for more time", "grey"),
+    Action.EXTENSION_LAPSED: ("Nobody decided in time on more time", "grey"),
+    Action.EXTENSION_ESCALATED: ("Further people are asked about more time", "amber"),
     Action.DELIVERY_ASKED: ("asked for credentials", "grey"),
     Action.DELIVERY_FAILED: ("No credentials were handed over", "amber"),
     Action.DELIVERY_HANDED_OVER: ("received what was sealed for their browser", "green"),
@@ -38,9 +50,15 @@ _DONE: dict[str, tuple[str, str]] = {
 # The same acts when nobody acted but the clock or the rules.
 _BY_ITSELF: dict[str, str] = {
     Action.REQUEST_GRANTED: "Approved by the rules: nobody had to be asked",
-    Action.REQUEST_STARTED: "The pass started at once, as asked",
+    Action.REQUEST_STARTED: "The pass started by itself, as asked",
+    Action.EXTENSION_GRANTED: "More time was granted by the rules: nobody had to be asked",
 }
 _REFUSED: dict[str, str] = {
+    Action.REQUEST_ACCEPTED: "tried to accept it",
+    Action.EXTENSION_ASKED: "tried to ask for more time",
+    Action.EXTENSION_APPROVED: "tried to agree to more time",
+    Action.EXTENSION_DENIED: "tried to deny more time",
+    Action.EXTENSION_WITHDRAWN: "tried to take back the wish for more time",
     Action.REQUEST_APPROVED: "tried to approve",
     Action.REQUEST_DENIED: "tried to deny",
     Action.REQUEST_WITHDRAWN: "tried to withdraw the request",
@@ -80,6 +98,8 @@ def _moment(event: AuditEvent) -> Moment:
     words, tone = _DONE.get(action, (action, "grey"))
     if event.actor_id is None:
         words = _BY_ITSELF.get(action, words)
+    if action in (Action.REQUEST_APPROVED, Action.EXTENSION_ASKED, Action.EXTENSION_GRANTED):
+        words += _how_long(event)
     if action == Action.DELIVERY_ASKED and event.detail.get("kind") == "console":
         words = "asked to open the console"
     if action == Action.SESSION_ISSUED:
@@ -87,6 +107,20 @@ def _moment(event: AuditEvent) -> Moment:
     return Moment(
         event, words, tone, _text(event, "comment") or _text(event, "reason") or _failure(event), refused=False
     )
+
+
+def _how_long(event: AuditEvent) -> str:
+    """What an approver changed, or how much more it is."""
+    detail = event.detail
+    parts = []
+    if type(seconds := detail.get("duration_seconds")) is int:
+        parts.append(f"for {in_words(timedelta(seconds=seconds))} only")
+    if type(seconds := detail.get("seconds")) is int:
+        parts.append(in_words(timedelta(seconds=seconds)))
+    for key, word in (("start_at", "from"), ("expires_at", "until")):
+        with contextlib.suppress(ValueError):
+            parts.append(f"{word} {datetime.fromisoformat(_text(event, key)).astimezone(UTC):%d %b %H:%M} UTC")
+    return f", {', '.join(parts)}" if parts else ""
 
 
 def _failure(event: AuditEvent) -> str:

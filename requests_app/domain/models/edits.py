@@ -5,10 +5,18 @@ from requests_app.domain.models.catalog import Account, OrganisationalUnit, Role
 from requests_app.domain.models.entitlements import Entitlement
 from requests_app.domain.models.people import Group, User
 
+# What an edit can be about.
+KINDS = ("entitlement", "role", "account", "unit", "group")
+
 
 class EditQuerySet(models.QuerySet["Edit"]):
     def unconfirmed(self) -> "EditQuerySet":
         return self.filter(confirmed_at=None)
+
+    def made_by(self, editor: User) -> set[tuple[str, int]]:
+        """What does not count for this person, as `("entitlement", 7)`."""
+        rows = self.unconfirmed().filter(editor=editor).values_list(*(f"{kind}_id" for kind in KINDS))
+        return {(kind, key) for row in rows for kind, key in zip(KINDS, row, strict=True) if key is not None}
 
 
 class Edit(models.Model):

@@ -1,16 +1,32 @@
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Lower
 
+from requests_app.domain import hours, patterns
 from requests_app.domain.hours import Hours
 from requests_app.domain.models.catalog import Role
 from requests_app.domain.models.people import Group, User
 
 HOUR = 3600
 DAY = 24 * HOUR
+
+
+def check_zone(name: str) -> None:
+    try:
+        hours.zone(name)
+    except ValueError as wrong:
+        raise ValidationError(str(wrong)) from wrong
+
+
+def check_pattern(pattern: str) -> None:
+    try:
+        patterns.check(pattern)
+    except ValueError as wrong:
+        raise ValidationError(str(wrong)) from wrong
 
 
 class EntitlementQuerySet(models.QuerySet["Entitlement"]):
@@ -90,7 +106,7 @@ class Entitlement(models.Model):
     )
     hours_begin = models.TimeField("from", null=True, blank=True)
     hours_end = models.TimeField("to", null=True, blank=True)
-    hours_zone = models.CharField("time zone", max_length=64, default="UTC", db_default="UTC")
+    hours_zone = models.CharField("time zone", max_length=64, default="UTC", db_default="UTC", validators=[check_zone])
     extensions_most = models.PositiveSmallIntegerField(
         "extensions at most", default=0, db_default=0, validators=[MaxValueValidator(100)]
     )
@@ -107,9 +123,9 @@ class Entitlement(models.Model):
     )  # fmt: skip
     askers = models.ManyToManyField(Group, through="EntitlementAsker", blank=True, related_name="+")
     ticket = models.CharField(max_length=10, choices=Ticket.choices, default=Ticket.OPTIONAL)
-    ticket_pattern = models.CharField(max_length=300, blank=True, db_default="")
+    ticket_pattern = models.CharField(max_length=300, blank=True, db_default="", validators=[check_pattern])
     justification_min = models.PositiveSmallIntegerField("shortest justification", default=10)
-    justification_pattern = models.CharField(max_length=300, blank=True, db_default="")
+    justification_pattern = models.CharField(max_length=300, blank=True, db_default="", validators=[check_pattern])
     narrowing_statements = models.JSONField(
         default=list, blank=True, help_text="Session policy statements; with these, nothing else is allowed."
     )

@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 
 from requests_app.domain import codes
 from requests_app.domain.models.catalog import Role
+from requests_app.domain.models.edits import Edit
 from requests_app.domain.models.entitlements import Entitlement
 from requests_app.domain.models.people import User
 from requests_app.domain.terms import Terms
@@ -33,13 +34,19 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
     def open(self) -> "AccessRequestQuerySet":
         return self.filter(state__in=OPEN)
 
+    def open_at(self, now: datetime) -> "AccessRequestQuerySet":
+        """Those that are open by the clock, which a sweep may not have looked at yet."""
+        in_time = Q(state=State.PENDING, decide_by__gt=now) | Q(state=State.APPROVED, start_by__gt=now)
+        return self.filter(in_time | Q(state=State.ACTIVE, expires_at__gt=now))
+
     def waiting_for(self, person: User, now: datetime) -> "AccessRequestQuerySet":
         """Candidates: what `policy.may_decide` allows this person."""
-        mine = list(person.memberships.values_list("group_id", flat=True))
+        edits = Edit.objects.made_by(person)
         return (
             self.filter(state=State.PENDING, decide_by__gt=now)
-            .filter(Q(deciding_groups__overlap=mine) | Q(deciding_users__contains=[person.pk]))
+            .filter(_asks(person, edits))
             .exclude(Q(requester=person) | Q(beneficiary=person))
+            .exclude(_follows(edits))
             .exclude(pk__in=Decision.objects.filter(approver=person, extension=None).values("access_request"))
         )
 
@@ -50,13 +57,35 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
 class ExtensionQuerySet(models.QuerySet["Extension"]):
     def waiting_for(self, person: User, now: datetime) -> "ExtensionQuerySet":
         """Candidates: what `policy.may_decide` allows this person."""
-        mine = list(person.memberships.values_list("group_id", flat=True))
+        edits = Edit.objects.made_by(person)
         return (
             self.filter(state=ExtensionState.PENDING, decide_by__gt=now)
-            .filter(Q(deciding_groups__overlap=mine) | Q(deciding_users__contains=[person.pk]))
+            .filter(_asks(person, edits))
             .exclude(Q(access_request__requester=person) | Q(access_request__beneficiary=person))
-            .exclude(decisions__approver=person)
+            .exclude(_follows(edits, "access_request__"))
+            .exclude(pk__in=Decision.objects.filter(approver=person, extension__isnull=False).values("extension"))
         )
+
+
+def _asks(person: User, edits: "set[tuple[str, int]]") -> Q:
+    """That the present stage asks this person, by a membership that counts for them."""
+    own = [key for kind, key in edits if kind == "group"]
+    mine = person.memberships.exclude(group__in=own).values_list("group_id", flat=True)
+    return Q(deciding_groups__overlap=list(mine)) | Q(deciding_users__contains=[person.pk])
+
+
+def _follows(edits: "set[tuple[str, int]]", prefix: str = "") -> Q:
+    """That it follows rules which were edited. Most people have edited none."""
+    found = Q(pk__in=[])
+    for kind, key in edits:
+        if kind == "unit":
+            found |= Q(**{f"{prefix}role__account__unit__path__contains": f"/{key}/"})
+        elif kind in _WHERE:
+            found |= Q(**{prefix + _WHERE[kind]: key})
+    return found
+
+
+_WHERE = {"entitlement": "entitlement", "role": "role", "account": "role__account"}
 
 
 class AccessRequest(models.Model):

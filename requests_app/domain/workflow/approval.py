@@ -31,11 +31,15 @@ def verdict_on_deciding(matter: Matter, by: User, now: datetime) -> policy.Verdi
     return policy.may_decide(facts.person(by), facts.known_of(matter), matter.terms, decided=_deciders(matter), now=now)
 
 
-def decide(matter: Matter, by: User, verdict: Decision.Verdict, comment: str, now: datetime) -> Decision:
-    """Record one verdict on the present stage of a locked, pending matter. Raises NotAllowed, Invalid."""
+def check_may_decide(matter: Matter, by: User, comment: str, now: datetime) -> None:
+    """Raises NotAllowed if `by` may not decide this locked, pending matter, Invalid for the comment."""
     verdict_on_deciding(matter, by, now).require()
     if len(comment) > 1000 or not can_be_stored(comment):
         raise Invalid({"comment": ["Keep the comment under 1,000 plain characters."]})
+
+
+def decide(matter: Matter, by: User, verdict: Decision.Verdict, comment: str, now: datetime) -> Decision:
+    """Record one verdict, which was checked, on the present stage of a locked, pending matter."""
     if verdict == Decision.Verdict.APPROVE:
         check_who_is_left(matter, by)
     return Decision.objects.create(
@@ -74,12 +78,9 @@ def enter_stage(matter: Matter, number: int, now: datetime) -> None:
 STAGE_FIELDS = ["stage", "stage_since", "escalate_at", "deciding_groups", "deciding_users"]
 
 
-def ask_the_stage(matter: Matter, now: datetime, *, further: bool = False) -> None:
-    """Mail whoever can decide; `further`: those who are only asked by now."""
+def ask_the_stage(matter: Matter, now: datetime) -> None:
+    """Mail whoever can decide now and was not written to about this stage."""
     people = who_can_decide(matter, now)
-    if further:
-        before = {one.pk for one in facts.approvers(matter.terms.stage(matter.stage), outside=matter.asking_side)}
-        people = [one for one in people if one.pk not in before]
     if isinstance(matter, Extension):
         kind, occasion = notices.Kind.MORE_ASKED, f"stage {matter.stage} of extension {matter.pk}"
     else:

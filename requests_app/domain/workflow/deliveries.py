@@ -17,7 +17,7 @@ from requests_app.domain import audit, clock, facts, jobs, notices, partitions, 
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany
 from requests_app.domain.models import AccessRequest, AwsClock, Delivery, IssuedSession, Role, User
-from requests_app.domain.terms import Terms
+from requests_app.domain.terms import CONSOLE, KEYS, Terms
 from requests_app.domain.transitions import DELIVERY, DeliveryState, State, may_follow
 from requests_app.domain.workflow import revocations
 from requests_app.domain.workflow.requests import begin
@@ -91,7 +91,7 @@ def ask(
     access_request, now = lock(access_request)
     if access_request.state == State.APPROVED:
         begin(access_request, by=by, now=now)
-    _verdict(access_request, by, now).require()
+    _verdict(access_request, by, kind, now).require()
     key, destination = _check_wish(access_request, kind, recipient_key, destination)
     _check_limits(access_request, by, now)
     delivery = Delivery.objects.create(
@@ -128,7 +128,7 @@ def claim(delivery_id: int, *, worker: str) -> Order | None:
         if not timedelta(0) <= now - delivery.asked_at <= CLAIMED_WITHIN:
             fail_locked(delivery, DeliveryState.STALE, now, message=STALE)
             return None
-        verdict = _verdict(delivery.access_request, delivery.beneficiary, now)
+        verdict = _verdict(delivery.access_request, delivery.beneficiary, delivery.kind, now)
         if verdict and not _is_as_it_was_asked(delivery):
             verdict = policy.Verdict(False, "delivery.altered", ALTERED)
         if not verdict:
@@ -147,7 +147,7 @@ def record(order: Order, minted: Minted, *, worker: str) -> bool:
         delivery = _lock_delivery(order.delivery_id)
         assert delivery is not None  # noqa: S101 - deliveries are never deleted
         now = clock.now()
-        verdict = _verdict(delivery.access_request, delivery.beneficiary, now)
+        verdict = _verdict(delivery.access_request, delivery.beneficiary, delivery.kind, now)
         if verdict and not _ends_in_time(order, minted, delivery.role):
             verdict = policy.Verdict(False, "clock.set", DISCARDED)
         if verdict and delivery.state != DeliveryState.CLAIMED:
@@ -197,7 +197,7 @@ def seal_down(order: Order, envelope: str) -> bool:
         if delivery is None or delivery.state != DeliveryState.CLAIMED:
             return False
         now = clock.now()
-        verdict = _verdict(delivery.access_request, delivery.beneficiary, now)
+        verdict = _verdict(delivery.access_request, delivery.beneficiary, delivery.kind, now)
         if not verdict:
             fail_locked(delivery, DeliveryState.DISCARDED, now, message=verdict.message, rule=verdict.rule)
             return False
@@ -255,7 +255,7 @@ def hand_over(delivery: Delivery, *, by: User, sign_in: str, take: Callable[[str
                 locked.message or "These credentials were already handed over. Get new ones.",
                 rule="delivery.not_ready",
             )
-        verdict = _verdict(locked.access_request, by, now)
+        verdict = _verdict(locked.access_request, by, locked.kind, now)
         if verdict:
             envelope = take(str(locked.public_id))
         if not verdict:
@@ -349,9 +349,10 @@ def _lock_delivery(delivery_id: int) -> Delivery | None:
     return delivery
 
 
-def _verdict(access_request: AccessRequest, by: User, now: datetime) -> policy.Verdict:
+def _verdict(access_request: AccessRequest, by: User, kind: str, now: datetime) -> policy.Verdict:
     role = access_request.role
-    return policy.may_mint(
+    may_use = policy.may_use(access_request.terms, CONSOLE if kind == Delivery.Kind.CONSOLE else KEYS)
+    return may_use and policy.may_mint(
         facts.person(by),
         facts.of(access_request),
         facts.reach_of_role(access_request.entitlement, role),

@@ -5,7 +5,7 @@ Sessions minted before keep their old end; whoever needs longer ones gets new on
 
 from datetime import datetime, timedelta
 
-from requests_app.domain import audit, clock, facts, notices, policy
+from requests_app.domain import audit, clock, facts, notices, patterns, policy
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Extension, User
@@ -33,7 +33,11 @@ def extend(access_request: AccessRequest, *, by: User, duration: timedelta, just
     ).require()
     justification = justification.strip()
     if not terms.justification_min <= len(justification) <= 2000 or not approval.can_be_stored(justification):
-        raise Invalid({"justification": [f"Write at least {terms.justification_min} characters: why it takes longer."]})
+        raise Invalid(
+            {"justification": [f"Write {terms.justification_min} to 2,000 plain characters: why it takes longer."]}
+        )
+    if not patterns.fits(terms.justification_pattern, justification):
+        raise Invalid({"justification": [f"These terms want it to look like {terms.justification_pattern}"]})
     assert access_request.expires_at is not None  # noqa: S101 - may_extend has just said so
     extension = Extension(
         access_request=access_request,
@@ -57,8 +61,9 @@ def extend(access_request: AccessRequest, *, by: User, duration: timedelta, just
 def approve_extension(extension: Extension, *, by: User, comment: str = "") -> Decision:
     """Record an approval; the pass goes on when the last stage is satisfied. Raises as `approve` does."""
     extension, now = _lock(extension)
-    decision = approval.decide(extension, by, Decision.Verdict.APPROVE, comment, now)
+    approval.check_may_decide(extension, by, comment, now)
     _check_still_of_use(extension)
+    decision = approval.decide(extension, by, Decision.Verdict.APPROVE, comment, now)
     audit.record(
         Action.EXTENSION_APPROVED, extension.access_request, by=by, at=now, stage=decision.stage, comment=comment
     )
@@ -75,6 +80,7 @@ def approve_extension(extension: Extension, *, by: User, comment: str = "") -> D
 def deny_extension(extension: Extension, *, by: User, comment: str = "") -> Decision:
     """Record a denial: the pass ends when it would have ended. Raises as `approve_extension` does."""
     extension, now = _lock(extension)
+    approval.check_may_decide(extension, by, comment, now)
     decision = approval.decide(extension, by, Decision.Verdict.DENY, comment, now)
     _finish(extension, ExtensionState.DENIED, now)
     audit.record(

@@ -65,7 +65,7 @@ def _submit(
     start_at: datetime | None,
     beneficiary: User,
 ) -> AccessRequest:
-    # Whoever is asked for in several places at once is asked for one after the other.
+    # Whoever asks in several places at once asks one after the other, or all would count too few.
     User.objects.select_for_update(no_key=True).values_list("pk").get(pk=beneficiary.pk)
     role = Role.objects.select_related("account__unit", "account__owners", "owners").get(pk=role.pk)
     entitlement = Entitlement.objects.get(pk=entitlement.pk)
@@ -142,9 +142,9 @@ def approve(
     _must_be_pending(access_request)
     if in_bulk and access_request.role.is_powerful:
         raise NotAllowed("Powerful roles are decided one by one. Open the request.", rule="decision.in_bulk")
-    changed = _offer(access_request, start_at, duration)
-    approval.verdict_on_deciding(access_request, by, now).require()
+    approval.check_may_decide(access_request, by, comment, now)
     _check_still_of_use(access_request)
+    changed = _offer(access_request, start_at, duration)
     decision = approval.decide(access_request, by, Decision.Verdict.APPROVE, comment, now)
     audit.record(
         Action.REQUEST_APPROVED, access_request, by=by, at=now, stage=decision.stage, comment=comment, **changed
@@ -159,6 +159,7 @@ def deny(access_request: AccessRequest, *, by: User, comment: str = "") -> Decis
     """Record a denial, which ends the request. Raises as `approve` does."""
     access_request, now = lock(access_request)
     _must_be_pending(access_request)
+    approval.check_may_decide(access_request, by, comment, now)
     decision = approval.decide(access_request, by, Decision.Verdict.DENY, comment, now)
     _end(access_request, State.DENIED, by=by, now=decision.decided_at, reason=comment)
     audit.record(
@@ -169,7 +170,7 @@ def deny(access_request: AccessRequest, *, by: User, comment: str = "") -> Decis
         stage=decision.stage,
         comment=comment,
     )
-    notices.announce(notices.Kind.DECIDED, [access_request], at=decision.decided_at, occasion="denied")
+    _tell_the_asking_side(notices.Kind.DECIDED, access_request, decision.decided_at, occasion="denied")
     return decision
 
 
@@ -181,6 +182,8 @@ def withdraw(access_request: AccessRequest, *, by: User) -> AccessRequest:
         raise NotAllowed("Only the person who asked can withdraw this request.", rule="withdraw.not_yours")
     _end(access_request, State.WITHDRAWN, by=by, now=now)
     audit.record(Action.REQUEST_WITHDRAWN, access_request, by=by, at=now)
+    # Whoever did not do it would otherwise wait for it.
+    _tell_the_asking_side(notices.Kind.ENDED, access_request, now, but=by)
     return access_request
 
 
@@ -281,17 +284,18 @@ def may_revoke(access_request: AccessRequest, by: User) -> bool:
     if by.is_superuser:
         return True
     groups = set(by.memberships.values_list("group_id", flat=True))
-    return any(by.pk in stage.users or groups & set(stage.groups) for stage in access_request.terms.stages)
+    asked = [stage.asked(escalated=True) for stage in access_request.terms.stages]
+    return any(by.pk in users or groups & those for those, users in asked)
 
 
-def who_can_decide(access_request: AccessRequest) -> list[User]:
+def who_can_decide(matter: approval.Matter) -> list[User]:
     """The people who could decide the present stage now, by name, at most 200; empty when nothing is to be decided."""
-    return approval.who_can_decide(access_request, clock.now())
+    return approval.who_can_decide(matter, clock.now())
 
 
-def verdict_on_deciding(access_request: AccessRequest, by: User) -> policy.Verdict:
-    """What `approve` and `deny` would say to this person, for showing the right buttons."""
-    return approval.verdict_on_deciding(access_request, by, clock.now())
+def verdict_on_deciding(matter: approval.Matter, by: User) -> policy.Verdict:
+    """What approving and denying would say to this person, for showing the right buttons."""
+    return approval.verdict_on_deciding(matter, by, clock.now())
 
 
 def begin(access_request: AccessRequest, *, by: User | None, now: datetime) -> None:
@@ -318,18 +322,28 @@ def begin(access_request: AccessRequest, *, by: User | None, now: datetime) -> N
 def may_request(role: Role, entitlement: Entitlement, terms: Terms, *, by: User, beneficiary: User) -> policy.Verdict:
     """Who may ask for what, whatever is typed."""
     asker = facts.person(by) if by.pk != beneficiary.pk else None
-    open_already = AccessRequest.objects.open().filter(beneficiary=beneficiary, entitlement=entitlement)
+    reach = facts.reach_of_role(entitlement, role, outside=[by.pk, beneficiary.pk], terms=terms)
+    catalog = facts.catalog(role)
     verdict = policy.may_request(
         facts.person(beneficiary),
-        facts.reach_of_role(entitlement, role, outside=[by.pk, beneficiary.pk], terms=terms),
-        facts.catalog(role),
+        reach,
+        catalog,
         asked_by=asker,
-        open_already=open_already.count() if terms.most_at_once is not None else 0,
+        open_already=_open_already(beneficiary, entitlement) if terms.most_at_once is not None else 0,
         most=terms.most_at_once,
     )
-    if verdict or asker is None or verdict.rule.startswith(("behalf.", "stage.", "freeze")):
-        return verdict
-    return replace(verdict, message=f"{beneficiary} may not have this on these terms. Ask an operator.")
+    of_the_other = asker is not None and policy.may_ask_for_others(asker, reach, catalog)
+    if not verdict and of_the_other and verdict.rule in _SAID_TO_THE_PERSON:
+        return replace(verdict, message=f"{beneficiary} may not have this on these terms. Ask an operator.")
+    return verdict
+
+
+# Refusals whose message speaks to the person whom they are about.
+_SAID_TO_THE_PERSON = ("person.deactivated", "edit.own", "entitlement.does_not_reach")
+
+
+def _open_already(beneficiary: User, entitlement: Entitlement) -> int:
+    return AccessRequest.objects.open_at(clock.now()).filter(beneficiary=beneficiary, entitlement=entitlement).count()
 
 
 def _begin_deciding(access_request: AccessRequest, now: datetime) -> None:
@@ -496,15 +510,21 @@ def _grant(access_request: AccessRequest, *, by: User | None, now: datetime, rul
     _move(access_request, State.APPROVED)
     access_request.approved_at = now
     access_request.approved_seconds = access_request.offered_seconds or access_request.duration_seconds
-    begins = max(now, access_request.scheduled_at or now)
-    access_request.start_by = begins + timedelta(seconds=access_request.terms.start_within_seconds)
+    access_request.start_by = policy.last_start(now, access_request.scheduled_at, access_request.terms)
     access_request.save(update_fields=["state", "approved_at", "approved_seconds", "start_by"])
     audit.record(Action.REQUEST_GRANTED, access_request, by=by, at=now, rule=rule)
     by_itself = access_request.start != AccessRequest.Start.ON_DEMAND
     if by_itself and policy.may_start(facts.of(access_request), access_request.terms, now=now):
         begin(access_request, by=None, now=now)
     if by is not None:
-        notices.announce(notices.Kind.DECIDED, [access_request], at=now, occasion="approved")
+        _tell_the_asking_side(notices.Kind.DECIDED, access_request, now, occasion="approved")
+
+
+def _tell_the_asking_side(
+    kind: notices.Kind, access_request: AccessRequest, now: datetime, *, occasion: str = "", but: User | None = None
+) -> None:
+    side = {one.pk: one for one in (access_request.beneficiary, access_request.requester) if one != but}
+    notices.announce(kind, [access_request], at=now, to=side.values(), occasion=occasion)
 
 
 def _end(access_request: AccessRequest, state: State, *, by: User | None, now: datetime, reason: str = "") -> None:

@@ -3,11 +3,12 @@
 Each looks `among` all requests, or among those it is given: so whoever runs it can go round one that cannot be moved.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
-from django.db import connection, transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db import transaction
+from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySet
 
 from requests_app.domain import audit, clock, facts, notices, policy
 from requests_app.domain.models import AccessRequest, Extension, Freeze, Notice, Role, User
@@ -17,6 +18,8 @@ from requests_app.domain.workflow import approval
 # What is moved by statements alone, whose rows never leave the database, and what Python looks at one by one.
 BATCH = 10_000
 SMALL_BATCH = 1000
+# Where each row may be a mail to two hundred people.
+MAILED_BATCH = 100
 # A word before the end, in time to extend or to finish.
 ENDING_SOON = timedelta(minutes=15)
 
@@ -31,21 +34,25 @@ def lapse_due(limit: int = BATCH, *, among: QuerySet[AccessRequest] | None = Non
     return _lapse(_these(among), limit)
 
 
-def lapse_extensions(limit: int = SMALL_BATCH) -> int:
+def lapse_extensions(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
     """Extensions that nobody decided in time; returns how many."""
     with transaction.atomic():
+        due = _pending_extensions(among).filter(decide_by__lte=clock.now()).order_by("decide_by")
+        ids = _hold(due.values_list("access_request", flat=True)[:limit])
+        # Only now, so that whoever granted it while we looked is seen.
         now = clock.now()
-        due = Extension.objects.filter(state=ExtensionState.PENDING, decide_by__lte=now)
-        found = due.order_by("decide_by").values_list("access_request", flat=True)[:limit]
-        # The request first, as every verb does.
-        held = AccessRequest.objects.filter(pk__in=list(found)).order_by("pk")
-        ids = list(held.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))
-        return end_extensions(ids, now, due=due)
+        late = Extension.objects.filter(access_request__in=ids, state=ExtensionState.PENDING, decide_by__lte=now)
+        found = list(late.select_related("access_request__beneficiary"))
+        end_extensions(ids, now, due=late)
+        for one in found:
+            notices.announce(notices.Kind.MORE_DECIDED, [one.access_request], at=now, occasion=f"extension {one.pk}")
+    return len(found)
 
 
-def lapse_hopeless(limit: int = SMALL_BATCH) -> int:
-    """Pending requests that can never be approved any more: the role is out of use, or the person deactivated."""
-    hopeless = AccessRequest.objects.filter(state=State.PENDING).filter(
+def lapse_hopeless(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
+    """Pending requests that can never be approved any more: the role is out of use, or someone deactivated."""
+    pending = _these(among).filter(state=State.PENDING)
+    hopeless = pending.filter(
         Q(role__is_active=False)
         | Q(role__account__is_active=False)
         | Q(beneficiary__deactivated_at__isnull=False)
@@ -55,44 +62,54 @@ def lapse_hopeless(limit: int = SMALL_BATCH) -> int:
         found = _take(hopeless, "decide_by", limit)
         now = clock.now()
         AccessRequest.objects.filter(pk__in=found).update(state=State.LAPSED, ended_at=now, end_reason=HOPELESS)
-        _tell(found, audit.Action.REQUEST_LAPSED, now)
+        _tell(found, audit.Action.REQUEST_LAPSED, now, reason=HOPELESS)
     return len(found)
 
 
-def escalate_due(limit: int = SMALL_BATCH) -> int:
+def escalate_due(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
     """Ask further approvers where a stage has not agreed in its time; returns how many requests and extensions."""
     with transaction.atomic():
         now = clock.now()
-        requests = AccessRequest.objects.filter(state=State.PENDING, escalate_at__lte=now)
-        taken = _take(requests, "escalate_at", limit)
-        found = AccessRequest.objects.select_related("beneficiary", "role__account__unit").filter(pk__in=taken)
-        for one in found:
+        due = _these(among).filter(state=State.PENDING, escalate_at__lte=now, decide_by__gt=now)
+        taken = _take(due, "escalate_at", limit)
+        found = AccessRequest.objects.select_related("beneficiary", "requester", "role__account__unit")
+        for one in found.filter(pk__in=taken, state=State.PENDING):
             _escalate(one, audit.Action.REQUEST_ESCALATED, now)
-        extensions = Extension.objects.filter(state=ExtensionState.PENDING, escalate_at__lte=now)
-        more = list(
-            extensions.select_related("access_request__beneficiary", "access_request__role__account__unit")
-            .select_for_update(skip_locked=True, of=("self",), no_key=True)
-            .order_by("escalate_at")[:limit]
-        )
-        for extension in more:
-            _escalate(extension, audit.Action.EXTENSION_ESCALATED, now)
-    return len(taken) + len(more)
+    return len(taken) + _escalate_extensions(limit, among)
 
 
-def tell_stuck(limit: int = 200) -> int:
-    """Say once, to whoever asked and to the operators, that nobody can decide a stage any more; returns how many."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_STUCK, {"limit": limit})
-        ids = [pk for (pk,) in cursor.fetchall()]
+def _escalate_extensions(limit: int, among: QuerySet[AccessRequest] | None) -> int:
+    with transaction.atomic():
         now = clock.now()
+        due = _pending_extensions(among).filter(escalate_at__lte=now, decide_by__gt=now).order_by("escalate_at")
+        ids = _hold(due.values_list("access_request", flat=True)[:limit])
+        found = list(
+            Extension.objects.filter(access_request__in=ids, state=ExtensionState.PENDING, escalate_at__lte=now)
+            .select_related("access_request__beneficiary", "access_request__role__account__unit")
+            .select_for_update(of=("self",), no_key=True)
+        )
+        for one in found:
+            _escalate(one, audit.Action.EXTENSION_ESCALATED, now)
+    return len(found)
+
+
+def tell_stuck(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
+    """Say once, to the asking side and the operators, that nobody can decide a stage any more; returns how many."""
+    with transaction.atomic():
+        now = clock.now()
+        pending = _these(among).filter(state=State.PENDING, stage__gt=0, decide_by__gt=now)
+        pending = pending.alias(key=notices.KEY_OF_STUCK).exclude(Exists(Notice.objects.filter(key=OuterRef("key"))))
+        stuck = pending.filter(_database_says("requests_app_lacks_deciders", "pk"))
+        # Whoever is at one of them decides it or ends it.
+        found = _take(stuck, "decide_by", limit)
         operators = list(User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50])
-        for one in AccessRequest.objects.select_related("requester").filter(pk__in=ids):
-            people = {person.pk: person for person in (one.requester, *operators)}
-            notices.announce(notices.Kind.STUCK, [one], at=now, to=people.values(), occasion=f"stage {one.stage}")
-    return len(ids)
+        for one in AccessRequest.objects.select_related("requester", "beneficiary").filter(pk__in=found):
+            people = {person.pk: person for person in (one.requester, one.beneficiary, *operators)}
+            notices.announce(notices.Kind.STUCK, [one], at=now, to=people.values(), occasion=str(one.stage))
+    return len(found)
 
 
-HOPELESS = "The role was taken out of use, or the person deactivated."
+HOPELESS = "The role or its account was taken out of use, or someone whom it concerns was deactivated."
 
 
 def end_extensions(ids: Collection[int], now: datetime, *, due: QuerySet[Extension] | None = None) -> int:
@@ -116,23 +133,20 @@ def settle(ids: Collection[int]) -> None:
 
 def activate_due(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
     """Approved requests that start by themselves, at once or at their time, become active; returns how many."""
-    these = _these(among)
-    return _activate(these, _AT_ONCE, "start_by", limit) + _activate(these, _AT_TIME, "scheduled_at", limit)
+    at_once = _these(among).filter(start=AccessRequest.Start.AT_ONCE)
+    at_time = _these(among).filter(start=AccessRequest.Start.AT_TIME, scheduled_at__lte=clock.now())
+    return _activate(at_once, "start_by", limit) + _activate(at_time, "scheduled_at", limit)
 
 
-_AT_ONCE = Q(start=AccessRequest.Start.AT_ONCE)
-_AT_TIME = Q(start=AccessRequest.Start.AT_TIME)
-
-
-def _activate(among: QuerySet[AccessRequest], which: Q, order: str, limit: int) -> int:
-    due = among.filter(which, state=State.APPROVED)
-    if which is _AT_TIME:
-        due = due.filter(scheduled_at__lte=clock.now())
+def _activate(among: QuerySet[AccessRequest], order: str, limit: int) -> int:
+    due = among.filter(state=State.APPROVED)
     # What is frozen starts when the freeze is lifted, if that is in time.
     for role, account in Freeze.objects.in_force().values_list("role", "account"):
         if role is None and account is None:
             return 0
         due = due.exclude(role=role) if role else due.exclude(role__in=Role.objects.filter(account=account))
+    # Nor does what the person may not have any more: it lapses, or starts if that is mended in time.
+    due = due.filter(_database_says("requests_app_holds", "entitlement", "beneficiary", "role"))
     with transaction.atomic():
         taken = _take(due, order, limit)
         now = clock.now()
@@ -155,29 +169,38 @@ def announce_endings(limit: int = BATCH, *, among: QuerySet[AccessRequest] | Non
     """Tell people whose pass ends within 15 minutes, once; returns how many were told now."""
     with transaction.atomic():
         now = clock.now()
+        # Once for each end: it may have been extended since it was said.
+        said = Notice.objects.filter(key=OuterRef("key"))
         ending = (
             _these(among)
+            .alias(key=notices.KEY_OF_ENDING)
             .filter(state=State.ACTIVE, expires_at__gt=now, expires_at__lte=now + ENDING_SOON)
             # A pass that was never longer needs no warning of its own start.
-            .filter(approved_seconds__gt=ENDING_SOON.total_seconds())
-            # Once for each end: it may have been extended since it was said.
-            .exclude(
-                Exists(
-                    Notice.objects.filter(
-                        access_request=OuterRef("pk"),
-                        kind=notices.Kind.ENDING_SOON,
-                        due_at__gt=OuterRef("expires_at") - ENDING_SOON,
-                    )
-                )
-            )
+            .filter(expires_at__gt=F("activated_at") + ENDING_SOON)
+            .exclude(Exists(said))
         )
         found = _take(ending, "expires_at", limit)
         notices.announce_many(notices.Kind.ENDING_SOON, found, at=now)
     return len(found)
 
 
+def _database_says(function: str, *of: str) -> Func:
+    return Func(*map(F, of), function=function, output_field=BooleanField())
+
+
 def _these(among: QuerySet[AccessRequest] | None) -> QuerySet[AccessRequest]:
     return AccessRequest.objects.all() if among is None else among
+
+
+def _pending_extensions(among: QuerySet[AccessRequest] | None) -> QuerySet[Extension]:
+    pending = Extension.objects.filter(state=ExtensionState.PENDING)
+    return pending if among is None else pending.filter(access_request__in=among)
+
+
+def _hold(ids: Iterable[int]) -> list[int]:
+    """Lock the requests of extensions that nobody else is at: the request first, as every verb does."""
+    rows = AccessRequest.objects.filter(pk__in=list(ids)).order_by("pk")
+    return list(rows.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))
 
 
 def _expire(among: QuerySet[AccessRequest], limit: int, *, skip_locked: bool = True) -> int:
@@ -216,39 +239,10 @@ def _escalate(matter: AccessRequest | Extension, action: audit.Action, now: date
     groups, users = matter.terms.stage(matter.stage).asked(escalated=True)
     matter.deciding_groups, matter.deciding_users, matter.escalate_at = sorted(groups), sorted(users), None
     matter.save(update_fields=["deciding_groups", "deciding_users", "escalate_at"])
-    approval.ask_the_stage(matter, now, further=True)
+    approval.ask_the_stage(matter, now)
     audit.record(action, approval.request_of(matter), by=None, at=now, stage=matter.stage)
 
 
-# Fewer active people than have to agree yet are asked at the present stage, further ones included.
-_STUCK = """
-SELECT r.id
-FROM requests_app_accessrequest r,
-     LATERAL (SELECT r.terms_document->'stages'->(r.stage - 1) AS stage) s,
-     LATERAL (SELECT count(DISTINCT u.id) AS can FROM requests_app_user u
-              WHERE u.deactivated_at IS NULL AND u.id NOT IN (r.requester_id, r.beneficiary_id)
-                AND NOT EXISTS (SELECT FROM requests_app_decision d
-                                WHERE d.access_request_id = r.id AND d.extension_id IS NULL AND d.approver_id = u.id)
-                AND u.id IN (
-                    SELECT user_id FROM requests_app_membership m
-                    WHERE s.stage->'groups' @> to_jsonb(m.group_id)
-                       OR coalesce(s.stage->'more_groups', '[]') @> to_jsonb(m.group_id)
-                    UNION
-                    SELECT value::bigint
-                    FROM jsonb_array_elements_text(s.stage->'users' || coalesce(s.stage->'more_users', '[]')))) able,
-     LATERAL (SELECT count(*) AS agreed FROM requests_app_decision d
-              WHERE d.access_request_id = r.id AND d.extension_id IS NULL AND d.stage = r.stage
-                AND d.verdict = 'approve') decided
-WHERE r.state = 'pending' AND r.stage > 0
-  AND able.can < (s.stage->>'quorum')::int - decided.agreed
-  AND NOT EXISTS (SELECT FROM requests_app_notice n
-                  WHERE n.access_request_id = r.id AND n.kind = 'stuck'
-                    AND n.key = concat_ws(':', 'stuck', r.id, r.requester_id, 'stage ' || r.stage))
-ORDER BY r.decide_by
-LIMIT %(limit)s
-"""
-
-
-def _tell(found: list[int], action: audit.Action, now: datetime) -> None:
-    audit.record_many(action, found, at=now)
+def _tell(found: list[int], action: audit.Action, now: datetime, **detail: Any) -> None:
+    audit.record_many(action, found, at=now, **detail)
     notices.announce_many(notices.Kind.ENDED, found, at=now)

@@ -1,4 +1,4 @@
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.http import HttpResponse
@@ -7,16 +7,21 @@ from django.views.decorators.http import require_safe
 
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, signed_in
-from requests_app.delivery.web.judging import dossiers, work_until
+from requests_app.delivery.web.judging import Dossier, dossiers, work_until
+from requests_app.delivery.web.passes import More, begins, more, until
 from requests_app.delivery.web.seeing import find_request
 from requests_app.delivery.web.timeline import moments
-from requests_app.domain import workflow
+from requests_app.domain import facts, policy, workflow
 from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import AccessRequest, DenyPolicy, User
+from requests_app.domain.terms import CONSOLE
 from requests_app.domain.transitions import RevocationState, State
 from requests_app.domain.workflow.requests import REMIND_EVERY
 
 MOST_SESSIONS = 50
+NOTHING_TO_DECIDE = policy.Verdict(False, "decision.not_pending")
+# Why somebody who is asked cannot decide: these are worth a sentence where the buttons would be.
+_WORTH_SAYING = ("edit.own", "decision.needed_later")
 
 
 @require_safe
@@ -27,6 +32,7 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
     one = find_request(request, code)
     state = one.state_at(now)
     (dossier,) = dossiers([one], now)
+    longer = more([one], now).get(one.pk) if state == State.ACTIVE else None
     return render(
         request,
         "access_request.html",
@@ -35,13 +41,17 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
             "state_now": state,
             "terms": one.terms,
             "dossier": dossier,
+            "more": longer,
+            "more_dossier": _about(longer, one, now),
+            "more_until": until(longer.pending) if longer and longer.pending else None,
             "moments": moments(one),
             "sessions": one.issued_sessions.select_related("delivery").order_by("-issued_at")[:MOST_SESSIONS],
             "still_until": work_until([one], now).get(one.pk),
             **_at_aws(one),
             "held": _held(one, now) if state == State.ACTIVE else None,
             "lifted": lifted(one),
-            "may": _acts(one, state, request.user),
+            "may": _acts(one, state, request.user, longer, now),
+            "begins": begins(one, now),
             "remind_at": (one.reminded_at or one.asked_at) + REMIND_EVERY,
         },
     )
@@ -52,20 +62,42 @@ def lifted(one: AccessRequest) -> list[str]:
     return [Liftable(name).description for name in one.terms.lifted if name in set(Liftable)]
 
 
-def _acts(one: AccessRequest, state: State, viewer: User) -> dict[str, Any]:
+def _acts(one: AccessRequest, state: State, viewer: User, longer: More | None, now: datetime) -> dict[str, Any]:
     """Which buttons to show. Only to show: each verb asks again."""
     mine = viewer.pk == one.beneficiary_id
     asking_side = viewer.pk in one.asking_side
+    about = one if state == State.PENDING else longer.pending if longer else None
+    deciding = workflow.outlooks.on_approving(about, viewer) if about else NOTHING_TO_DECIDE
+    accept = mine and state == State.PENDING and one.waits_for_acceptance
     return {
-        "decide": state == State.PENDING and bool(workflow.verdict_on_deciding(one, viewer)),
+        "approve": bool(deciding),
+        # Whoever must leave the approval to somebody else may still end it.
+        "deny": bool(deciding) or deciding.rule == "decision.needed_later",
+        "not_decide": deciding.message if deciding.rule in _WORTH_SAYING else "",
         "use": mine and state == State.ACTIVE,
+        "console": mine and state == State.ACTIVE and one.terms.allows(CONSOLE),
         "give_back": mine and state == State.ACTIVE,
-        "start": mine and state == State.APPROVED,
-        "withdraw": asking_side and state in (State.PENDING, State.APPROVED),
-        "remind": asking_side and state == State.PENDING,
+        "extend": mine and longer is not None and longer.possible and _may_extend(one, viewer),
+        "accept": accept,
+        "start": mine and state == State.APPROVED and bool(policy.may_start(facts.of(one), one.terms, now=now)),
+        "withdraw": asking_side and not accept and state in (State.PENDING, State.APPROVED),
+        "remind": asking_side and state == State.PENDING and not one.waits_for_acceptance,
         "revoke": state in (State.APPROVED, State.ACTIVE) and workflow.may_revoke(one, viewer),
-        "ask_again": mine and state not in (State.PENDING, State.APPROVED, State.ACTIVE),
+        "ask_again": asking_side and state not in (State.PENDING, State.APPROVED, State.ACTIVE),
     }
+
+
+def _may_extend(one: AccessRequest, viewer: User) -> bool:
+    shortest = timedelta(seconds=policy.SHORTEST_SECONDS)
+    return bool(workflow.outlooks.on_extending(one, viewer, shortest))
+
+
+def _about(longer: More | None, one: AccessRequest, now: datetime) -> Dossier | None:
+    if longer is None or longer.pending is None:
+        return None
+    longer.pending.access_request = one  # as it was read already
+    (dossier,) = dossiers([longer.pending], now)
+    return dossier
 
 
 def _at_aws(one: AccessRequest) -> dict[str, object]:

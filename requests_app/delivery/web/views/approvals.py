@@ -9,17 +9,25 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, signed_in
-from requests_app.delivery.web.judging import dossiers
+from requests_app.delivery.web.judging import JUDGED, dossiers
+from requests_app.delivery.web.passes import until
 from requests_app.delivery.web.seeing import Viewer
 from requests_app.domain import workflow
 from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError
-from requests_app.domain.models import AccessRequest, Decision, Role
-from requests_app.domain.models.requests import AccessRequestQuerySet
-from requests_app.domain.transitions import State
+from requests_app.domain.models import AccessRequest, Decision, Extension, Role, User
+from requests_app.domain.models.requests import AccessRequestQuerySet, ExtensionQuerySet
+from requests_app.domain.transitions import ExtensionState, State
 
 MOST_SHOWN = 30
 MOST_LATELY = 5
+MORE_OUTCOMES = {
+    ExtensionState.PENDING: "You have decided, or it is for others now.",
+    ExtensionState.GRANTED: "No longer waiting: granted.",
+    ExtensionState.DENIED: "No longer waiting: denied.",
+    ExtensionState.WITHDRAWN: "No longer waiting: taken back.",
+    ExtensionState.LAPSED: "No longer waiting: the pass ended first, or the time to decide.",
+}
 NOTHING_LEFT = "None of what you ticked can be decided together any more. Powerful roles are decided one by one."
 
 
@@ -30,17 +38,23 @@ def approvals(request: PersonRequest) -> HttpResponse:
     now = now_of(request)
     after = request.GET.get("after", "")
     waiting = _part(AccessRequest.objects.waiting_for(request.user, now), after=after)
-    shown = list(waiting.with_names().order_by("decide_by", "pk")[: MOST_SHOWN + 1])
+    shown = list(waiting.with_names().select_related(JUDGED).order_by("decide_by", "pk")[: MOST_SHOWN + 1])
     if after and not shown:
         return redirect("approvals")
+    # A running pass does not wait: these stand before everything else.
+    more = [] if after else list(_more(request.user, now)[: MOST_SHOWN + 1])
     lately = Decision.objects.filter(approver=request.user).select_related(
-        "access_request__beneficiary", "access_request__role__account"
+        "access_request__beneficiary", "access_request__role__account", "extension"
     )
     return render(
         request,
         "approvals/page.html",
         {
             "dossiers": dossiers(shown[:MOST_SHOWN], now),
+            "more": [(dossier, until(one)) for dossier, one in zip(dossiers(more, now), more, strict=True)][
+                :MOST_SHOWN
+            ],
+            "more_than_shown": len(more) > MOST_SHOWN,
             "after": after,
             "last": shown[MOST_SHOWN - 1].code if len(shown) > MOST_SHOWN else "",
             "lately": lately.order_by("-pk")[:MOST_LATELY],
@@ -61,13 +75,16 @@ def updates(request: PersonRequest) -> HttpResponse:
     here = _part(waiting, after=request.GET.get("after", ""), last=request.GET.get("last", ""))
     viewer = Viewer.of(request.user)
     gone = AccessRequest.objects.with_names().filter(code__in=[code for code in codes if code not in still])
+    new = len(here.exclude(code__in=codes).values("pk")[: MOST_SHOWN + 1])
+    more_gone, more_new = _more_updates(request, viewer, now)
     return render(
         request,
         "approvals/updates.html",
         {
-            "new": len(here.exclude(code__in=codes).values("pk")[: MOST_SHOWN + 1]),
+            "new": new + more_new,
             "most": MOST_SHOWN,
             "gone": [(one, outcome(one, now)) for one in gone if viewer.may_see(one)],
+            "more_gone": [(one, MORE_OUTCOMES[ExtensionState(one.state)]) for one in more_gone],
         },
     )
 
@@ -113,16 +130,41 @@ def _part(waiting: AccessRequestQuerySet, *, after: str = "", last: str = "") ->
     return waiting
 
 
+def _more(person: User, now: datetime) -> ExtensionQuerySet:
+    """Extensions that wait for this person, with what is shown of them; the most urgent first."""
+    around = ("access_request__beneficiary", "access_request__requester", f"access_request__{JUDGED}")
+    return Extension.objects.waiting_for(person, now).select_related(*around).order_by("decide_by", "pk")
+
+
+def _more_updates(request: PersonRequest, viewer: Viewer, now: datetime) -> tuple[list[Extension], int]:
+    """Which of the extensions that are shown wait no longer, and how many wait that are not shown."""
+    ids = [
+        int(pk)
+        for pk in request.GET.getlist("shown_more")[:MOST_SHOWN]
+        if pk.isascii() and pk.isdigit() and len(pk) < 19
+    ]
+    waiting = _more(request.user, now)
+    still = set(waiting.filter(pk__in=ids).values_list("pk", flat=True)) if ids else set()
+    over = Extension.objects.select_related("access_request__beneficiary", "access_request__role__account")
+    gone = [one for one in over.filter(pk__in=set(ids) - still) if viewer.may_see(one.access_request)] if ids else []
+    # The other pages show none, and the first one no more than so many.
+    if request.GET.get("after") or len(ids) >= MOST_SHOWN:
+        return gone, 0
+    return gone, len(waiting.exclude(pk__in=ids).values("pk")[: MOST_SHOWN + 1])
+
+
 def _codes(typed: Sequence[str]) -> list[str]:
     return [code for code in typed if CODE.fullmatch(code)]
 
 
 def _decide_all(request: PersonRequest, chosen: Sequence[AccessRequest], *, approving: bool) -> None:
-    verb = workflow.approve if approving else workflow.deny
     done = 0
     for one in chosen:
         try:
-            verb(one, by=request.user)
+            if approving:
+                workflow.approve(one, by=request.user, in_bulk=True)
+            else:
+                workflow.deny(one, by=request.user)
             done += 1
         except DomainError as refusal:
             messages.warning(request, f"{one.code}: {refusal.message}")

@@ -6,7 +6,8 @@ from django.views.decorators.http import require_safe
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.seeing import find_request
-from requests_app.domain import partitions
+from requests_app.domain import partitions, policy
+from requests_app.domain.terms import CONSOLE, KEYS
 from requests_app.domain.transitions import State
 
 # Said to whoever comes too late, too early, or for someone else.
@@ -17,21 +18,25 @@ NOT_NOW = "Nothing to get here now: only the person a pass is for can use it, an
 @signed_in
 def credentials(request: PersonRequest, code: str) -> HttpResponse:
     """Where the browser makes a key and opens what was sealed for it. Opening this page changes nothing."""
-    return _page(request, code, "credentials.html")
+    return _page(request, code, KEYS, "credentials.html")
 
 
 @require_safe
 @signed_in
 def console(request: PersonRequest, code: str) -> HttpResponse:
     """The same for the console: where to, and the form that opens it."""
-    return _page(request, code, "console.html")
+    return _page(request, code, CONSOLE, "console.html")
 
 
-def _page(request: PersonRequest, code: str, template: str) -> HttpResponse:
+def _page(request: PersonRequest, code: str, channel: str, template: str) -> HttpResponse:
     one = find_request(request, code)
     state = one.state_at(now_of(request))
     if one.beneficiary_id != request.user.pk or state not in (State.APPROVED, State.ACTIVE):
         messages.warning(request, NOT_NOW)
+        return redirect("access_request", one.code)
+    gives = policy.may_use(one.terms, channel)
+    if not gives:
+        messages.warning(request, gives.message)
         return redirect("access_request", one.code)
     home = partitions.console_home(one.role.account.partition)
     return render(request, template, {"one": one, "state_now": state, "console_home": home})

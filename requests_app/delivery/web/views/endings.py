@@ -1,4 +1,4 @@
-"""Starting, reminding and ending: small acts on one request."""
+"""Accepting, starting, reminding and ending: small acts on one request."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -17,6 +17,12 @@ from requests_app.delivery.web.seeing import find_request
 from requests_app.domain import workflow
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest
+
+
+@require_POST
+@signed_in
+def accept(request: PersonRequest, code: str) -> HttpResponse:
+    return _act(request, code, workflow.accept, "You accepted it.")
 
 
 @require_POST

@@ -7,7 +7,8 @@ from django.views.decorators.http import require_safe
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.holding import each_once, holds
-from requests_app.delivery.web.judging import dossiers, left_out, work_until
+from requests_app.delivery.web.judging import JUDGED, Dossier, dossiers, left_out, work_until
+from requests_app.delivery.web.passes import begins, more
 from requests_app.domain.models import AccessRequest
 from requests_app.domain.transitions import ENDED, State
 from requests_app.domain.workflow.requests import REMIND_EVERY
@@ -21,7 +22,7 @@ MOST_RECENT = 10
 def home(request: PersonRequest) -> HttpResponse:
     """My access: what runs, what can be started, what waits, what was."""
     now = now_of(request)
-    requests = AccessRequest.objects.with_names()
+    requests = AccessRequest.objects.with_names().select_related(JUDGED)
     open_ = list(reversed(requests.open().newest_of(request.user, MOST_OPEN)))
     by_clock: dict[State, list[AccessRequest]] = {state: [] for state in State}
     for one in open_:
@@ -30,21 +31,32 @@ def home(request: PersonRequest) -> HttpResponse:
     recent = over + list(requests.filter(state__in=ENDED).newest_of(request.user, MOST_RECENT))
     still = work_until(recent, now)
     going_on = [one for one in open_ if one not in over]
+    active = sorted(by_clock[State.ACTIVE], key=lambda one: one.expires_at or now)
+    longer = more([one for one in active if one.terms.may_be_extended], now)
+    pending = dossiers(by_clock[State.PENDING], now)
     return render(
         request,
         "home.html",
         {
             "freezes": each_once(holds([one.role for one in going_on]).values()),
-            "active": sorted(by_clock[State.ACTIVE], key=lambda one: one.expires_at or now),
-            "ready": by_clock[State.APPROVED],
+            "active": [(one, longer.get(one.pk)) for one in active],
+            "ready": [(one, begins(one, now)) for one in by_clock[State.APPROVED]],
+            "to_accept": [dossier.access_request for dossier in pending if _is_asked(request, dossier)],
             "waiting": [
                 (dossier, _remind_at(dossier.access_request) <= now)
-                for dossier in dossiers(by_clock[State.PENDING], now)
+                for dossier in pending
+                if not _is_asked(request, dossier)
             ],
             "left_out": left_out(recent),
             "recent": [(one, still.get(one.pk)) for one in recent],
         },
     )
+
+
+def _is_asked(request: PersonRequest, dossier: Dossier) -> bool:
+    """Whether somebody asked for this person, who has not said yet that they want it."""
+    one = dossier.access_request
+    return one.waits_for_acceptance and one.beneficiary_id == request.user.pk
 
 
 def _remind_at(access_request: AccessRequest) -> datetime:

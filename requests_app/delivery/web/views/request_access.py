@@ -224,7 +224,8 @@ def _start_said(form: RequestForm) -> list[str]:
     """Why it is not known yet when this would begin, where it is to begin at a time."""
     if form["start"].value() != AccessRequest.Start.AT_TIME or form.start_at is not None:
         return []
-    return list(form.errors.get("start_date", [])) or ["Say when it is to start: a date and a time."]
+    said = [str(error) for error in form.errors.get("start_date", [])]
+    return said or ["Say when it is to start: a date and a time."]
 
 
 def _minutes(form: RequestForm, choice: Choice) -> int:

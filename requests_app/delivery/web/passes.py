@@ -1,0 +1,92 @@
+"""When an approved pass begins, and what there is to say about more time for a running one."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from requests_app.delivery.web.judging import last_ends
+from requests_app.domain.models import AccessRequest, Extension
+from requests_app.domain.policy import SHORTEST_SECONDS
+from requests_app.domain.transitions import ExtensionState, State
+
+STEPS = (15, 30, 60, 120, 240, 480, 1440)
+
+
+@dataclass(slots=True)
+class More:
+    """What there is to say about more time for one pass."""
+
+    pending: Extension | None = None
+    granted: list[Extension] = field(default_factory=list)
+    # The most that the terms still give, nothing where they give no more.
+    most: timedelta = timedelta(0)
+    # Keys that were issued before it was extended work only so long.
+    keys_until: datetime | None = None
+
+    @property
+    def possible(self) -> bool:
+        return self.pending is None and self.most >= timedelta(seconds=SHORTEST_SECONDS)
+
+    @property
+    def steps(self) -> list[int]:
+        """Sensible lengths in minutes, up to all that is left."""
+        most = int(self.most.total_seconds()) // 60
+        return sorted({step for step in STEPS if step < most} | {most})
+
+
+def begins(one: AccessRequest, now: datetime) -> datetime | None:
+    """When an approved request can be or will be started, if that is still to come."""
+    if one.state_at(now) != State.APPROVED:
+        return None
+    at, hours = max(one.scheduled_at or now, now), one.terms.hours
+    at = (hours and hours.next_opening(at)) or at
+    return at if at > now else None
+
+
+def more(access_requests: Sequence[AccessRequest], now: datetime) -> dict[int, More]:
+    """For active passes, by their keys; two queries at most."""
+    ids = [one.pk for one in access_requests if one.expires_at is not None]
+    extensions = _extensions(ids)
+    ends = last_ends([pk for pk in ids if any(_granted(extensions[pk]))], now)
+    return {one.pk: _more(one, extensions[one.pk], ends.get(one.pk), now) for one in access_requests if one.expires_at}
+
+
+def until(extension: Extension) -> datetime:
+    """When the pass would end with it."""
+    assert extension.access_request.expires_at is not None  # noqa: S101 - only active passes are extended
+    return extension.new_end or extension.access_request.expires_at + extension.duration
+
+
+def _more(one: AccessRequest, extensions: list[Extension], keys_end: datetime | None, now: datetime) -> More:
+    assert one.expires_at is not None  # noqa: S101 - asked for these only
+    pending = [each for each in extensions if each.state == ExtensionState.PENDING and each.decide_by > now]
+    granted = _granted(extensions)
+    return More(
+        pending=pending[0] if pending else None,
+        granted=granted,
+        most=_most(one, granted, now),
+        keys_until=keys_end if keys_end and keys_end < one.expires_at else None,
+    )
+
+
+def _most(one: AccessRequest, granted: list[Extension], now: datetime) -> timedelta:
+    terms, end = one.terms, one.expires_at
+    if end is None or end <= now or len(granted) >= terms.extensions_most:
+        return timedelta(0)
+    total = one.duration + sum((each.duration for each in granted), timedelta(0))
+    most = timedelta(seconds=terms.extension_total_seconds) - total
+    if terms.hours:
+        most = min(most, (terms.hours.closes(now) or now) - end)
+    return max(most, timedelta(0))
+
+
+def _granted(extensions: list[Extension]) -> list[Extension]:
+    return [each for each in extensions if each.state == ExtensionState.GRANTED]
+
+
+def _extensions(ids: Collection[int]) -> dict[int, list[Extension]]:
+    found: dict[int, list[Extension]] = defaultdict(list)
+    for extension in Extension.objects.filter(access_request__in=ids).order_by("pk") if ids else ():
+        found[extension.access_request_id].append(extension)
+    return found

@@ -1,0 +1,133 @@
+"""More time for a running pass: asking for it, taking that back, and deciding about it."""
+
+from datetime import timedelta
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from requests_app.delivery.web.context import now_of
+from requests_app.delivery.web.doors import PersonRequest, say_refusal, signed_in
+from requests_app.delivery.web.forms import CommentForm, ExtendForm
+from requests_app.delivery.web.judging import dossiers
+from requests_app.delivery.web.passes import More, more, until
+from requests_app.delivery.web.seeing import find_request
+from requests_app.domain import policy, workflow
+from requests_app.domain.errors import DomainError, Invalid
+from requests_app.domain.models import AccessRequest, Extension
+from requests_app.domain.transitions import ExtensionState
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@signed_in
+def extend(request: PersonRequest, code: str) -> HttpResponse:
+    """How much longer, and why; what is possible stands there."""
+    one = find_request(request, code)
+    shortest = timedelta(seconds=policy.SHORTEST_SECONDS)
+    verdict = workflow.outlooks.on_extending(one, request.user, shortest)
+    if not verdict:
+        messages.warning(request, verdict.message)
+        return redirect("access_request", one.code)
+    longer = more([one], now_of(request))[one.pk]
+    form = ExtendForm(request.POST if request.method == "POST" else None, initial={"duration": str(longer.steps[0])})
+    if request.method == "POST" and form.is_valid():
+        try:
+            asked = workflow.extend(
+                one, by=request.user, duration=form.wanted, justification=form.cleaned_data["justification"]
+            )
+        except Invalid as refusal:
+            form.take(refusal)
+        except DomainError as refusal:
+            form.add_error("duration" if refusal.rule in ("extend.total", "extend.hours") else None, refusal.message)
+        else:
+            messages.info(request, _said(asked))
+            return redirect("access_request", one.code)
+    return _extend_page(request, one, form, longer)
+
+
+@require_POST
+@signed_in
+def withdraw(request: PersonRequest, code: str, pk: int) -> HttpResponse:
+    extension = _find(request, code, pk)
+    try:
+        workflow.withdraw_extension(extension, by=request.user)
+    except DomainError as refusal:
+        say_refusal(request, refusal)
+    else:
+        messages.info(request, "Taken back. Your pass ends when it would have.")
+    return redirect("access_request", extension.access_request.code)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@signed_in
+def approve(request: PersonRequest, code: str, pk: int) -> HttpResponse:
+    return _decide(request, _find(request, code, pk), approving=True)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@signed_in
+def deny(request: PersonRequest, code: str, pk: int) -> HttpResponse:
+    return _decide(request, _find(request, code, pk), approving=False)
+
+
+def _extend_page(request: PersonRequest, one: AccessRequest, form: ExtendForm, longer: More) -> HttpResponse:
+    context = {"one": one, "terms": one.terms, "form": form, "more": longer, "steps": longer.steps}
+    return render(request, "extend.html", context, status=422 if form.errors else 200)
+
+
+def _said(asked: Extension) -> str:
+    if asked.state == ExtensionState.GRANTED:
+        return "Your pass is longer. Get new credentials for the time that was added."
+    return "Asked for more time. The people who decide have been told; your pass goes on meanwhile."
+
+
+def _find(request: PersonRequest, code: str, pk: int) -> Extension:
+    """404 alike for one that is not there and one that is not theirs to see."""
+    one = find_request(request, code)
+    extension = one.extensions.filter(pk=pk).first() if pk < 2**63 else None
+    if extension is None:
+        raise Http404("There is no such extension.")
+    extension.access_request = one
+    return extension
+
+
+def _decide(request: PersonRequest, extension: Extension, *, approving: bool) -> HttpResponse:
+    """GET names who, what, where and how much longer; only POST decides."""
+    code = extension.access_request.code
+    if request.method != "POST":
+        refused = _refused(request, extension, approving=approving)
+        if refused:
+            messages.warning(request, refused)
+            return redirect("access_request", code)
+        typed = {"comment": request.GET.get("comment", "")[:1000]}
+        return _decide_page(request, extension, CommentForm(initial=typed), approving=approving)
+    form = CommentForm(request.POST)
+    if form.is_valid():
+        verb = workflow.approve_extension if approving else workflow.deny_extension
+        try:
+            verb(extension, by=request.user, comment=form.cleaned_data["comment"].strip())
+        except Invalid as refusal:
+            form.add_error("comment", refusal.fields.get("comment", [refusal.message]))
+        except DomainError as refusal:
+            say_refusal(request, refusal)
+            return redirect("access_request", code)
+        else:
+            beneficiary = extension.access_request.beneficiary
+            messages.info(request, f"You {'approved' if approving else 'denied'} more time for {beneficiary}'s pass.")
+            return redirect("access_request", code)
+    return _decide_page(request, extension, form, approving=approving)
+
+
+def _refused(request: PersonRequest, extension: Extension, *, approving: bool) -> str:
+    if extension.state != ExtensionState.PENDING or extension.decide_by <= now_of(request):
+        return "This was decided in the meantime, or its time ran out."
+    ask = workflow.outlooks.on_approving if approving else workflow.outlooks.on_denying
+    return ask(extension, request.user).message
+
+
+def _decide_page(request: PersonRequest, extension: Extension, form: CommentForm, *, approving: bool) -> HttpResponse:
+    (dossier,) = dossiers([extension], now_of(request))
+    context = {"one": extension.access_request, "extension": extension, "until": until(extension), "dossier": dossier}
+    status = 422 if form.errors else 200
+    return render(request, "decide_more.html", context | {"form": form, "approving": approving}, status=status)

@@ -1,0 +1,220 @@
+"""Richer terms as pure functions, against slow and obvious models."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from requests_app.domain import policy
+from requests_app.domain.hours import Hours
+from requests_app.domain.policy import Catalog, Pass, Person, Reach, Rule
+from requests_app.domain.terms import StageTerms, Terms
+from requests_app.domain.transitions import State
+from tests.domain.test_policy import terms_with
+
+# A Thursday; at midnight the year ends.
+NOW = datetime(2026, 12, 31, 20, tzinfo=UTC)
+MINUTE, QUARTER = timedelta(minutes=1), timedelta(minutes=15)
+small = st.integers(1, 4)
+some = st.frozensets(small, max_size=3)
+kinds = st.sampled_from(["entitlement", "role", "account", "unit", "group"])
+edits: st.SearchStrategy[frozenset[Rule]] = st.frozensets(st.tuples(kinds, small), max_size=2)
+office = st.builds(
+    Hours,
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu"]),
+    days=st.frozensets(st.integers(1, 7), min_size=1).map(tuple),
+    begin=st.integers(0, 23).map(lambda hour: f"{hour:02}:00"),
+    end=st.integers(0, 23).map(lambda hour: f"{hour:02}:30"),
+)
+# Whoever is reached by what is in use, so that most of what is refused is refused by what is asked about here.
+ANYONE = Reach(
+    True,
+    frozenset({1}),
+    frozenset({1, 2, 3, 4}),
+    frozenset({1}),
+    "automatic",
+    (),
+    rules=frozenset({("entitlement", 1)}),
+)
+ROLE = Catalog(1, True, account=1, units=frozenset({1, 2}))
+
+
+def lies_in(hours: Hours | None, begin: datetime, end: datetime) -> bool:
+    """Every quarter of an hour of it."""
+    if hours is None:
+        return True
+    while begin < end:
+        if hours.closes(begin) is None:
+            return False
+        begin += QUARTER
+    return True
+
+
+@settings(max_examples=300)
+@given(
+    small,
+    st.sampled_from([State.ACTIVE, State.ACTIVE, State.ACTIVE, State.APPROVED, State.EXPIRED]),
+    st.integers(-1, 12),
+    st.lists(st.integers(1, 8), max_size=3),
+    st.booleans(),
+    st.integers(0, 3),
+    st.integers(0, 40),
+    st.none() | office,
+    st.sampled_from([0, 59, 60, 899]) | st.integers(1, 12).map(lambda n: n * 900),
+)
+def test_may_extend(
+    who: int,
+    state: State,
+    left: int,
+    granted: list[int],
+    pending: bool,
+    most: int,
+    total: int,
+    hours: Hours | None,
+    seconds: int,
+) -> None:
+    """In quarters of an hour: one asked for four, `granted` more, `left` are left."""
+    terms = replace(
+        terms_with(()), extensions_most=most, extension_total_seconds=total * 900, hours=hours, longest_seconds=3600
+    )
+    end = NOW + left * QUARTER
+    of = Pass(
+        state, 1, 1, 0, end, seconds=3600 + sum(granted) * 900, extensions=len(granted), extension_pending=pending
+    )
+    verdict = policy.may_extend(Person(who, True, frozenset()), of, ANYONE, ROLE, terms, seconds=seconds, now=NOW)
+    new_end = end + timedelta(seconds=seconds)
+    expected = (
+        who == 1
+        and state == "active"
+        and left > 0
+        and not pending
+        and len(granted) < most
+        and seconds >= 60
+        and 4 * 900 + sum(quarters * 900 for quarters in granted) + seconds <= total * 900
+        and lies_in(hours, NOW, new_end)
+    )
+    assert bool(verdict) is expected, verdict
+    assert expected or (verdict.message[:1].isupper() and verdict.message.endswith("."))
+
+
+@given(edits, edits, st.booleans())
+def test_nobody_uses_what_they_changed_themselves(
+    of_alice: frozenset[Rule], of_bob: frozenset[Rule], group: bool
+) -> None:
+    """Alice is named and asks; Bob may ask for her, and decides; the rules are entitlement 1, role 1 and so on."""
+    mine = {("entitlement", 1), ("role", 1), ("account", 1), ("unit", 1), ("unit", 2)}
+    alice = Person(1, True, frozenset(), edits=of_alice)
+    # As `facts` reads it: a membership one gave oneself does not count.
+    groups = frozenset() if ("group", 3) in of_bob else frozenset({3})
+    bob = Person(9, True, groups, edits=of_bob)
+    reach = replace(ANYONE, askers=frozenset({3}))
+    of = Pass(State.PENDING, 1, 1, 1, None, rules=frozenset(mine))
+    decided_by = StageTerms(1, 1, (3,), () if group else (9,), "the leads")
+    alice_is_clean, bob_is_clean = not of_alice & mine, not of_bob & mine
+    assert bool(policy.may_request(alice, reach, ROLE)) is alice_is_clean
+    assert bool(policy.may_hold_on(alice, reach, ROLE)) is alice_is_clean
+    may_ask = bob_is_clean and ("group", 3) not in of_bob
+    assert bool(policy.may_ask_for_others(bob, reach, ROLE)) is may_ask
+    assert bool(policy.may_request(alice, reach, ROLE, asked_by=bob)) is (alice_is_clean and may_ask)
+    may_decide = bob_is_clean and (not group or ("group", 3) not in of_bob)
+    assert bool(policy.may_decide(bob, of, terms_with((decided_by,)))) is may_decide
+
+
+@given(some, some, edits)
+def test_leaving_what_excludes_oneself_helps_nobody(
+    groups: frozenset[int], excluded: frozenset[int], of: frozenset[Rule]
+) -> None:
+    own = {key for kind, key in of if kind == "group"}
+    person = Person(1, True, groups - own, edits=frozenset(edit for edit in of if edit[0] == "group"))
+    is_excluded = any(group in excluded for group in groups | own)
+    reach = replace(ANYONE, excluded_groups=excluded)
+    assert bool(policy.may_hold_on(person, reach, ROLE)) is not is_excluded
+
+
+@given(
+    st.none() | st.integers(1, 100),
+    st.integers(-10, 200),
+    st.tuples(some, some, some, some),
+    st.booleans(),
+    st.booleans(),
+)
+def test_further_people_are_asked_by_the_time_and_not_before(
+    after: int | None, late: int, asked: tuple[frozenset[int], ...], accepted: bool, known: bool
+) -> None:
+    groups, users, more_groups, more_users = asked
+    stage = StageTerms(1, 1, tuple(groups), tuple(users), "them", after, tuple(more_groups), tuple(more_users))
+    of = Pass(State.PENDING, 9, 8, 1, None, accepted=accepted, stage_since=NOW if known else None)
+    now = NOW + timedelta(seconds=late)
+    by_then = after is not None and known and late >= after
+    for number in range(1, 5):
+        for mine in (frozenset[int](), frozenset({1}), frozenset({2, 3})):
+            expected = number in users or bool(mine & groups)
+            if by_then:
+                expected = expected or number in more_users or bool(mine & more_groups)
+            verdict = policy.may_decide(Person(number, True, mine), of, terms_with((stage,)), now=now)
+            assert bool(verdict) is (expected and accepted)
+
+
+@given(st.none() | st.integers(-100, 100), st.none() | office, st.integers(-100, 100), st.integers(1, 40))
+def test_when_a_pass_begins_and_ends(scheduled: int | None, hours: Hours | None, at: int, quarters: int) -> None:
+    terms = replace(terms_with(()), hours=hours, start_within_seconds=1800)
+    scheduled_at = None if scheduled is None else NOW + scheduled * QUARTER
+    now = NOW + at * QUARTER
+    of = Pass(State.APPROVED, 1, 1, 0, None, scheduled_at=scheduled_at)
+    may_start = policy.may_start(of, terms, now=now)
+    assert bool(may_start) is ((scheduled is None or at >= scheduled) and lies_in(hours, now, now + QUARTER))
+    if may_start:
+        end = policy.ends_at(now, quarters * 900, terms)
+        inside = [n for n in range(quarters) if lies_in(hours, now, now + (n + 1) * QUARTER)]
+        assert end == now + len(inside) * QUARTER or (hours and hours.closes(now) == end)
+        assert now < end <= now + quarters * QUARTER
+    # It lapses so long after it could first begin, and can begin before it lapses.
+    last = policy.last_start(now, scheduled_at, terms)
+    first = next(
+        moment
+        for moment in (max(now, scheduled_at or now) + n * QUARTER for n in range(16 * 96))
+        if lies_in(hours, moment, moment + QUARTER)
+    )
+    assert last == first + timedelta(seconds=1800)
+    assert policy.may_start(of, terms, now=last - MINUTE) or hours
+
+
+@given(
+    st.none() | office,
+    st.sampled_from(["both", "console", "keys"]),
+    st.lists(st.tuples(some, some, st.none() | st.integers(60, 600)), max_size=3),
+)
+def test_terms_survive_being_stored(hours: Hours | None, channels: str, asked: list[Any]) -> None:
+    stages = tuple(
+        StageTerms(n, 1, tuple(groups), tuple(users), "x", after, tuple(users), tuple(groups), "y")
+        for n, (groups, users, after) in enumerate(asked, 1)
+    )
+    terms = replace(terms_with(stages), hours=hours, channels=channels, most_at_once=2, ticket_pattern="A+")
+    document = terms.document()
+    assert Terms.from_document(document) == terms
+    # What a newer Daypass stored besides is left alone, in the terms and in their stages.
+    document["colour"] = "red"
+    for stage in document["stages"]:
+        stage["colour"] = "red"
+    assert Terms.from_document(document) == terms
+    assert bool(policy.may_use(terms, "keys")) is (channels != "console")
+    assert bool(policy.may_use(terms, "console")) is (channels != "keys")
+
+
+def test_terms_from_before_have_what_was_then_so() -> None:
+    older = terms_with((StageTerms(1, 1, (1,), (), "x"),)).document()
+    kept = {"entitlement", "name", "revision", "longest_seconds", "approval", "stages", "session_ceiling_seconds"}
+    kept |= {"pending_seconds", "start_within_seconds", "ticket", "justification_min", "narrowing_statements"}
+    kept |= {"narrowing_policy_arns", "lifted"}
+    older = {name: value for name, value in older.items() if name in kept}
+    older["stages"] = [
+        {name: stage[name] for name in ("position", "quorum", "groups", "users", "asks")} for stage in older["stages"]
+    ]
+    terms = Terms.from_document(older)
+    assert not terms.may_be_extended
+    assert terms.hours is None
+    assert terms.allows("console")
+    assert terms.allows("keys")
+    assert not terms.stage(1).is_escalated(NOW - timedelta(days=9), NOW)
