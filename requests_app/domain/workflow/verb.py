@@ -144,7 +144,7 @@ def _record_refusal(action: audit.Action, subject: object, by: object, refusal: 
     if recorded >= MOST_RECORDED:
         log.warning("verb.refused_again", action=str(action), rule=refusal.rule, person=getattr(by, "pk", None))
         return
-    more = {"more_are_not_recorded": True} if recorded == MOST_RECORDED - 1 else {}
+    more: dict[str, Any] = {"more_are_not_recorded": True} if recorded == MOST_RECORDED - 1 else {}
     if isinstance(subject, Delivery):
         subject = subject.access_request
     access_request = subject if isinstance(subject, AccessRequest) else None
