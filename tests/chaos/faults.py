@@ -507,10 +507,14 @@ def restored(arena: Arena) -> None:
     """Nothing is minted, and nothing taken away at AWS, until somebody has looked at each pass."""
     assert arena.postgres
     arena.wait(5)
-    aside = arena.postgres.copy()
+    with arena.postgres.stopped():
+        aside = arena.postgres.copy()
     arena.wait(25)
-    issued_before, denied_before = _passes_issued(arena), _denied_at_aws(arena)
-    arena.postgres.restore(aside)
+    denied_before = _denied_at_aws(arena)
+    with arena.postgres.stopped():
+        arena.wait(2)  # what AWS was being asked for is answered
+        issued_before = _passes_issued(arena)
+        arena.postgres.restore(aside)
     if not denied_before:
         raise Broke("nothing was ended early meanwhile")
     if not until(lambda: bool(arena.rows(_HELD)), 20):
