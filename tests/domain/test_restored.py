@@ -167,6 +167,8 @@ def test_redis_is_silent_and_everything_goes_on_but_the_clock(
         signing.dumps(["of", CODE], salt=restored.SALT).encode(),
         signing.dumps({"of": CODE, "event": 10**9, "at": "yesterday"}, salt=restored.SALT).encode(),
     ],
+    # What is signed has the time in it, and each worker of a test run must give a test the same name.
+    ids=["empty", "no text", "unsigned", "another key", "another salt", "another's", "a list", "no time"],
 )
 def test_whoever_writes_to_redis_cannot_freeze_daypass(
     text: bytes, redis_server: redis.Redis, pending_request: AccessRequest
