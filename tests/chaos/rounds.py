@@ -75,6 +75,8 @@ class Rounds:
             fault.run(self._arena)
         except Broke as error:
             outcome.broke.append(str(error))
+        except Exception as error:  # noqa: BLE001 - the other faults are tried all the same
+            outcome.broke.append(f"{type(error).__name__}: {error}")
         if fault.forgets:
             self.truth.forget()
         watch = Stopwatch()
