@@ -80,7 +80,7 @@ def fill() -> None:
         cast["olivia"] = people.make_operator("olivia@example.com")
         _history(cast)
     # Nobody wants mail about last month.
-    Notice.objects.filter(sent_at=None).update(sent_at=F("due_at"))
+    Notice.objects.filter(sent_at=None, gave_up_at=None).update(sent_at=F("due_at"))
 
 
 def _people() -> dict[str, User]:

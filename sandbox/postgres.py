@@ -104,23 +104,9 @@ class Postgres:
         self._server.start()
         self._server.wait_until(self._takes_connections, seconds=60)
 
-    def copy(self) -> Path:
-        """What it holds now, put aside; it is stopped for as long as that takes."""
-        aside = self.home / f"copy-{time.time_ns()}"
-        with self._stopped():
-            shutil.copytree(self.data, aside)
-        return aside
-
-    def restore(self, aside: Path) -> None:
-        """Hold again what it held then."""
-        with self._stopped():
-            shutil.rmtree(self.data)
-            aside.rename(self.data)
-            for path in (self.data, *self.data.rglob("*")):
-                self._give_to_account(path)
-
     @contextlib.contextmanager
-    def _stopped(self) -> Iterator[None]:
+    def stopped(self) -> Iterator[None]:
+        """Stopped in order while this lasts, and started on the port it had."""
         assert self._server
         self._server.stop(seconds=30)
         try:
@@ -128,6 +114,19 @@ class Postgres:
         finally:
             self._server.start()
             self._server.wait_until(self._takes_connections, seconds=60)
+
+    def copy(self) -> Path:
+        """What it holds, put aside; it must be stopped."""
+        aside = self.home / f"copy-{time.time_ns()}"
+        shutil.copytree(self.data, aside)
+        return aside
+
+    def restore(self, aside: Path) -> None:
+        """Let it hold again what it held when this copy was made; it must be stopped."""
+        shutil.rmtree(self.data)
+        aside.rename(self.data)
+        for path in (self.data, *self.data.rglob("*")):
+            self._give_to_account(path)
 
     def alive(self) -> bool:
         return self._server is not None and self._server.alive()

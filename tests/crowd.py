@@ -195,7 +195,8 @@ SELECT e.id, e.approval,
              WHERE s.entitlement_id = e.id AND position = 1) AS groups,
        ARRAY(SELECT user_id FROM requests_app_stageuser u JOIN requests_app_stage s ON s.id = u.stage_id
              WHERE s.entitlement_id = e.id AND position = 1) AS users,
-       to_jsonb(e) - '{{id,is_active,hours_days,hours_begin,hours_end,hours_zone}}'::text[] || jsonb_build_object('entitlement', e.id) AS document
+       to_jsonb(e) - '{{id,is_active,hours_days,hours_begin,hours_end,hours_zone}}'::text[]
+       || jsonb_build_object('entitlement', e.id) AS document
 FROM requests_app_entitlement e
 """
 

@@ -23,8 +23,6 @@ from sandbox.proxy import FEDERATION, Fault
 from .conftest import ListeningProxy, everything_in
 from .trouble import SAID, SAID_AT_SIGN_IN, SLOW
 
-pytestmark = pytest.mark.xdist_group("aws")
-
 ALICE = "DP-7K2M9QX4"
 DESTINATION = "https://console.aws.amazon.com/"
 

@@ -9,7 +9,7 @@ import redis
 
 from requests_app.aws import iam, sts
 from requests_app.background import revoking
-from requests_app.domain import workflow
+from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import Account, Entitlement, Group, Revocation, Role, User
 from requests_app.domain.workflow import revocations, stops
 from sandbox.aws import AwsStandIn
@@ -55,5 +55,5 @@ def test_many_passes_of_many_people_make_one_put_a_role_and_all_of_them_end(
     for role in roles:
         revoking.prove(role.pk)
     assert list(Revocation.objects.values_list("state", flat=True)) == ["proved"] * 6
-    with pytest.raises(workflow.verb.NotAllowed, match="frozen"):
+    with pytest.raises(NotAllowed, match="frozen"):
         factories.wish(alice, read_only, terms)

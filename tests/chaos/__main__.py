@@ -136,8 +136,8 @@ How to read it:
   decide, start, get keys and open them, give back and revoke, over HTTP, before, during and after each fault. They
   put up with errors, and remember what a page told them.
 - **usable again**: from the healing until somebody who asks for a pass holds keys that AWS takes. **at rest**: from
-  then, when nobody asks any more, until nothing is on its way: no wish open, no mail unsent, no early end that AWS
-  lacks.
+  then, when nobody asks any more, until nothing is on its way: no wish waits for a worker, no mail is unsent, AWS lacks
+  no early end, no pass is open after its time.
 - **broke**, looked for after each fault: an invariant of `requests_app/domain/invariants.py` that does not hold;
   anything that a page told a person and that is not so; keys that work a second after their pass's end, or after the
   page said that AWS refuses them; keys of somebody else that do not; a session that AWS issued without a record of it;

@@ -34,6 +34,7 @@ class Rounds:
         self._arena, self.load = arena, load
         self.truth = Truth(arena, load)
         self.outcomes: dict[str, Outcome] = {}
+        self._why = ""
 
     def warm_up(self) -> None:
         """Nothing is broken yet, and all that is checked holds."""
@@ -74,21 +75,27 @@ class Rounds:
             fault.run(self._arena)
         except Broke as error:
             outcome.broke.append(str(error))
+        except Exception as error:  # noqa: BLE001 - the other faults are tried all the same
+            outcome.broke.append(f"{type(error).__name__}: {error}")
         if fault.forgets:
             self.truth.forget()
         watch = Stopwatch()
         if not until(self._usable, RECOVERED_WITHIN):
-            outcome.broke.append(f"not usable {RECOVERED_WITHIN:.0f} s after it was healed")
+            outcome.broke.append(f"not usable {RECOVERED_WITHIN:.0f} s after it was healed: {self._why}")
         outcome.recovered_in = max(outcome.recovered_in, watch.seconds)
         outcome.load += self.load.memory.so_far() - before
         return outcome
 
     def last_look(self) -> list[str]:
         """When all is over: also what is proved only after a while."""
-        return [*self.truth.settled(), *self.truth.unproved(), *self.truth.untrue()]
+        return [*self.truth.settled(wholly=True), *self.truth.unproved(), *self.truth.untrue()]
 
     def _usable(self) -> bool:
-        self._arena.use_once()
+        try:
+            self._arena.use_once()
+        except Exception as error:
+            self._why = f"{type(error).__name__}: {error}"
+            raise
         return True
 
     @contextlib.contextmanager

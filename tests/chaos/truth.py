@@ -44,12 +44,16 @@ class Truth:
         self._told, self._held = len(memory.told), len(memory.keys)
         self._issued = len(self._arena.stack.aws_proxy.issued())
 
-    def settled(self, seconds: float = SETTLED_WITHIN) -> list[str]:
-        """Wait until nothing is on its way any more."""
+    def settled(self, seconds: float = SETTLED_WITHIN, *, wholly: bool = False) -> list[str]:
+        """Wait until nothing is on its way any more; `wholly`: wishes too whose worker or taker is gone.
+
+        Those have deadlines of their own, of up to a minute, which the invariants watch.
+        """
         on_its_way: list[str] = []
+        wishes = ["asked", "claimed", "sealed"] if wholly else ["asked"]
 
         def nothing() -> bool:
-            on_its_way[:] = [f"{what}: {count}" for what, count in self._arena.rows(_ON_ITS_WAY) if count]
+            on_its_way[:] = [f"{what}: {count}" for what, count in self._arena.rows(_ON_ITS_WAY, wishes) if count]
             return not on_its_way
 
         return [] if until(nothing, seconds) else [f"not settled after {seconds:.0f} s: {', '.join(on_its_way)}"]
@@ -154,14 +158,14 @@ class Truth:
         )
 
     def _issued_without_record(self) -> Iterator[str]:
-        """Every session that STS issued is on record, or a delivery says that nobody knows what AWS did."""
+        """Every session that STS issued is on record, or a delivery says that nobody knows (yet) what AWS did."""
         recorded = {key for (key,) in self._arena.rows("SELECT access_key_id FROM requests_app_issuedsession")}
         unknown = Counter(
             dict(
                 self._arena.rows(
                     "SELECT r.code, count(*) FROM requests_app_delivery d"
                     " JOIN requests_app_accessrequest r ON r.id = d.access_request_id"
-                    " WHERE d.state = 'unknown'"
+                    " WHERE d.state IN ('unknown', 'claimed')"
                     " AND NOT EXISTS (SELECT FROM requests_app_issuedsession s WHERE s.delivery_id = d.id) GROUP BY 1"
                 )
             )
@@ -235,7 +239,7 @@ def _is_so(told: Told, states: dict[str, str], decided: set[tuple[str, str, str]
 
 # Claimed mail whose sender died is due again ten minutes later: nothing waits for that.
 _ON_ITS_WAY = """
-SELECT 'deliveries', count(*) FROM requests_app_delivery WHERE state IN ('asked', 'claimed', 'sealed')
+SELECT 'deliveries', count(*) FROM requests_app_delivery WHERE state = ANY(%s)
 UNION ALL SELECT 'mails', count(*) FROM requests_app_notice
     WHERE sent_at IS NULL AND gave_up_at IS NULL AND attempts = 0
 UNION ALL SELECT 'passes over', count(*) FROM requests_app_accessrequest

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from requests_app.domain import clock
+from requests_app.domain import clock, jobs
 from requests_app.domain.models import Account, Preflight, Role
 from requests_app.domain.workflow import preflights
 from requests_app.domain.workflow.preflights import Found, Half, Look
@@ -19,7 +19,7 @@ DAY = timedelta(days=1)
 def nudged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """What workers are woken for."""
     asked: list[tuple[str, int]] = []
-    monkeypatch.setattr(preflights.jobs, "nudge", lambda job, role_id: asked.append((job, role_id)))
+    monkeypatch.setattr(jobs, "nudge", lambda job, role_id: asked.append((job, role_id)))
     return asked
 
 

@@ -534,6 +534,22 @@ def test_a_refusal_says_why_where_it_was_pressed(
         assert f"Operators have frozen this: {WHY}." in page(response).text
 
 
+def test_of_several_freezes_pages_name_the_one_that_refusals_name(
+    pending_request: AccessRequest, alice: User, bob: User, olivia: User
+) -> None:
+    role = pending_request.role
+    targets: list[Scope] = [role.account, Everything(), role]
+    for number, target in enumerate(targets):
+        freezes.freeze(target, by=olivia, reason=f"reason {number}")
+    refusal = page(signed_in(bob).post(f"/requests/{pending_request.code}/approve", follow=True)).text
+    assert "Operators have frozen this: reason 0." in refusal
+    for client, address in ((signed_in(alice), "/"), (signed_in(bob), "/approvals/")):
+        shown = page(client.get(address)).text
+        assert "reason 0" in shown
+        assert "reason 1" not in shown
+        assert "reason 2" not in shown
+
+
 def test_several_freezes_are_each_told_once(alice: User, olivia: User, read_only: Role, automatic: Entitlement) -> None:
     for _ in range(3):
         wish(alice, read_only, automatic, start="at_once")
@@ -549,7 +565,8 @@ def test_banners_take_one_query_however_many_freezes(
     client = signed_in(alice)
     client.get("/")
     few = queries(lambda: client.get("/"))
-    for target in (read_only, read_only.account, Everything()):
+    targets: list[Scope] = [read_only, read_only.account, Everything()]
+    for target in targets:
         freezes.freeze(target, by=olivia, reason=WHY)
     assert queries(lambda: client.get("/")) == few
 

@@ -66,6 +66,7 @@ def test_nothing_overflows_a_phone_complains_or_is_too_faint(scheme: Any, render
 
 # What a finger has to hit.
 TOO_SMALL = """() => [...document.querySelectorAll("main button, main .btn, main input:not([type=hidden])")]
+  .filter((one) => !one.matches(".visually-hidden"))
   .filter((one) => one.checkVisibility() && one.type !== "checkbox" && one.getBoundingClientRect().height < 40)
   .map((one) => one.outerHTML.slice(0, 80))"""
 

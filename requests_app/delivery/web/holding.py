@@ -8,12 +8,14 @@ from requests_app.domain.models import Freeze, Role
 
 
 def holds(roles: Collection[Role]) -> dict[int, Freeze]:
-    """By the role's key, a freeze in force that it is under; one query, none for no roles."""
+    """By the role's key, the freeze in force that it is under, and of several the one that `policy` names; one query,
+    none for no roles."""
     if not roles:
         return {}
     over = Q(role__in=roles) | Q(account__in={role.account_id for role in roles}) | Q(role=None, account=None)
     in_force = list(Freeze.objects.in_force().filter(over).select_related("role__account", "account").order_by("pk"))
-    return {role.pk: one for role in roles for one in in_force if _holds(one, role)}
+    # The oldest is put down last.
+    return {role.pk: one for role in roles for one in reversed(in_force) if _holds(one, role)}
 
 
 def each_once(freezes: Iterable[Freeze]) -> list[Freeze]:

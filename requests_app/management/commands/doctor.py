@@ -12,7 +12,7 @@ from requests_app.domain.workflow import preflights
 class Command(BaseCommand):
     help = (
         "Says how Daypass is, one line for each thing that was looked at: good, bad or unknown. Reads what the workers "
-        "stored and asks AWS nothing, so it may be run on production at any time. The exit code is 1 if anything is bad."
+        "stored and asks AWS nothing: it may be run on production at any time. The exit code is 1 if anything is bad."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

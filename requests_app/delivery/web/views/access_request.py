@@ -111,12 +111,13 @@ def _at_aws(one: AccessRequest) -> dict[str, object]:
     return {"revoking": on_its_way, "deny_policy": deny_policy, "left_out": left_out}
 
 
-def _held(one: AccessRequest, now: datetime) -> dict[str, datetime | bool] | None:
+def _held(one: AccessRequest, now: datetime) -> dict[str, object] | None:
     """Where AWS refuses this pass's own sessions for want of room: before when, and from when on it gives new ones."""
-    held = DenyPolicy.objects.filter(role=one.role_id, held_until__isnull=False).values("denied_before", "held_until")
-    policy = held.first()
-    if policy is None:
+    policy = DenyPolicy.objects.filter(role=one.role_id).only("denied_before", "held_until").first()
+    if policy is None or policy.held_until is None:
         return None
-    waits = policy["held_until"] > now
-    older = one.issued_sessions.filter(discarded=False, issued_at__lt=policy["held_until"], sts_expires_at__gt=now)
-    return {**policy, "waits": waits} if waits or older.exists() else None
+    waits = policy.held_until > now
+    older = one.issued_sessions.filter(discarded=False, issued_at__lt=policy.held_until, sts_expires_at__gt=now)
+    if not waits and not older.exists():
+        return None
+    return {"denied_before": policy.denied_before, "held_until": policy.held_until, "waits": waits}
