@@ -33,7 +33,8 @@ class RoleSelectorQuerySet(models.QuerySet["RoleSelector"]):
         indexes. Values throughout, so that the database knows how many roles to expect.
         """
         selectors = list(self.select_related("unit").order_by(*SAYS).distinct(*SAYS))
-        of_accounts, of_roles = [], []
+        of_accounts: list[Q] = []
+        of_roles: list[Q] = []
         for selector, question in zip(selectors, in_questions(selectors), strict=True):
             (of_roles if selector.asks_of_the_role else of_accounts).append(question)
         # How many roles have some name or tag is guessed less well, and guessed worst for many at once.
