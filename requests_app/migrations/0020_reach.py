@@ -214,10 +214,10 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('environment', models.CharField(blank=True, max_length=32, validators=[django.core.validators.RegexValidator('\\A[a-z0-9][a-z0-9._-]*\\Z', 'Lower case, such as prod or staging-eu.')])),
                 ('account_tag_key', models.CharField(blank=True, max_length=128, verbose_name='account tag')),
-                ('account_tag_value', models.CharField(blank=True, max_length=256, null=True, verbose_name="account tag's value")),
+                ('account_tag_value', models.CharField(blank=True, help_text='Left empty, any value.', max_length=256, null=True, verbose_name="account tag's value")),
                 ('role_name', models.CharField(blank=True, help_text='* is any text, ? one character.', max_length=64, validators=[django.core.validators.RegexValidator('\\A[A-Za-z0-9_+=,.@*?-]+\\Z', 'As IAM writes role names; * is any text, ? one character.')], verbose_name='role name')),
                 ('role_tag_key', models.CharField(blank=True, max_length=128, verbose_name='role tag')),
-                ('role_tag_value', models.CharField(blank=True, max_length=256, null=True, verbose_name="role tag's value")),
+                ('role_tag_value', models.CharField(blank=True, help_text='Left empty, any value.', max_length=256, null=True, verbose_name="role tag's value")),
             ],
         ),
         migrations.AddField(

@@ -5,7 +5,7 @@ import json
 from django.http import HttpResponse
 from django.urls import reverse
 
-from requests_app.domain.models import AccessRequest, AuditEvent, Entitlement, Role, User
+from requests_app.domain.models import AccessRequest, AuditEvent, Entitlement, OrganisationalUnit, Role, User
 from tests.admin.test_reading import address
 from tests.web.browsing import browsing, in_browser
 from tests.web.pages import signed_in
@@ -43,4 +43,29 @@ def test_nothing_is_blocked_and_a_role_is_chosen_by_typing(
         chosen = page.locator("select[name=entitlementrole_set-1-role]").input_value()
 
     assert chosen == str(read_only.pk)
+    assert site.wrong == []
+
+
+def test_a_selector_is_written_beside_those_that_stand(olivia: User, staged: Entitlement, read_only: Role) -> None:
+    unit = OrganisationalUnit.objects.create(name="Workloads")
+    staged.selectors.create(role_name="read*")
+    client = signed_in(olivia)
+    at = address(Entitlement, staged.pk)
+    page_as_made, words = client.get(at), client.get(reverse("admin:jsi18n"))
+    found = {"results": [{"id": str(unit.pk), "text": "Workloads"}], "pagination": {"more": False}}
+
+    with browsing() as site:
+        site.pages[reverse("admin:jsi18n")] = words
+        site.pages[reverse("admin:autocomplete")] = HttpResponse(json.dumps(found), content_type="application/json")
+        page = site.show(at, page_as_made)
+        standing = page.locator("#selectors-group").inner_text()
+        page.get_by_text("Add another Selector").click()
+        page.locator("#selectors-2-0 .field-unit .select2-selection").click()
+        page.keyboard.type("work")
+        page.locator(".select2-results__option", has_text="Workloads").click()
+        chosen = page.locator("select[name=selectors-2-0-unit]").input_value()
+
+    assert "roles named read*" in standing
+    assert "1 role: ReadOnly in payments-prod" in standing
+    assert chosen == str(unit.pk)
     assert site.wrong == []

@@ -63,7 +63,9 @@ class RoleSelector(models.Model):
     )
     account_tag_key = models.CharField("account tag", max_length=LONGEST_TAG_KEY, blank=True)
     # None is any value; an empty one is a value.
-    account_tag_value = models.CharField("account tag's value", max_length=LONGEST_TAG_VALUE, null=True, blank=True)  # noqa: DJ001
+    account_tag_value = models.CharField(  # noqa: DJ001
+        "account tag's value", max_length=LONGEST_TAG_VALUE, null=True, blank=True, help_text="Left empty, any value."
+    )
     role_name = models.CharField(
         "role name",
         max_length=64,
@@ -72,7 +74,9 @@ class RoleSelector(models.Model):
         help_text="* is any text, ? one character.",
     )
     role_tag_key = models.CharField("role tag", max_length=LONGEST_TAG_KEY, blank=True)
-    role_tag_value = models.CharField("role tag's value", max_length=LONGEST_TAG_VALUE, null=True, blank=True)  # noqa: DJ001
+    role_tag_value = models.CharField(  # noqa: DJ001
+        "role tag's value", max_length=LONGEST_TAG_VALUE, null=True, blank=True, help_text="Left empty, any value."
+    )
 
     objects = RoleSelectorQuerySet.as_manager()
 
