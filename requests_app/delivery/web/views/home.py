@@ -31,7 +31,7 @@ def home(request: PersonRequest) -> HttpResponse:
     still = work_until(recent, now)
     active = sorted(by_clock[State.ACTIVE], key=lambda one: one.expires_at or now)
     longer = more([one for one in active if one.terms.may_be_extended], now)
-    pending = dossiers(by_clock[State.PENDING], now)
+    pending = dossiers(by_clock[State.PENDING], now, history=False)
     return render(
         request,
         "home.html",
