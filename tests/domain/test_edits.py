@@ -114,8 +114,9 @@ def test_what_is_elsewhere_is_no_edit_of_this(
     units: list[OrganisationalUnit],
 ) -> None:  # fmt: skip
     aside = OrganisationalUnit.objects.create(name="Development", parent=units[0])
+    elsewhere = (read_only, automatic, factories.account(), aside, factories.group("Elsewhere"))
     for who in (alice, bob):
-        for what in (read_only, automatic, factories.account(), aside, factories.group("Elsewhere")):
+        for what in elsewhere:
             changes(who, what)
     workflow.approve(factories.wish(alice, administrator, staged), by=bob)
 

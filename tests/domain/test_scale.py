@@ -106,6 +106,27 @@ def test_a_sweep_reads_what_is_due_and_nothing_else(
     assert sum(looked_at) <= len(looked_at)  # the clock's own row
 
 
+@pytest.mark.parametrize(
+    ("sweep", "index"),
+    [
+        (sweeps.lapse_extensions, {"extension_pending_due"}),
+        (sweeps.escalate_due, {"request_escalates"}),
+        (sweeps.lapse_hopeless, {"request_pending_due"}),
+        (sweeps.tell_stuck, {"request_pending_due"}),
+    ],
+)
+def test_a_sweep_of_what_is_pending_reads_no_more_than_that(
+    sweep: Callable[[], int], index: set[str], in_company: None
+) -> None:
+    used = indexes_for(sweep)
+    assert index & used or used & {"extension_of_request"}
+    with plans.watched() as statements:
+        sweep()
+    looked_at = [plans.plan(one, carried_out=True).rows_looked_at() for one in statements if one.only_reads]
+    # Each of three hundred with its role, account and people.
+    assert sum(looked_at) <= 10 * SOME.pending
+
+
 @pytest.mark.parametrize("who", [crowd.BOB, crowd.ALICE])
 def test_what_waits_for_someone_is_found_by_the_open_ones(who: int, in_company: None) -> None:
     person = User.objects.get(pk=who)
