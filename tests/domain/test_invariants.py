@@ -278,10 +278,8 @@ BREAKS = [
         "UPDATE decision SET verdict = 'approve'"
         " WHERE access_request_id = (SELECT id FROM accessrequest WHERE {denied})",
     ),
-    *(
-        ("decision.missing", f"UPDATE decision SET verdict = '{verdict}' WHERE {{decision}}")
-        for verdict in ("deny", "late")
-    ),
+    ("decision.missing", "UPDATE decision SET verdict = 'deny' WHERE {decision}"),
+    ("decision.missing", "UPDATE decision SET stage = 9 WHERE {decision}"),
     ("request.times", "UPDATE accessrequest SET accepted_at = NULL WHERE {accepted}"),
     ("request.times", "UPDATE accessrequest SET accepted_at = approved_at + interval '1 s' WHERE {accepted}"),
     ("request.times", "UPDATE accessrequest SET scheduled_at = activated_at + interval '1 s' WHERE {scheduled}"),
@@ -301,7 +299,7 @@ BREAKS = [
     *(
         (
             "extension.unexplained_end",
-            f"UPDATE accessrequest SET terms_document = terms_document || '{{{{\"{term}\": 1}}}}' WHERE {{extended}}",
+            f"UPDATE accessrequest SET terms_document = terms_document || '{{{{\"{term}\": 0}}}}' WHERE {{extended}}",
         )
         for term in ("extensions_most", "extension_total_seconds")
     ),
