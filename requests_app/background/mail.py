@@ -160,11 +160,10 @@ def _decided(notice: Notice, access_request: AccessRequest, what: str, long: str
 
 
 def _extension(notice: Notice) -> Extension | None:
-    """The one that a notice is about: its occasion ends with the key."""
-    key = notice.key.rpartition(" ")[2]
-    if notice.access_request is None or not key:
+    """The one that a notice is about, if it is about one: its occasion ends with the key."""
+    if notice.access_request is None or notice.kind not in (Kind.MORE_ASKED, Kind.MORE_DECIDED):
         return None
-    return notice.access_request.extensions.filter(pk=int(key)).first()
+    return notice.access_request.extensions.filter(pk=int(notice.key.rpartition(" ")[2])).first()
 
 
 def _more_asked(notice: Notice, who: str, what: str) -> str:

@@ -443,6 +443,18 @@ RULES = (
             FROM requests_app_accessrequest
             WHERE id > %(requests)s AND (state = 'denied' OR approved_at IS NOT NULL AND stage > 0)
             UNION ALL
+            SELECT code, concat_ws(':', 'decided', id, requester_id,
+                                   CASE state WHEN 'denied' THEN 'denied' ELSE 'approved' END)
+            FROM requests_app_accessrequest
+            WHERE id > %(requests)s AND requester_id <> beneficiary_id
+              AND (state = 'denied' OR approved_at IS NOT NULL AND stage > 0)
+            UNION ALL
+            -- What somebody asked for another and one of them took back, or nobody decided: the other one hears of it.
+            SELECT code, concat_ws(':', 'ended', id, CASE WHEN state = 'withdrawn' AND ended_by_id = requester_id
+                                                          THEN beneficiary_id ELSE requester_id END, '')
+            FROM requests_app_accessrequest
+            WHERE id > %(requests)s AND requester_id <> beneficiary_id AND state IN ('withdrawn', 'lapsed')
+            UNION ALL
             SELECT r.code, concat_ws(':', 'more_decided', r.id, r.beneficiary_id, 'extension ' || x.id)
             FROM requests_app_extension x JOIN requests_app_accessrequest r ON r.id = x.access_request_id
             WHERE r.id > %(requests)s AND x.stage > 0 AND x.state IN ('granted', 'denied')

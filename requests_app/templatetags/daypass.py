@@ -222,4 +222,6 @@ def _day(at: datetime, now: datetime) -> str:
     days = (local.date() - today).days
     if days in (-1, 0, 1):
         return {-1: "yesterday ", 0: "", 1: "tomorrow "}[days]
+    if 1 < days < 7:
+        return local.strftime("%a ") + local.strftime("%d %b ").lstrip("0")
     return local.strftime("%d %b " if abs(days) < 300 else "%d %b %Y ").lstrip("0")

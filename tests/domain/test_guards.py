@@ -317,7 +317,7 @@ def test_no_approval_without_every_decision_of_every_stage(
     assert approve_raw() == GUARD
     assert update(REQUESTS, one.pk, stage=3) == GUARD
     with connection.cursor() as cursor:
-        cursor.execute(f"UPDATE {REQUESTS} SET stage = 2 WHERE id = %s", [one.pk])
+        cursor.execute(f"UPDATE {REQUESTS} SET stage = 2, stage_since = %s WHERE id = %s", [clock.now(), one.pk])
     one.refresh_from_db()
     assert update(REQUESTS, one.pk, stage=1) == GUARD
     assert approve_raw() == GUARD
@@ -384,7 +384,8 @@ def test_a_request_for_somebody_else_is_decided_by_neither(
         )
     for_alice = AccessRequest.objects.get(code="DP-00000000")
     assert _attempt_decision(for_alice, carol) == GUARD, "Alice has not accepted it"
-    AccessRequest.objects.filter(pk=for_alice.pk).update(accepted_at=clock.now())
+    now = clock.now()
+    AccessRequest.objects.filter(pk=for_alice.pk).update(accepted_at=now, stage_since=now)
     assert _attempt_decision(for_alice, bob) == GUARD
     assert _attempt_decision(for_alice, carol) is WENT_THROUGH
 
@@ -980,7 +981,11 @@ def test_no_guard_was_forgotten(db: None) -> None:
     guarded = ("requests_app_revocation", "requests_app_freeze", "requests_app_confirmation")
     guarded += ("requests_app_extension", "requests_app_edit")  # type: ignore[assignment]
     expected |= {("requests_app_organisationalunit", name) for name in ("hold", "place", "moved")}
-    expected |= {("requests_app_auditevent", "stamp"), *((table, "guard") for table in guarded)}
+    expected |= {
+        ("requests_app_auditevent", "stamp"),
+        (DELIVERIES, "channel"),
+        *((table, "guard") for table in guarded),
+    }
     assert standing == expected
 
 

@@ -33,6 +33,12 @@ class Company:
             self.role, groups=[self.engineers], stages=[(leads, 1), (security, 1)], longest_seconds=7200
         )
         self.automatic = factories.entitlement(self.other, groups=[self.engineers])
+        more: dict[str, Any] = {"extensions_most": 2, "extension_total_seconds": 7200, "schedule_ahead_seconds": 86400}
+        self.longer = factories.entitlement(self.role, groups=[self.engineers], stages=[(leads, 1)], **more)
+        self.longer_at_once = factories.entitlement(self.other, groups=[self.engineers], **more)
+        self.desk = factories.group("Service desk")
+        self.dora = factories.person("dora", self.desk)
+        self.longer.askers.add(self.desk)
 
     def asked(self, **values: Any) -> AccessRequest:
         factories.clock_reading()
@@ -60,11 +66,16 @@ def _live(company: Company) -> None:
     for ago in (timedelta(days=20), 3 * HOUR, timedelta(minutes=25)):
         with clock.moved(-ago):
             _requests(company)
+            _richer_terms(company)
             _deliveries(company)
         with clock.moved(timedelta(minutes=15) - ago):
             _early_ends(company)
         with clock.moved(min(timedelta(0), 25 * HOUR - ago)):
-            for sweep in (sweeps.expire_due, sweeps.lapse_due, sweeps.activate_due, workflow.end_passes_of_deactivated):
+            for sweep in (
+                *(sweeps.expire_due, sweeps.lapse_due, sweeps.lapse_extensions, sweeps.lapse_hopeless),
+                *(sweeps.activate_due, sweeps.escalate_due, sweeps.announce_endings, sweeps.tell_stuck),
+                workflow.end_passes_of_deactivated,
+            ):
                 sweep()
             deliveries.sweep()
             revocations.sweep()
@@ -92,6 +103,42 @@ def _requests(company: Company) -> None:
     leaver = factories.person(f"leaver{User.objects.count()}", company.engineers)
     company.active(by=leaver)
     workflow.people.deactivate(leaver, by=company.olivia)
+
+
+def _richer_terms(company: Company) -> None:
+    factories.clock_reading()
+    why = "it takes longer than we thought"
+    minutes = timedelta(minutes=1)
+
+    def asked(by: User = company.alice, **values: Any) -> AccessRequest:
+        return factories.wish(by, company.role, company.longer, **values)
+
+    def running() -> AccessRequest:
+        one = asked()
+        workflow.approve(one, by=company.bob)
+        return workflow.start(one, by=company.alice)
+
+    at_once = factories.wish(company.alice, company.other, company.longer_at_once, start="at_once")
+    for more in (20, 40):
+        workflow.extend(at_once, by=company.alice, duration=more * minutes, justification=why)
+    for end in ("granted", "denied", "withdrawn", "given back", "lapsed"):
+        one = running()
+        extension = workflow.extend(one, by=company.alice, duration=10 * minutes, justification=why)
+        match end:
+            case "granted":
+                workflow.approve_extension(extension, by=company.carol)
+            case "denied":
+                workflow.deny_extension(extension, by=company.bob, comment="enough")
+            case "withdrawn":
+                workflow.withdraw_extension(extension, by=company.alice)
+            case "given back":
+                workflow.give_back(one, by=company.alice)
+    planned = asked(start="at_time", start_at=clock.now() + 5 * minutes)
+    workflow.approve(planned, by=company.bob, start_at=clock.now() + 6 * minutes, duration=10 * minutes)
+    for_alice = asked(by=company.dora, beneficiary=company.alice)
+    asked(by=company.dora, beneficiary=company.erin)
+    workflow.approve(workflow.accept(for_alice, by=company.alice), by=company.carol)
+    workflow.withdraw(asked(by=company.dora, beneficiary=company.alice), by=company.alice)
 
 
 def _deliveries(company: Company) -> None:
@@ -229,6 +276,40 @@ BREAKS = [
         "UPDATE decision SET verdict = 'approve'"
         " WHERE access_request_id = (SELECT id FROM accessrequest WHERE {denied})",
     ),
+    ("decision.missing", "UPDATE decision SET verdict = 'deny' WHERE {decision}"),
+    ("decision.missing", "UPDATE decision SET stage = 9 WHERE {decision}"),
+    ("request.times", "UPDATE accessrequest SET accepted_at = NULL WHERE {accepted}"),
+    ("request.times", "UPDATE accessrequest SET accepted_at = approved_at + interval '1 s' WHERE {accepted}"),
+    ("request.times", "UPDATE accessrequest SET scheduled_at = activated_at + interval '1 s' WHERE {scheduled}"),
+    ("request.times", "UPDATE accessrequest SET scheduled_at = wanted_start_at - interval '1 s' WHERE {scheduled}"),
+    ("request.times", "UPDATE accessrequest SET offered_seconds = approved_seconds - 1 WHERE {scheduled}"),
+    ("request.times", "UPDATE extension SET seconds = seconds - 1 WHERE {granted}"),
+    (
+        "request.not_started",
+        "UPDATE accessrequest SET start = 'at_time', scheduled_at = now() - interval '2 min',"
+        " approved_at = now() - interval '2 min' WHERE {approved}",
+    ),
+    ("extension.decision_missing", "DELETE FROM decision WHERE {of_granted}"),
+    ("extension.decision_missing", "UPDATE decision SET verdict = 'deny' WHERE {of_granted}"),
+    ("extension.decision_missing", "UPDATE decision SET verdict = 'approve' WHERE {of_denied}"),
+    ("extension.unexplained_end", "UPDATE extension SET new_end = new_end + interval '1 s' WHERE {granted}"),
+    ("extension.unexplained_end", "UPDATE accessrequest SET expires_at = expires_at - interval '1 s' WHERE {extended}"),
+    *(
+        (
+            "extension.unexplained_end",
+            f"UPDATE accessrequest SET terms_document = terms_document || '{{{{\"{term}\": 0}}}}' WHERE {{extended}}",
+        )
+        for term in ("extensions_most", "extension_total_seconds")
+    ),
+    ("extension.pending", "UPDATE extension SET state = 'pending', finished_at = NULL WHERE {lapsed_with_its_pass}"),
+    ("extension.pending", "UPDATE extension SET decide_by = now() - interval '2 min' WHERE {undecided}"),
+    *(
+        (
+            "event.of_extension",
+            f"DELETE FROM auditevent WHERE id = (SELECT max(id) FROM auditevent WHERE action = 'extension.{one}')",
+        )
+        for one in ("asked", "approved", "granted", "denied", "withdrawn", "lapsed")
+    ),
     (
         "decision.own",
         "UPDATE decision SET approver_id = (SELECT beneficiary_id FROM accessrequest r WHERE r.id = access_request_id)"
@@ -270,6 +351,7 @@ BREAKS = [
         for one in (
             *("request.submitted", "request.approved", "request.granted", "request.denied", "request.withdrawn"),
             *("request.started", "request.lapsed", "request.expired", "request.returned", "request.revoked"),
+            "request.accepted",
         )
     ),
     *(
@@ -293,7 +375,7 @@ BREAKS = [
     ),
     *(
         ("notice.missing", f"DELETE FROM notice WHERE id = (SELECT max(id) FROM notice WHERE kind = '{one}')")
-        for one in ("ended", "decided", "issued")
+        for one in ("ended", "decided", "issued", "more_decided")
     ),
     ("notice.stuck", "UPDATE notice SET sent_at = NULL, due_at = now() - interval '12 min' WHERE {sent}"),
     ("notice.stuck", "UPDATE notice SET sent_at = NULL, due_at = now() + interval '2 h' WHERE {sent}"),
@@ -319,9 +401,13 @@ BREAKS = [
 # Breaking one thing may break another in the same breath.
 ALSO = {
     "decision.missing": {"event.of_request"},
+    "extension.decision_missing": {"event.of_extension", "decision.missing"},
+    "extension.unexplained_end": {"request.times", "session.outlives_its_pass"},
+    "extension.pending": {"event.of_extension"},
+    "request.times": {"event.of_request", "extension.unexplained_end", "session.outlives_its_pass"},
     "delivery.without_session": {"session.unrecorded"},
     "delivery.stuck": {"event.of_delivery"},
-    "event.of_request": {"decision.missing"},
+    "event.of_request": {"decision.missing", "request.times"},
     "session.unrecorded": {"event.of_delivery"},
     "revocation.over_at_the_wrong_time": {"event.of_revocation", "revocation.unattended"},
     "deny_policy.overdue": {"revocation.unattended"},
@@ -336,6 +422,18 @@ _EVENT = "id = (SELECT max(id) FROM auditevent WHERE {})"
 ANY = {
     **{state: _REQUEST.format(f"state = '{state}'") for state in State.values},
     "agreed": _REQUEST.format("stage = 1 AND approved_at IS NOT NULL"),
+    "accepted": _REQUEST.format("accepted_at IS NOT NULL AND approved_at IS NOT NULL"),
+    "scheduled": _REQUEST.format("wanted_start_at IS NOT NULL AND activated_at IS NOT NULL"),
+    "extended": "id = (SELECT max(access_request_id) FROM extension WHERE state = 'granted')",
+    "granted": "id = (SELECT max(id) FROM extension WHERE state = 'granted')",
+    "undecided": "id = (SELECT max(id) FROM extension WHERE state = 'pending')",
+    "lapsed_with_its_pass": "id = (SELECT max(x.id) FROM extension x JOIN accessrequest r"
+    " ON r.id = x.access_request_id WHERE x.state = 'lapsed' AND r.state = 'returned')",
+    "decision": "id = (SELECT max(id) FROM decision WHERE extension_id IS NULL AND verdict = 'approve')",
+    "of_granted": "id = (SELECT max(d.id) FROM decision d JOIN extension x ON x.id = d.extension_id"
+    " WHERE x.state = 'granted')",
+    "of_denied": "id = (SELECT max(d.id) FROM decision d JOIN extension x ON x.id = d.extension_id"
+    " WHERE x.state = 'denied')",
     "kept": _SESSION.format("NOT discarded"),
     "delivered": "delivery_id = (SELECT max(id) FROM delivery WHERE state = 'delivered')",
     "handed_over": _DELIVERY.format("state = 'delivered'"),
@@ -346,7 +444,7 @@ ANY = {
 }
 TABLES = (
     *("accessrequest", "decision", "issuedsession", "delivery", "auditevent", "notice", "revocation", "denypolicy"),
-    '"user"',
+    *('"user"', "extension"),
 )
 
 

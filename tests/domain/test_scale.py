@@ -143,6 +143,25 @@ def test_roles_without_a_preflight_are_found_without_looking_at_each_one_twice(i
     assert statements[-1].seconds < 1
 
 
+@pytest.mark.parametrize(
+    ("sweep", "index"),
+    [
+        (sweeps.escalate_due, {"request_escalates"}),
+        (sweeps.lapse_hopeless, {"request_pending_due"}),
+        (sweeps.tell_stuck, {"request_pending_due"}),
+    ],
+)
+def test_a_sweep_of_what_is_pending_reads_no_more_than_that(
+    sweep: Callable[[], int], index: set[str], in_company: None
+) -> None:
+    assert index <= indexes_for(sweep)
+    with plans.watched() as statements:
+        sweep()
+    looked_at = [plans.plan(one, carried_out=True).rows_looked_at() for one in statements if one.only_reads]
+    # Three hundred with their roles, and the small tables whole: accounts, and here people too.
+    assert sum(looked_at) <= 5 * SOME.pending + SOME.accounts + 2 * SOME.people
+
+
 @pytest.mark.parametrize("who", [crowd.BOB, crowd.ALICE])
 def test_what_waits_for_someone_is_found_by_the_open_ones(who: int, in_company: None) -> None:
     person = User.objects.get(pk=who)

@@ -5,7 +5,8 @@ import pytest
 from django.test import Client
 
 from requests_app.domain import clock, workflow
-from requests_app.domain.models import AccessRequest, Entitlement, Membership, Revocation, Role, User
+from requests_app.domain.models import AccessRequest, Entitlement, Group, Membership, Revocation, Role, User
+from tests import factories
 from tests.factories import person, wish
 from tests.web.minting import session_of
 from tests.web.pages import Page, page, signed_in
@@ -38,7 +39,9 @@ def test_strangers_get_the_same_404_as_for_no_request(
     assert page(theirs).text == page(nobodys).text
 
 
-@pytest.mark.parametrize("act", ["approve", "deny", "withdraw", "start", "give-back", "revoke", "remind"])
+@pytest.mark.parametrize(
+    "act", ["approve", "deny", "accept", "withdraw", "start", "extend", "give-back", "revoke", "remind"]
+)
 def test_strangers_cannot_press_anything_either(act: str, pending_request: AccessRequest, mallory: User) -> None:
     response = signed_in(mallory).post(f"/requests/{pending_request.code}/{act}", {"reason": "because"})
 
@@ -194,3 +197,111 @@ def test_a_name_that_looks_like_markup_stays_text(alice: User, administrator: Ro
 
     for address in (f"/requests/{asked.code}", f"/request/?again={asked.code}", "/"):
         assert "<script>alert" not in client.get(address).content.decode()
+
+
+def test_what_somebody_asked_for_another_waits_for_that_other(
+    alice: User, bob: User, carol: User, leads: Group, administrator: Role, staged: Entitlement
+) -> None:
+    staged.askers.add(leads)
+    asked = wish(bob, administrator, staged, beneficiary=alice)
+    assert acts(shown_to(alice, asked)) == {"accept", "withdraw"}
+    assert acts(shown_to(bob, asked)) == {"withdraw"}
+    assert acts(shown_to(carol, asked)) == set()
+    assert "Waits for Alice to accept it." in shown_to(bob, asked).text
+    assert "Bob asks for 30 min for you" in page(signed_in(alice).get("/")).text.replace("\xa0", " ")
+
+    response = signed_in(bob).post(f"/requests/{asked.code}/accept", follow=True)
+    assert "Only the person it is for can accept it." in page(response).text
+    signed_in(alice).post(f"/requests/{asked.code}/accept")
+    assert acts(shown_to(alice, asked)) == {"withdraw"}
+    assert acts(shown_to(bob, asked)) == {"withdraw"}
+    assert acts(shown_to(carol, asked)) == {"approve", "deny"}
+
+
+def test_whoever_it_is_for_may_decline(
+    alice: User, bob: User, leads: Group, administrator: Role, staged: Entitlement
+) -> None:
+    staged.askers.add(leads)
+    asked = wish(bob, administrator, staged, beneficiary=alice)
+    signed_in(alice).post(f"/requests/{asked.code}/withdraw")
+
+    asked.refresh_from_db()
+    assert (asked.state, asked.ended_by) == ("withdrawn", alice)
+
+
+def test_a_scheduled_start_is_said_and_is_nobodys_to_press(
+    alice: User, bob: User, administrator: Role, staged: Entitlement
+) -> None:
+    Entitlement.objects.filter(pk=staged.pk).update(schedule_ahead_seconds=7 * 86400)
+    at = clock.now() + timedelta(days=2)
+    asked = wish(alice, administrator, staged, start="at_time", start_at=at)
+    workflow.approve(asked, by=bob)
+    asked.refresh_from_db()
+
+    when = f"{at:%a} {at.day} {at:%b %H:%M}"
+    assert f"Begins {when} and starts by itself." in shown_to(alice, asked).text
+    assert f"30 min from {when} , starts by itself" in page(signed_in(alice).get("/")).text.replace("\xa0", " ")
+    assert acts(shown_to(alice, asked)) == {"withdraw"}
+    with clock.moved(timedelta(days=2, minutes=1)):
+        assert acts(shown_to(alice, asked)) == {"start", "withdraw"}  # should the sweep be late
+
+
+def test_only_the_ways_into_aws_that_the_terms_give(
+    alice: User, bob: User, administrator: Role, staged: Entitlement
+) -> None:
+    for channel, given, other in (("keys", "credentials", "console"), ("console", "console", "credentials")):
+        Entitlement.objects.filter(pk=staged.pk).update(channels=channel)
+        asked = wish(alice, administrator, staged)
+        workflow.approve(asked, by=bob)
+        asked.refresh_from_db()
+        workflow.start(asked, by=alice)
+        assert acts(shown_to(alice, asked)) == {given, "give-back"}
+        client = signed_in(alice)
+        addresses = {str(one.get("href")) for one in page(client.get("/")).all("a")}
+        assert f"/requests/{asked.code}/{other}" not in addresses
+        assert "only." in page(client.get(f"/requests/{asked.code}/{other}", follow=True)).text
+        assert client.get(f"/requests/{asked.code}/{given}").status_code == 200
+
+
+def test_an_approvers_own_edit_is_explained_where_the_buttons_would_be(
+    pending_request: AccessRequest, bob: User, carol: User
+) -> None:
+    workflow.edits.note(pending_request.entitlement, by=bob, change={})
+    shown = shown_to(bob, pending_request)
+
+    assert acts(shown) == set()
+    assert "You changed these rules yourself" in shown.text
+    assert "You changed these rules yourself" not in shown_to(carol, pending_request).text
+    response = signed_in(bob).get(f"/requests/{pending_request.code}/approve", follow=True)
+    assert "You changed these rules yourself" in page(response).text
+
+
+def test_whoever_is_needed_later_is_told_so_and_can_still_deny(
+    alice: User, bob: User, carol: User, read_only: Role, engineers: Group, leads: Group, security: Group
+) -> None:
+    two = factories.entitlement(read_only, groups=[engineers], stages=[(leads, 1), (security, 1)])
+    asked = wish(alice, read_only, two)
+    shown = shown_to(carol, asked)
+
+    assert acts(shown) == {"deny"}
+    assert "You are needed for a later stage of this" in shown.text
+    response = signed_in(carol).get(f"/requests/{asked.code}/approve", follow=True)
+    assert "You are needed for a later stage of this" in page(response).text
+    assert acts(shown_to(bob, asked)) == {"approve", "deny"}
+
+
+def test_further_approvers_see_what_they_are_asked_about(
+    alice: User, mallory: User, administrator: Role, staged: Entitlement
+) -> None:
+    staged.stages.update(escalate_seconds=600)
+    staged.stages.get().more_users.add(mallory)
+    asked = wish(alice, administrator, staged)
+    assert acts(shown_to(mallory, asked)) == set()
+
+    with clock.moved(timedelta(minutes=11)):
+        workflow.sweeps.escalate_due()
+        shown = shown_to(mallory, asked)
+        assert acts(shown) == {"approve", "deny"}
+        assert "so Mallory can decide too" in shown.text
+        assert "so Mallory can decide too" in page(signed_in(mallory).get("/approvals/")).text
+        assert "3 people can approve" in page(signed_in(alice).get("/")).text

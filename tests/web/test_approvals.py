@@ -1,8 +1,10 @@
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from requests_app.domain import clock, workflow
+from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Entitlement, Group, Membership, Role, User
 from tests import factories
 from tests.factories import wish
@@ -10,6 +12,8 @@ from tests.web.pages import Page, page, signed_in
 from tests.web.test_home import queries
 
 pytestmark = pytest.mark.django_db
+
+BERLIN = ZoneInfo("Europe/Berlin")
 
 
 @pytest.fixture
@@ -235,3 +239,97 @@ def test_show_more_goes_on_where_the_page_ends(alice: User, bob: User, read_only
         assert page(client.get("/approvals/updates", {"shown": rows(shown), **part})).text == ""
     assert client.get("/approvals/", {"after": rows(second)[-1]})["Location"] == "/approvals/"
     assert len(rows(page(client.get("/approvals/", {"after": "nonsense"})))) == 30
+
+
+@pytest.fixture
+def scheduled(alice: User, administrator: Role, staged: Entitlement) -> AccessRequest:
+    """From noon in Berlin, three days from now."""
+    Entitlement.objects.filter(pk=staged.pk).update(schedule_ahead_seconds=7 * 86400)
+    day = (clock.now() + timedelta(days=3)).astimezone(BERLIN)
+    return wish(alice, administrator, staged, start="at_time", start_at=day.replace(hour=12, minute=0, second=0))
+
+
+def test_an_approver_shortens_and_moves_by_their_own_clock(scheduled: AccessRequest, bob: User) -> None:
+    User.objects.filter(pk=bob.pk).update(time_zone="America/Sao_Paulo")
+    assert scheduled.scheduled_at
+    later = (scheduled.scheduled_at + timedelta(hours=2, minutes=30)).astimezone(ZoneInfo("America/Sao_Paulo"))
+    client, address = signed_in(bob), f"/requests/{scheduled.code}/approve"
+    shown = {one.get("name"): one.get("value") for one in page(client.get(address)).all("input")}
+    here = scheduled.scheduled_at.astimezone(later.tzinfo)
+    assert (shown["start_date"], shown["start_time"]) == (f"{here:%Y-%m-%d}", f"{here:%H:%M}")
+
+    client.post(address, {"shorter": "10", "start_date": f"{later:%Y-%m-%d}", "start_time": f"{later:%H:%M}"})
+    made = AccessRequest.objects.get()
+    assert (made.state, made.scheduled_at, made.approved_seconds) == (
+        "approved",
+        later.replace(second=0, microsecond=0),
+        600,
+    )
+
+
+@pytest.mark.parametrize("seconds", [0, 17])
+def test_what_is_left_as_it_was_changes_nothing(seconds: int, scheduled: AccessRequest, bob: User) -> None:
+    """Even a start with seconds in it, which the page does not show."""
+    assert scheduled.scheduled_at
+    at = scheduled.scheduled_at + timedelta(seconds=seconds)
+    one = wish(scheduled.beneficiary, scheduled.role, scheduled.entitlement, start="at_time", start_at=at)
+    client, address = signed_in(bob), f"/requests/{one.code}/approve"
+    shown = {field.get("name"): field.get("value") for field in page(client.get(address)).all("input")}
+    names = ("start_date", "start_time", "shorter")
+    client.post(address, {name: shown[name] or "" for name in names})
+
+    one.refresh_from_db()
+    assert (one.state, one.scheduled_at, one.approved_seconds) == ("approved", at, 1800)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"shorter": "31"}, "You can only shorten it"),
+        ({"shorter": "0"}, "one minute at least"),
+        ({"shorter": "soon"}, "Give whole minutes"),
+        ({"start_time": "00:00"}, "only move the start later"),
+        ({"start_date": "2099-01-01"}, "only move the start later"),
+        ({"start_date": "2027-03-28", "start_time": "02:30"}, "There is no 02:30"),
+        ({"start_date": ""}, "Give both"),
+        ({"start_time": "noon"}, "Give the time as hours and minutes"),
+    ],
+)
+def test_no_approver_gives_more_than_was_asked_for(
+    typed: dict[str, str], said: str, scheduled: AccessRequest, bob: User
+) -> None:
+    User.objects.filter(pk=bob.pk).update(time_zone="Europe/Berlin")
+    assert scheduled.scheduled_at
+    here = scheduled.scheduled_at.astimezone(BERLIN)
+    as_it_is = {"start_date": f"{here:%Y-%m-%d}", "start_time": f"{here:%H:%M}", "comment": "keep me"}
+    response = signed_in(bob).post(f"/requests/{scheduled.code}/approve", as_it_is | typed)
+
+    shown = page(response)
+    assert response.status_code == 422
+    assert said in shown.text
+    assert "keep me" in response.content.decode()
+    assert any("open" in one for one in shown.all("details") if one.get("class") == "fold field")
+    scheduled.refresh_from_db()
+    assert (scheduled.state, scheduled.scheduled_at, scheduled.duration_seconds) == ("pending", here, 1800)
+
+
+def test_what_an_earlier_approver_changed_is_shown_to_the_next(
+    alice: User, bob: User, carol: User, administrator: Role, engineers: Group, leads: Group
+) -> None:
+    two = factories.entitlement(administrator, groups=[engineers], stages=[(leads, 2)])
+    asked = wish(alice, administrator, two)
+    signed_in(bob).post(f"/requests/{asked.code}/approve", {"shorter": "12"})
+
+    client = signed_in(carol)
+    for address in ("/approvals/", f"/requests/{asked.code}/approve", f"/requests/{asked.code}"):
+        shown = page(client.get(address)).text.replace("\xa0", " ")
+        assert "12 min (30 min was asked for)" in shown, address
+    assert "Bob agreed" in page(client.get(f"/requests/{asked.code}")).text
+
+
+def test_powerful_roles_are_refused_in_bulk_by_the_verb_too(pending_request: AccessRequest, bob: User) -> None:
+    with pytest.raises(NotAllowed) as refusal:
+        workflow.approve(pending_request, by=bob, in_bulk=True)
+
+    assert refusal.value.rule == "decision.in_bulk"
+    assert not Decision.objects.exists()

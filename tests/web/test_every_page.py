@@ -1,13 +1,14 @@
 """What holds for every page: nothing inline, every input labelled, nothing kept in a cache, GET changes nothing."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 
 from requests_app.domain import workflow
-from requests_app.domain.models import AccessRequest, AuditEvent, Delivery, Entitlement, Role, User
+from requests_app.domain.models import AccessRequest, AuditEvent, Delivery, Entitlement, Group, Role, User
 from tests.factories import person, wish
 from tests.web.pages import page, signed_in
 
@@ -35,6 +36,10 @@ FOR_ALICE = [
     "/request/?again={code}",
     "/requests/{code}",
     "/requests/{code}/give-back",
+    "/requests/{code}/extend",
+    "/request/outlook?role={role}&start=at_time",
+    "/request/people?role={role}&person=<script>",
+    "/request/?role={role}&beneficiary=<script>&person=<script>",
     "/approvals/",
     "/approvals/updates?shown={code}",
     "/accounts/password/change/",
@@ -105,6 +110,32 @@ def test_a_request_in_each_state(state: str, hostile_request: AccessRequest, ali
             check(signed_in(who), address.format(code=hostile_request.code))
 
 
+def test_pages_about_more_time_and_about_asking_for_others(
+    hostile_request: AccessRequest, alice: User, bob: User, leads: Group
+) -> None:
+    terms, role = hostile_request.entitlement, hostile_request.role
+    terms.askers.add(leads)
+    Entitlement.objects.filter(pk=terms.pk).update(
+        extensions_most=1, extension_total_seconds=5400, schedule_ahead_seconds=86400, ticket_pattern="<i>+"
+    )
+    asked = wish(bob, role, terms, beneficiary=alice, justification=HOSTILE)
+    running = wish(alice, role, terms, justification=HOSTILE)
+    workflow.approve(running, by=bob)
+    running.refresh_from_db()
+    workflow.start(running, by=alice)
+    hers, his = signed_in(alice), signed_in(bob)
+    check(hers, f"/requests/{running.code}/extend")
+    extension = workflow.extend(running, by=alice, duration=timedelta(minutes=5), justification=HOSTILE)
+    for client in (hers, his):
+        for address in ("/", "/approvals/", f"/requests/{running.code}", f"/requests/{asked.code}"):
+            check(client, address)
+    for act in ("approve", "deny"):
+        check(his, f"/requests/{running.code}/extensions/{extension.pk}/{act}")
+    for query in ("", "&person=b", f"&beneficiary={alice.public_id}"):
+        check(his, f"/request/?role={role.public_id}{query}")
+        check(hers, f"/request/?role={role.public_id}{query}")
+
+
 @pytest.mark.parametrize("address", ["/approvals/updates?shown={}", "/approvals/decide?code={}", "/request/?again={}"])
 @pytest.mark.parametrize("code", ["%00", "DP-0000000%00", "%ED%A0%80", "9" * 5000])
 def test_what_is_no_code_finds_nothing(address: str, code: str, alice: User) -> None:
@@ -164,12 +195,14 @@ def test_opening_pages_changes_nothing(hostile_request: AccessRequest, alice: Us
     assert not Delivery.objects.exists()
 
 
-@pytest.mark.parametrize("act", ["withdraw", "start", "remind"])
+@pytest.mark.parametrize("act", ["accept", "withdraw", "start", "remind"])
 def test_small_acts_need_a_press(act: str, pending_request: AccessRequest, alice: User) -> None:
     assert signed_in(alice).get(f"/requests/{pending_request.code}/{act}").status_code == 405
 
 
-@pytest.mark.parametrize("address", ["approve", "deny", "withdraw", "start", "give-back", "revoke", "remind"])
+@pytest.mark.parametrize(
+    "address", ["approve", "deny", "accept", "withdraw", "start", "extend", "give-back", "revoke", "remind"]
+)
 def test_a_press_needs_its_token(address: str, pending_request: AccessRequest, alice: User, bob: User) -> None:
     for who in (alice, bob):
         client = Client(enforce_csrf_checks=True)

@@ -1,7 +1,10 @@
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from requests_app.domain import clock, workflow
 from requests_app.domain.models import AccessRequest, Account, Entitlement, Group, Role, User
 from tests import factories
 from tests.web.pages import page, signed_in
@@ -180,3 +183,302 @@ def test_steps_reach_to_the_longest_of_the_terms(alice: User, administrator: Rol
 
     offered = [one["value"] for one in shown.all("input") if one.get("name") == "duration"]
     assert offered == ["15", "30", "45", "other"]
+
+
+def outlook(client: Any, role: Role, entitlement: Entitlement, /, **values: Any) -> str:
+    values = {"role": str(role.public_id), "entitlement": str(entitlement.pk), "duration": "30", **values}
+    return page(client.get("/request/outlook", values)).text.replace("\xa0", " ")
+
+
+def zone_where_it_is(hour: int) -> str:
+    """A zone whose clock shows this hour now."""
+    east = (hour - clock.now().hour) % 24
+    return f"Etc/GMT-{east}" if east <= 12 else f"Etc/GMT+{24 - east}"
+
+
+def test_each_way_to_ask_is_said_in_plain_words_the_least_demanding_first(
+    alice: User, administrator: Role, engineers: Group, leads: Group, security: Group
+) -> None:
+    def make(name: str, *stages: tuple[Group, int], **values: Any) -> None:
+        factories.entitlement(administrator, groups=[engineers], stages=stages, name=name, **values)
+
+    make("A", (leads, 2), (security, 1), longest_seconds=8 * 3600, extensions_most=1, extension_total_seconds=9 * 3600)
+    make("B", (leads, 1), channels="keys")
+    make("C", longest_seconds=900, narrowing_policy_arns=["arn:aws:iam::aws:policy/ReadOnlyAccess"])
+    make("D", (leads, 2), hours_days=[1, 2, 3], hours_begin="08:00", hours_end="18:00", hours_zone="Europe/Berlin")
+    shown = page(signed_in(alice).get(f"/request/?role={administrator.public_id}")).text.replace("\xa0", " ")
+
+    said = [
+        "up to 15 min , automatic · narrowed · C",
+        "up to 1 h , approval from Payments leads · keys only · B",
+        "up to 1 h , two approvals from Payments leads · Mon–Wed 08:00–18:00 Europe/Berlin · D",
+        "up to 8 h , two approvals from Payments leads, then one from Security · may be extended, to 9 h in all · A",
+    ]
+    places = [shown.find(words) for words in said]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+def test_the_usual_duration_of_the_first_choice_is_offered(
+    alice: User, administrator: Role, staged: Entitlement
+) -> None:
+    Entitlement.objects.filter(pk=staged.pk).update(default_seconds=1500)
+    shown = page(signed_in(alice).get(f"/request/?role={administrator.public_id}"))
+
+    chosen = [one["value"] for one in shown.all("input") if one.get("name") == "duration" and "checked" in one]
+    assert chosen == ["25"]
+
+
+def test_a_start_is_typed_by_ones_own_clock(alice: User, administrator: Role, staged: Entitlement) -> None:
+    Entitlement.objects.filter(pk=staged.pk).update(schedule_ahead_seconds=7 * 86400)
+    User.objects.filter(pk=alice.pk).update(time_zone="Asia/Kathmandu")
+    day = (clock.now() + timedelta(days=3)).date()
+    at = {"start": "at_time", "start_date": day.isoformat(), "start_time": "08:00"}
+    signed_in(alice).post("/request/", typed(administrator, staged, **at))
+
+    made = AccessRequest.objects.get()
+    assert made.scheduled_at == datetime(day.year, day.month, day.day, 8, tzinfo=ZoneInfo("Asia/Kathmandu"))
+    assert made.scheduled_at == datetime(day.year, day.month, day.day, 2, 15, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "said"),
+    [
+        ("2027-03-28", "02:30", "There is no 02:30 on 28 Mar 2027"),
+        ("2026-10-25", "02:30", "comes twice"),
+        ("", "08:00", "Say when it is to start"),
+        ("2027-03-28", "", "Say when it is to start"),
+        ("28.3.2027", "08:00", "Give the date as year, month, day"),
+        ("2027-03-29", "8 Uhr", "Give the time as hours and minutes"),
+        ("9999-12-31", "23:59", "nearer"),
+        ("2020-01-01", "08:00", "Choose a time from now on"),
+        ("2099-01-01", "08:00", "at most 7 days ahead"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused_and_kept(
+    date: str, time: str, said: str, alice: User, administrator: Role, staged: Entitlement
+) -> None:
+    Entitlement.objects.filter(pk=staged.pk).update(schedule_ahead_seconds=7 * 86400)
+    User.objects.filter(pk=alice.pk).update(time_zone="Europe/Berlin")
+    at = {"start": "at_time", "start_date": date, "start_time": time}
+    response = signed_in(alice).post("/request/", typed(administrator, staged, **at))
+
+    shown = page(response)
+    assert response.status_code == 422
+    assert said in shown.text
+    kept = {one.get("name"): one.get("value") for one in shown.all("input")}
+    assert (kept["start_date"], kept["start_time"]) == (date, time)
+    ids = {attributes.get("id") for _, attributes in shown.elements}
+    assert all(str(one["href"])[1:] in ids for one in shown.all("a") if str(one.get("href")).startswith("#id_"))
+    assert not AccessRequest.objects.exists()
+    # The dry run takes the same typing without falling over.
+    assert outlook(signed_in(alice), administrator, staged, **at)
+
+
+def test_a_start_at_a_time_is_offered_only_where_terms_know_it(
+    alice: User, administrator: Role, staged: Entitlement
+) -> None:
+    client = signed_in(alice)
+    assert "at a time" not in page(client.get(f"/request/?role={administrator.public_id}")).text
+
+    tomorrow = (clock.now() + timedelta(days=1)).date().isoformat()
+    values = typed(administrator, staged, start="at_time", start_date=tomorrow, start_time="08:00")
+    assert "These terms know no scheduled start." in page(client.post("/request/", values)).text
+
+
+def test_a_ticket_is_asked_for_and_hinted_at_only_where_terms_do(
+    alice: User, administrator: Role, staged: Entitlement
+) -> None:
+    Entitlement.objects.filter(pk=staged.pk).update(ticket_pattern="INC-[0-9]+", justification_min=25)
+    client = signed_in(alice)
+    shown = page(client.get(f"/request/?role={administrator.public_id}")).text
+    assert "Of the form INC-[0-9]+ ." in shown
+    assert "At least 25 characters." in shown
+
+    Entitlement.objects.filter(pk=staged.pk).update(ticket="none", justification_min=5)
+    assert "Ticket" not in page(client.get(f"/request/?role={administrator.public_id}")).text
+    client.post("/request/", typed(administrator, staged, ticket="typed for others"))
+    assert AccessRequest.objects.get().ticket == ""
+
+
+def test_the_dry_run_says_who_decides_and_when_it_would_end(
+    alice: User, bob: User, administrator: Role, staged: Entitlement
+) -> None:
+    for _ in range(3):
+        workflow.approve(factories.wish(alice, administrator, staged), by=bob)
+    said = outlook(signed_in(alice), administrator, staged)
+
+    assert "For Payments leads to decide; 2 can now." in said
+    assert "Usually takes less than a minute." in said
+    end = clock.now() + timedelta(minutes=30)
+    assert any(f"it would end {at:%H:%M}" in said for at in (end, end - timedelta(minutes=1))) or "tomorrow" in said
+
+
+def test_the_dry_run_counts_as_the_rules_do(
+    alice: User, bob: User, carol: User, administrator: Role, staged: Entitlement, leads: Group
+) -> None:
+    client = signed_in(alice)
+    factories.person("gone", leads, deactivated_at=clock.now())
+    workflow.edits.note(staged, by=carol, change={})
+    assert "1 can now." in outlook(client, administrator, staged)  # Carol's own edit takes her out
+
+    workflow.edits.note(leads, by=bob, change={})
+    said = outlook(client, administrator, staged)
+    assert "too few can at the moment" in said
+    assert "This would be refused. Too few people could decide stage 1" in said
+
+
+def test_ones_own_edit_is_refused_beforehand_and_when_asked(
+    alice: User, administrator: Role, staged: Entitlement
+) -> None:
+    workflow.edits.note(staged, by=alice, change={})
+    client = signed_in(alice)
+    assert "This would be refused. You changed these rules yourself" in outlook(client, administrator, staged)
+
+    response = client.post("/request/", typed(administrator, staged))
+    assert response.status_code == 422
+    assert "You changed these rules yourself" in page(response).text
+    assert "replay the failed settlement batch" in response.content.decode()
+
+
+def test_night_is_said_where_most_approvers_have_it(
+    alice: User, bob: User, carol: User, administrator: Role, staged: Entitlement
+) -> None:
+    User.objects.filter(pk__in=[bob.pk, carol.pk]).update(time_zone=zone_where_it_is(14))
+    client = signed_in(alice)
+    assert "night" not in outlook(client, administrator, staged)
+
+    User.objects.filter(pk=bob.pk).update(time_zone=zone_where_it_is(3))
+    assert "night" not in outlook(client, administrator, staged)  # one of two is not most
+    User.objects.filter(pk=carol.pk).update(time_zone=zone_where_it_is(3))
+    assert "For all of them it is night now." in outlook(client, administrator, staged)
+    User.objects.filter(pk=carol.pk).update(time_zone="Mars/Olympus")
+    assert "2 can now." in outlook(client, administrator, staged)
+
+
+def test_hours_that_end_it_earlier_or_begin_it_later_are_said(
+    alice: User, administrator: Role, staged: Entitlement
+) -> None:
+    def hold(begin: timedelta, end: timedelta) -> str:
+        now = clock.now()
+        Entitlement.objects.filter(pk=staged.pk).update(
+            hours_days=[1, 2, 3, 4, 5, 6, 7], hours_begin=(now + begin).time(), hours_end=(now + end).time()
+        )
+        return outlook(signed_in(alice), administrator, staged, duration="60")
+
+    assert "when the hours end" not in hold(-timedelta(hours=1), timedelta(hours=3))
+    assert "when the hours end" in hold(-timedelta(hours=1), timedelta(minutes=20))
+    said = hold(timedelta(hours=2), timedelta(hours=5))
+    assert (
+        f"it can start from {'tomorrow ' if clock.now().hour >= 22 else ''}{clock.now() + timedelta(hours=2):%H:%M}"
+        in said
+    )
+    assert "Started then, it would end" in said
+
+
+@pytest.mark.parametrize(
+    "values", [{"entitlement": "\0"}, {"duration": "9" * 30}, {"duration": "-5"}, {"start": "x"}, {"beneficiary": "x"}]
+)
+def test_the_dry_run_takes_anything(
+    values: dict[str, str], alice: User, administrator: Role, staged: Entitlement
+) -> None:
+    said = outlook(signed_in(alice), administrator, staged, **values)
+    assert "For Payments leads to decide" in said
+    assert "it would end" in said
+
+
+def test_the_dry_run_tells_nothing_about_roles_that_are_not_mine(
+    mallory: User, administrator: Role, staged: Entitlement
+) -> None:
+    client = signed_in(mallory)
+    assert outlook(client, administrator, staged) == ""
+    for role in ("x", "", "0" * 8 + "-0000-4000-8000-" + "0" * 12):
+        assert outlook(client, administrator, staged, role=role) == ""
+
+
+@pytest.fixture
+def asked_by_leads(staged: Entitlement, leads: Group) -> Entitlement:
+    staged.askers.add(leads)
+    return staged
+
+
+def found(client: Any, role: Role, words: str) -> list[str]:
+    shown = page(client.get("/request/people", {"role": str(role.public_id), "person": words}))
+    return [shown.text] if shown.all("a") else []
+
+
+def test_only_people_whom_the_terms_reach_are_found(
+    alice: User, bob: User, mallory: User, engineers: Group, administrator: Role, asked_by_leads: Entitlement
+) -> None:
+    for name in ("alice2", "alice3"):
+        factories.person(name, engineers)
+    User.objects.filter(username="alice3").update(deactivated_at=clock.now())
+    asked_by_leads.excluded_users.add(User.objects.get(username="alice2"))
+    factories.person("alicia")
+    client = signed_in(bob)
+
+    assert found(client, administrator, "ali") == ["Alice alice@example.com"]
+    assert found(client, administrator, "ice EXAMPLE") == ["Alice alice@example.com"]
+    for words in ("al", "", "%%%", "alicia", "mallory", "bob"):
+        assert found(client, administrator, words) == [], words
+    # Whoever may not ask for others finds nobody, and is not offered to look.
+    assert found(signed_in(alice), administrator, "bob") == []
+    assert "somebody else" not in page(signed_in(alice).get(f"/request/?role={administrator.public_id}")).text
+
+
+def test_many_people_are_found_in_as_many_queries(
+    bob: User, alice: User, engineers: Group, administrator: Role, asked_by_leads: Entitlement
+) -> None:
+    client = signed_in(bob)
+    address = f"/request/people?role={administrator.public_id}&person=example"
+    client.get(address)
+    few = queries(lambda: client.get(address))
+    for number in range(12):
+        factories.person(f"person{number}", engineers)
+
+    assert queries(lambda: client.get(address)) == few
+    assert len(page(client.get(address)).all("a")) == 8
+
+
+def test_asking_for_somebody_else_waits_for_them(
+    alice: User, bob: User, administrator: Role, asked_by_leads: Entitlement
+) -> None:
+    values = typed(administrator, asked_by_leads, beneficiary=str(alice.public_id))
+    response = signed_in(bob).post("/request/", values, follow=True)
+
+    made = AccessRequest.objects.get()
+    assert (made.requester, made.beneficiary) == (bob, alice)
+    assert "Asked for Alice, who is told and must accept it first." in page(response).text
+
+
+@pytest.mark.parametrize("whom", ["mallory", "bob", "nobody", "nonsense"])
+def test_nobody_is_asked_for_whom_the_terms_do_not_reach(
+    whom: str, alice: User, bob: User, mallory: User, administrator: Role, asked_by_leads: Entitlement
+) -> None:
+    ids = {"mallory": mallory.public_id, "bob": bob.public_id, "nobody": "0" * 8 + "-0000-4000-8000-" + "0" * 12}
+    values = typed(administrator, asked_by_leads, beneficiary=str(ids.get(whom, whom)))
+    response = signed_in(bob).post("/request/", values)
+
+    assert response.status_code == 422
+    assert "replay the failed settlement batch" in response.content.decode()
+    assert not AccessRequest.objects.exists()
+
+
+def test_who_is_not_named_asks_for_nobody_else(
+    alice: User, engineers: Group, administrator: Role, staged: Entitlement
+) -> None:
+    other = factories.person("erin", engineers)
+    response = signed_in(alice).post("/request/", typed(administrator, staged, beneficiary=str(other.public_id)))
+
+    assert response.status_code == 422
+    assert "You may not ask for this role for this person." in page(response).text
+    assert not AccessRequest.objects.exists()
+
+
+def test_asking_again_for_another_names_them(
+    alice: User, bob: User, administrator: Role, asked_by_leads: Entitlement
+) -> None:
+    earlier = factories.wish(bob, administrator, asked_by_leads, beneficiary=alice)
+    hidden = {one.get("value") for one in page(signed_in(bob).get(f"/request/?again={earlier.code}")).all("input")}
+
+    assert str(alice.public_id) in hidden

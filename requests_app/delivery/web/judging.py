@@ -90,20 +90,25 @@ class Dossier:
         return self.extension or self.access_request
 
 
-def dossiers(matters: Sequence[Matter], now: datetime) -> list[Dossier]:
-    """One for each, in their order; six queries in all, if `JUDGED` came with them."""
+def dossiers(matters: Sequence[Matter], now: datetime, *, history: bool = True) -> list[Dossier]:
+    """One for each, in their order; six queries in all, if `JUDGED` came with them. Who decides without `history`."""
     requests = [_request_of(one) for one in matters]
     deciders = Deciders(
         [one.terms.stage(one.stage) for one in matters if one.stage],
         {rule for one, matter in zip(requests, matters, strict=True) if matter.stage for rule in facts.rules_of(one)},
     )
     decisions = _decisions(requests)
-    lately = _lately({one.beneficiary_id for one in requests}, now)
-    alike = _alike({one.role_id for one in requests}, now)
+    lately = _lately({one.beneficiary_id for one in requests}, now) if history else {}
+    alike = _alike({one.role_id for one in requests}, now) if history else {}
     frozen = holds([one.role for one in requests if one.is_open])
     return [
         _dossier(
-            matter, deciders, decisions[_key(matter)], lately[one.beneficiary_id], alike[one.role_id], now,
+            matter,
+            deciders,
+            decisions[_key(matter)],
+            lately.get(one.beneficiary_id, Counter()),
+            alike.get(one.role_id, []),
+            now,
             frozen=frozen.get(one.role_id) if one.is_open else None,
         )
         for matter, one in zip(matters, requests, strict=True)

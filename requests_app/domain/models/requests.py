@@ -26,10 +26,11 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
         it has found enough of theirs.
         """
         sides = [
-            self.filter(**{side: person}).order_by("-asked_at").values("pk")[:most]
+            self.filter(**{side: person}).order_by("-asked_at").values_list("pk", flat=True)[:most]
             for side in ("beneficiary", "requester")
         ]
-        return self.filter(pk__in=sides[0].union(sides[1])).order_by("-asked_at")[:most]
+        # Their keys, not a question within the question: among many joins it would be asked last, of every row.
+        return self.filter(pk__in=list(sides[0].union(sides[1]))).order_by("-asked_at")[:most]
 
     def open(self) -> "AccessRequestQuerySet":
         return self.filter(state__in=OPEN)

@@ -33,7 +33,7 @@ def home(request: PersonRequest) -> HttpResponse:
     going_on = [one for one in open_ if one not in over]
     active = sorted(by_clock[State.ACTIVE], key=lambda one: one.expires_at or now)
     longer = more([one for one in active if one.terms.may_be_extended], now)
-    pending = dossiers(by_clock[State.PENDING], now)
+    pending = dossiers(by_clock[State.PENDING], now, history=False)
     return render(
         request,
         "home.html",

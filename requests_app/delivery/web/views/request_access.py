@@ -216,6 +216,7 @@ def _outlook(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
         "outlook": outlook,
         "beneficiary": asking.beneficiary,
         "for_another": asking.beneficiary != request.user,
+        "on_demand": form["start"].value() in (None, "", AccessRequest.Start.ON_DEMAND),
         "start_said": _start_said(form),
     }
 

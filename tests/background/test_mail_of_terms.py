@@ -1,0 +1,248 @@
+"""Mail about acceptance, more time, what is stuck and what was edited: in their words, and only while it is true."""
+
+from datetime import timedelta
+
+import pytest
+from django.core import mail as mailbox
+
+from requests_app.background import mail
+from requests_app.domain import clock, workflow
+from requests_app.domain.models import AccessRequest, Entitlement, Extension, Group, Membership, Notice, Role, User
+from requests_app.domain.workflow import edits, sweeps
+from tests import factories
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+WHY = "it takes longer than we thought"
+
+
+def sent() -> list[tuple[str, str]]:
+    """To whom, and the subject without the code, of what is sent now."""
+    mailbox.outbox.clear()
+    while mail.send_due():
+        pass
+    return sorted((message.to[0].partition("@")[0], message.subject.split(" (DP-")[0]) for message in mailbox.outbox)
+
+
+def why_not(kind: str) -> str:
+    return Notice.objects.get(kind=kind, sent_at=None).last_error
+
+
+@pytest.fixture
+def erin(staged: Entitlement) -> User:
+    """Of the service desk, which may ask for others."""
+    desk = factories.group("Service desk")
+    staged.askers.add(desk)
+    return factories.person("erin", desk)
+
+
+@pytest.fixture
+def for_alice(erin: User, alice: User, administrator: Role, staged: Entitlement) -> AccessRequest:
+    return factories.wish(erin, administrator, staged, beneficiary=alice)
+
+
+@pytest.fixture
+def running(alice: User, bob: User, administrator: Role, staged: Entitlement) -> AccessRequest:
+    """Half an hour is left of an hour."""
+    Entitlement.objects.update(extensions_most=2, extension_total_seconds=7200)
+    staged.refresh_from_db()
+    with clock.moved(-30 * MINUTE):
+        one = factories.wish(alice, administrator, staged, duration=HOUR)
+        workflow.approve(one, by=bob)
+        workflow.start(one, by=alice)
+    Notice.objects.update(gave_up_at=clock.now(), last_error="of before")
+    return AccessRequest.objects.get(pk=one.pk)
+
+
+def more(of: AccessRequest) -> Extension:
+    return workflow.extend(of, by=of.beneficiary, duration=HOUR, justification=WHY)
+
+
+# --- for somebody else ----------------------------------------------------------------------------
+
+
+def test_what_is_asked_for_another_is_said_so_to_each(for_alice: AccessRequest, alice: User, bob: User) -> None:
+    what = "Administrator in payments-prod"
+    assert sent() == [("alice", f"Erin asks for {what} for 30 min, for you. It counts when you accept it")]
+    workflow.accept(for_alice, by=alice)
+    asked = f"Erin asks for {what} for 30 min, for Alice"
+    assert sent() == [("bob", asked), ("carol", asked)]
+    workflow.approve(for_alice, by=bob)
+    assert sent() == [
+        ("alice", f"What Erin asked for you, {what} for 30 min was approved by Bob"),
+        ("erin", f"Your request for {what} for Alice for 30 min was approved by Bob"),
+    ]
+
+
+@pytest.mark.parametrize("since", ["accepted", "declined", "lapsed"])
+def test_nobody_is_asked_to_accept_what_is_settled(since: str, for_alice: AccessRequest, alice: User) -> None:
+    match since:
+        case "accepted":
+            workflow.accept(for_alice, by=alice)
+        case "declined":
+            workflow.withdraw(for_alice, by=alice)
+    with clock.moved(timedelta(days=1) if since == "lapsed" else timedelta(0)):
+        told = sent()
+    assert not any("for you" in subject for _, subject in told)
+    assert why_not("accept") == "accepted or ended meanwhile"
+    if since == "declined":
+        assert told == [("erin", "The request for Administrator in payments-prod for Alice was withdrawn by Alice")]
+
+
+# --- more time ------------------------------------------------------------------------------------
+
+
+def test_more_time_is_asked_for_and_given_in_the_readers_own_time(
+    running: AccessRequest, alice: User, bob: User
+) -> None:
+    User.objects.filter(pk=alice.pk).update(time_zone="Asia/Kathmandu")
+    extension = more(running)
+    end = running.expires_at
+    assert end is not None
+    asked = f"Alice asks for 1 h more with Administrator in payments-prod, until {end + HOUR:%H:%M} UTC: {WHY}"
+    assert sent() == [("bob", asked), ("carol", asked)]
+    workflow.approve_extension(extension, by=bob)
+    there = timedelta(hours=5, minutes=45)
+    assert sent() == [
+        (
+            "alice",
+            f"Your pass for Administrator in payments-prod goes on until {end + HOUR + there:%H:%M} +0545. "
+            f"Credentials that you have work until {end + there:%H:%M} +0545: get new ones for the time after",
+        )
+    ]
+
+
+def test_a_no_says_when_it_ends(running: AccessRequest, bob: User) -> None:
+    end = running.expires_at
+    assert end is not None
+    plain = f"Your pass for Administrator in payments-prod gets no more time: it ends at {end:%H:%M} UTC."
+    workflow.deny_extension(more(running), by=bob)
+    assert sent() == [("alice", f"{plain} It was denied")]
+
+
+def test_a_silence_says_when_it_ends(alice: User, bob: User, administrator: Role, staged: Entitlement) -> None:
+    Entitlement.objects.update(extensions_most=1, extension_total_seconds=7200, pending_seconds=600)
+    staged.refresh_from_db()
+    one = factories.wish(alice, administrator, staged, duration=HOUR)
+    workflow.approve(one, by=bob)
+    one = workflow.start(one, by=alice)
+    more(one)
+    sent()
+    with clock.moved(10 * MINUTE):
+        assert sweeps.lapse_extensions() == 1
+        ((who, subject),) = sent()
+    assert who == "alice"
+    assert subject.endswith(f"it ends at {one.expires_at:%H:%M} UTC. Nobody decided in time")
+
+
+@pytest.mark.parametrize("since", ["granted", "withdrawn", "given back", "left the group"])
+def test_who_need_not_decide_on_more_time_is_not_asked(
+    since: str, running: AccessRequest, alice: User, bob: User, carol: User
+) -> None:
+    extension = more(running)
+    match since:
+        case "granted":
+            workflow.approve_extension(extension, by=carol)
+        case "withdrawn":
+            workflow.withdraw_extension(extension, by=alice)
+        case "given back":
+            workflow.give_back(running, by=alice)
+        case "left the group":
+            Membership.objects.filter(user=bob).delete()
+    assert "bob" not in dict(sent())
+    assert Notice.objects.get(kind="more_asked", recipient=bob).last_error == "decided meanwhile"
+
+
+def test_a_pass_that_is_over_is_told_nothing_of_more_time(running: AccessRequest, bob: User, alice: User) -> None:
+    workflow.approve_extension(more(running), by=bob)
+    workflow.give_back(running, by=alice)
+    assert sent() == [("alice", "You gave back your pass for Administrator in payments-prod")]
+    assert why_not_of("more_decided") == {"ended meanwhile"}
+
+
+def why_not_of(kind: str) -> set[str]:
+    return set(Notice.objects.filter(kind=kind, sent_at=None).values_list("last_error", flat=True))
+
+
+def test_an_end_that_moved_is_not_announced_as_near(running: AccessRequest, bob: User) -> None:
+    with clock.moved(16 * MINUTE):
+        assert sweeps.announce_endings() == 1
+    workflow.approve_extension(more(running), by=bob)
+    with clock.moved(16 * MINUTE):
+        subjects = [subject for _, subject in sent()]
+    assert not any(" ends at " in subject for subject in subjects)
+    assert "extended meanwhile" in why_not_of("ending_soon")
+
+
+# --- what is stuck, and what was edited -----------------------------------------------------------
+
+
+def test_what_is_stuck_is_said_to_whoever_asked_and_to_the_operators(
+    pending_request: AccessRequest, leads: Group, olivia: User, alice: User
+) -> None:
+    Membership.objects.filter(group=leads).delete()
+    sweeps.tell_stuck()
+    said = "Nobody can decide on Administrator in payments-prod for Alice any more: too few people are left at stage 1"
+    assert sent() == [("alice", said), ("olivia", said)]
+
+
+def test_what_was_stuck_and_is_over_is_not_said_any_more(
+    pending_request: AccessRequest, leads: Group, olivia: User, alice: User
+) -> None:
+    Membership.objects.filter(group=leads).delete()
+    sweeps.tell_stuck()
+    workflow.withdraw(pending_request, by=alice)
+    assert sent() == []
+
+
+def test_what_has_ended_because_it_could_come_to_nothing_says_why(pending_request: AccessRequest) -> None:
+    Role.objects.update(is_active=False)
+    sweeps.lapse_hopeless()
+    (told,) = sent()
+    assert told == (
+        "alice",
+        "The request for Administrator in payments-prod for Alice has ended. The role or its account was taken out "
+        "of use, or someone whom it concerns was deactivated",
+    )
+
+
+def test_an_edit_is_told_to_the_other_operators_until_it_is_confirmed(olivia: User, staged: Entitlement) -> None:
+    peter = factories.person("peter", is_superuser=True)
+    factories.person("gone", is_superuser=True, deactivated_at=clock.now())
+    first = edits.note(staged, by=olivia, change={})
+    assert sent() == [
+        (
+            "peter",
+            f"Olivia changed {staged.name}. For Olivia this does not count until another operator has confirmed it",
+        )
+    ]
+    edits.confirm(first, by=peter)
+    edits.confirm(edits.note(staged, by=olivia, change={}), by=peter)
+    assert sent() == []
+    assert why_not("unconfirmed") == "confirmed meanwhile"
+
+
+def test_the_operators_hear_what_nobody_could_approve(
+    alice: User, administrator: Role, engineers: Group, olivia: User
+) -> None:
+    terms = factories.entitlement(administrator, groups=[engineers], stages=[(factories.group("Empty"), 1)])
+    for _ in range(2):
+        with pytest.raises(Exception, match="stage 1"):
+            factories.wish(alice, administrator, terms)
+    ((who, subject),) = sent()
+    assert who == "olivia"
+    assert "Too few people could decide stage 1" in subject
+
+
+def test_every_kind_of_notice_has_its_words(for_alice: AccessRequest, alice: User, olivia: User) -> None:
+    """Whatever is queued can be written, with a request and without one."""
+    for kind in Notice.Kind:
+        for about in (for_alice, None):
+            notice = Notice(kind=kind, recipient=alice, access_request=about, about="Something happened.", key="x: 1")
+            if about is None or kind not in WITHOUT_A_REQUEST:
+                said = mail.words(notice)
+                assert said.sentence.endswith(".")
+                assert said.subject
+                assert said.button
+
+
+WITHOUT_A_REQUEST = {"frozen", "thawed", "restored", "trouble", "nobody", "unconfirmed"}
