@@ -17,8 +17,22 @@ def utc(at: datetime | None) -> SafeString | str:
     return format_html('<span class="nowrap">{}</span>', f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
 
 
+def length(seconds: int) -> str:
+    """A length of time, to the second: `1 h 30 min`, `2 days`, `1 day 12 h`."""
+    days, rest = divmod(seconds, 86_400)
+    parts = [f"{days} day{'' if days == 1 else 's'}"] if days else []
+    parts += [f"{number} {unit}" for number, unit in _clock(rest) if number]
+    return " ".join(parts) or "0 s"
+
+
 def document(value: Any) -> SafeString:
     return format_html("<pre>{}</pre>", json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def changes(all_of_them: Any) -> list[tuple[str, str]]:
+    """An event's changes as people read them, one by one."""
+    named = all_of_them.items() if isinstance(all_of_them, dict) else ()
+    return [(_name(name), change(_in_lengths(name, value))) for name, value in named]
 
 
 def change(value: Any) -> str:
@@ -32,6 +46,24 @@ def request_link(pk: int | None, text: str) -> SafeString | str:
     if pk is None:
         return text or NOTHING
     return format_html('<a href="{}">{}</a>', reverse("admin:requests_app_accessrequest_change", args=[pk]), text)
+
+
+def _clock(seconds: int) -> tuple[tuple[int, str], ...]:
+    return (seconds // 3600, "h"), (seconds // 60 % 60, "min"), (seconds % 60, "s")
+
+
+_SECONDS = "_seconds"
+
+
+def _name(name: str) -> str:
+    return name.removesuffix(_SECONDS).replace("_", " ")
+
+
+def _in_lengths(name: str, value: Any) -> Any:
+    """The record has seconds."""
+    if name.endswith(_SECONDS) and isinstance(value, list):
+        return [length(one) if isinstance(one, int) else one for one in value]
+    return value
 
 
 def _short(value: Any) -> str:

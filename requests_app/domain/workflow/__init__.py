@@ -1,6 +1,6 @@
 """The only writer of request state. Every door calls these and nothing else."""
 
-from requests_app.domain.workflow import deliveries, edits, freezes, outlooks, people, revocations, sweeps
+from requests_app.domain.workflow import deliveries, edits, freezes, operators, outlooks, people, revocations, sweeps
 from requests_app.domain.workflow.extensions import (
     approve_extension,
     deny_extension,
@@ -38,6 +38,7 @@ __all__ = [
     "give_back",
     "in_words",
     "may_revoke",
+    "operators",
     "outlooks",
     "people",
     "remind",
