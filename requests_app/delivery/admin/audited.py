@@ -129,12 +129,18 @@ class Audited(OperatorsChange, admin.ModelAdmin):
         return kind is not None and bool(changes.keys() - (self.decides_nothing if type(obj) is self.model else ()))
 
     def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
     ) -> HttpResponse:
         if obj is not None and request.user.is_superuser and (kind := kind_of(obj)):
             own = Edit.objects.unconfirmed().filter(editor=request.user, **{kind: obj})
             context["own_edit"] = own.order_by("-pk").values("made_at").first()
-        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def events(self, obj: Any) -> QuerySet[AuditEvent]:
         """What operators did to this one."""

@@ -254,7 +254,7 @@ class NewSelectorsFormSet(FirstLines):
 
 def _several(model: type[Group] | type[User], name: str, label: str) -> forms.ModelMultipleChoiceField:
     return forms.ModelMultipleChoiceField(
-        model.objects.all(),  # type: ignore[attr-defined]
+        model.objects.all(),
         required=False,
         label=label,
         widget=AutocompleteSelectMultiple(Stage._meta.get_field(name), site),
@@ -473,8 +473,8 @@ class EntitlementAdmin(Audited):
         seen = ("seen_revision",) if obj and self.has_change_permission(request, obj) else ()
         tried = [("try_justification",), ("try_ticket",)] if self.has_change_permission(request, obj) else [(), ()]
         said = ("justification_min", "justification_pattern", *tried[0], "ticket", "ticket_pattern", *tried[1])
-        times = ("longest_seconds", "default_seconds", "pending_seconds", "start_within_seconds")
-        times += ("schedule_ahead_seconds", "session_ceiling_seconds")
+        lengths = ("longest", "default", "pending", "start_within", "schedule_ahead", "session_ceiling")
+        times = tuple(f"{name}_seconds" for name in lengths)
         narrowed = ("narrowing_statements", "narrowing_policy_arns", "lifted")
         return [
             *([("In plain words", {"fields": ("in_plain_words",)})] if obj else []),
@@ -623,7 +623,7 @@ def _said_in_the_form() -> Iterator[None]:
 
 def _worth_a_look(entitlement: Entitlement) -> Iterator[str]:
     """What is possible, and perhaps not meant, by the roles that are given now."""
-    given = [Q(entitlementrole__entitlement=entitlement), *entitlement.selectors.questions()]  # type: ignore[attr-defined]
+    given = [Q(entitlementrole__entitlement=entitlement), *entitlement.selectors.questions()]
     ceiling = entitlement.session_ceiling_seconds
     if shorter := _first_of(given, Q(longest_session_seconds__lt=ceiling)):
         yield (

@@ -135,10 +135,11 @@ class Pattern(forms.CharField):
         super().__init__(required=False, max_length=300, validators=[check_pattern], **kwargs)
 
 
-def check_tried(form: forms.Form, pattern: str, tried: str) -> None:
+def check_tried(form: forms.BaseForm, pattern: str, tried: str) -> None:
     """Says beside the text to try whether the pattern takes it, where it does not."""
-    text = form.cleaned_data.get(tried)
-    if text and form.cleaned_data.get(pattern) and not fits(form.cleaned_data[pattern], text):
+    cleaned = form.cleaned_data  # type: ignore[attr-defined]
+    text = cleaned.get(tried)
+    if text and cleaned.get(pattern) and not fits(cleaned[pattern], text):
         form.add_error(tried, "The pattern does not take this: it has to fit the whole text, from its first character.")
 
 
