@@ -4,7 +4,7 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import Func, Q
+from django.db.models import F, Func, Q
 from django.db.models.functions import Now
 
 from requests_app.domain import codes
@@ -32,8 +32,11 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
         ]
         # An array, which is read first: with IN, among so many joins, it would be asked last, of every row.
         keys = ArraySubquery(sides[0].union(sides[1]))
-        these = self.filter(pk=Func(keys, function="ANY", output_field=models.BigIntegerField()))
-        return these.order_by("-asked_at")[:most]
+        theirs = Func(
+            F("pk"), keys,
+            template="(%(expressions)s))", arg_joiner=" = ANY(", output_field=models.BooleanField(),
+        )  # fmt: skip
+        return self.filter(theirs).order_by("-asked_at")[:most]
 
     def open(self) -> "AccessRequestQuerySet":
         return self.filter(state__in=OPEN)
