@@ -9,6 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from requests_app.delivery.admin import shown
 from requests_app.domain import workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import NotAllowed
@@ -274,6 +275,25 @@ def test_an_auditor_reads_and_a_stranger_does_not(
     assert Edit.objects.unconfirmed().exists()
 
 
+@pytest.mark.parametrize("who", ["dave", "olivia"])
+def test_the_record_of_edits_is_read_and_never_changed(
+    who: str, oscar: User, olivia: User, staged: Entitlement, administrator: Role, request: pytest.FixtureRequest
+) -> None:
+    first, second = edit_of(staged, oscar), edit_of(administrator, oscar)
+    workflow.edits.confirm(first, by=olivia)
+    client = signed_in(request.getfixturevalue(who))
+
+    assert len(client.get(address(Edit)).context["cl"].result_list) == 2
+    assert client.get(address(Edit) + "?confirmed=no").context["cl"].result_list == [second]
+    shown = client.get(address(Edit, first.pk)).content.decode()
+    assert "name: a → b" in shown
+    assert Page(shown).inline == []
+    for page in ("change", "delete"):
+        assert client.post(address(Edit, second.pk, page=page), {"confirmed_by": olivia.pk}).status_code == 403
+    assert client.post(address(Edit, page="add"), {}).status_code == 403
+    assert Edit.objects.unconfirmed().get() == second
+
+
 @pytest.mark.parametrize("method", ["get", "put", "delete"])
 def test_looking_confirms_nothing(method: str, operator: Client, oscar: User, staged: Entitlement) -> None:
     one = edit_of(staged, oscar)
@@ -314,6 +334,20 @@ def test_what_somebody_typed_stays_text_and_does_not_fill_the_page(
     assert "1 h → 1 h 30 min" in found
     assert Page(found).inline == []
     assert Page(found).unlabelled() == []
+
+
+def test_lines_are_told_in_words() -> None:
+    stage = {"position": 2, "quorum": 1, "groups": ["A", "B"], "users": [], "escalate_seconds": 1800}
+    changed = {"line": "stage 1 of X", "quorum": [1, 2], "groups": [["A"], ["A", "B"]], "escalate_seconds": [None, 60]}
+    told = shown.changes({"stages": {"added": [stage], "removed": ["stage 3"], "changed": [changed]}})
+
+    assert told == [
+        (
+            "stages",
+            "added position 2, quorum 1, groups A and B, escalate 30 min; removed stage 3; "
+            'changed stage 1 of X, quorum 1 → 2, groups ["A"] → ["A", "B"], escalate – → 1 min',
+        )
+    ]
 
 
 def test_the_page_is_bounded_and_its_queries_do_not_grow(

@@ -73,11 +73,12 @@ def test_however_it_is_written_it_is_the_sum_of_its_parts(parts: list[tuple[int,
 
 
 @given(st.text(max_size=30))
-def test_whatever_is_typed_is_a_length_or_a_sentence(typed: str) -> None:
+def test_whatever_is_typed_is_a_length_in_bounds_or_refused(typed: str) -> None:
     try:
-        assert 60 <= Duration().clean(typed) <= YEAR  # type: ignore[operator]
-    except ValidationError as refused:
-        assert " " in refused.messages[0]
+        understood = Duration().clean(typed)
+    except ValidationError:
+        return
+    assert 60 <= understood <= YEAR
 
 
 @pytest.mark.parametrize(
@@ -348,7 +349,7 @@ def test_the_terms_are_said_as_those_who_ask_read_them(staged: Entitlement, secu
         "A ticket must be given; it must fit INC-.*.",
         "One person may have 2 of these open at once.",
         "Members of Security may ask for others whom it reaches.",
-        "can work for up to 12 hours after the pass",
+        "May assume further roles; those sessions can work",
     ):
         assert sentence in text
 
@@ -384,7 +385,7 @@ def test_extensions_and_what_was_decided_on_them_are_on_record(
     assert "&lt;b&gt;" in record
     listed = Page(client.get(address(Extension)).content.decode()).text
     assert active.code in listed
-    assert "granted" in listed
+    assert "30 min Granted" in listed
     assert active.code not in Page(client.get(address(Extension) + "?state=pending").content.decode()).text
     assert active.code in Page(client.get(address(Extension) + f"?q={active.code}").content.decode()).text
     decision = Decision.objects.get(extension=more)

@@ -39,6 +39,8 @@ def change(value: Any) -> str:
     """One entry of an event's changes: what it was and what it is, or the lines."""
     if isinstance(value, list) and len(value) == 2:
         return " → ".join(NOTHING if one in (None, "") else _short(one) for one in value)
+    if isinstance(value, dict) and value and value.keys() <= _OF_LINES:
+        return "; ".join(f"{what} {_line(line, what)}" for what, lines in value.items() for line in lines)
     return _short(value)
 
 
@@ -61,9 +63,30 @@ def _name(name: str) -> str:
 
 def _in_lengths(name: str, value: Any) -> Any:
     """The record has seconds."""
-    if name.endswith(_SECONDS) and isinstance(value, list):
-        return [length(one) if isinstance(one, int) else one for one in value]
-    return value
+    if not name.endswith(_SECONDS):
+        return value
+    if isinstance(value, list):
+        return [_in_lengths(name, one) for one in value]
+    return length(value) if isinstance(value, int) else value
+
+
+_OF_LINES = {"added", "removed", "changed"}
+
+
+def _line(line: Any, what: str) -> str:
+    """A line of a record in words; what it leaves empty is left out."""
+    if not isinstance(line, dict):
+        return _short(line)
+    told = [(name, _in_lengths(name, value)) for name, value in line.items() if value not in (None, "", [])]
+    parts = [
+        change(value) if name == "line" else f"{_name(name)} {change(value) if what == 'changed' else _several(value)}"
+        for name, value in told
+    ]
+    return ", ".join(parts)
+
+
+def _several(value: Any) -> str:
+    return " and ".join(map(_short, value)) if isinstance(value, list) else _short(value)
 
 
 def _short(value: Any) -> str:
