@@ -57,9 +57,6 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
             .exclude(pk__in=Decision.objects.filter(approver=person, extension=None).values("access_request"))
         )
 
-    def decided_by(self, person: User) -> "AccessRequestQuerySet":
-        return self.filter(all_decisions__approver=person)
-
 
 class ExtensionQuerySet(models.QuerySet["Extension"]):
     def waiting_for(self, person: User, now: datetime) -> "ExtensionQuerySet":
