@@ -97,7 +97,7 @@ def _check_statement(statement: Mapping[str, Any]) -> dict[str, Any]:
 
 def _texts(statement: Mapping[str, Any], part: str) -> list[str]:
     value = statement.get(part, statement.get(f"Not{part}"))
-    return value if isinstance(value, list) else [value]  # type: ignore[list-item]
+    return value if isinstance(value, list) else [value]
 
 
 def _is_about_everything(statement: Mapping[str, Any]) -> bool:

@@ -282,7 +282,12 @@ def test_what_is_possible_and_perhaps_not_meant_is_said_after_saving(
 ) -> None:
     long = factories.role("Long", longest_session_seconds=43_200, owners=leads)
     stages = ({"owners": "role"},)
-    typed = {"approval": "staged", "stages": stages, "session_ceiling_seconds": "2 h", "longest_seconds": "4 h"}
+    typed: dict[str, Any] = {
+        "approval": "staged",
+        "stages": stages,
+        "session_ceiling_seconds": "2 h",
+        "longest_seconds": "4 h",
+    }
 
     first = warnings(new_entitlement(operator, name="One", roles=(administrator, long), **typed))
     assert len(first) == 2

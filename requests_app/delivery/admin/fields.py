@@ -137,7 +137,7 @@ class Pattern(forms.CharField):
 
 def check_tried(form: forms.BaseForm, pattern: str, tried: str) -> None:
     """Says beside the text to try whether the pattern takes it, where it does not."""
-    cleaned = form.cleaned_data  # type: ignore[attr-defined]
+    cleaned = form.cleaned_data
     text = cleaned.get(tried)
     if text and cleaned.get(pattern) and not fits(cleaned[pattern], text):
         form.add_error(tried, "The pattern does not take this: it has to fit the whole text, from its first character.")
