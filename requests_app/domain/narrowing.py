@@ -13,6 +13,7 @@ OWN_DENIES = 431
 # No wildcard or policy variable can stand in it, so that a deny of this role meets no other.
 ROLE_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}):role/[\w+=,.@/-]+", re.ASCII)
 POLICY_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}|aws):policy/[\w+=,.@/-]+", re.ASCII)
+ACTION = re.compile(r"\*|[A-Za-z0-9-]+:[A-Za-z0-9*?]+|\*:\*", re.ASCII)
 _PARTS = {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"}
 
 
@@ -27,6 +28,21 @@ def check(statements: Sequence[Mapping[str, Any]], policy_arns: Sequence[str]) -
         raise ValueError("The narrowing only denies, so nothing would be allowed: add a statement that allows.")
     check_policy_arns(policy_arns)
     return checked
+
+
+def check_effect(statements: Sequence[Mapping[str, Any]], policy_arns: Sequence[str]) -> None:
+    """For checked statements: raises ValueError, with a sentence for the author, where they would do nothing.
+
+    Only what is certain: what an Allow has in common with the role is known to AWS alone.
+    """
+    for action in (one for statement in statements for one in _texts(statement, "Action")):
+        if not ACTION.fullmatch(action):
+            raise ValueError(f"AWS has no action of this form: {action[:100]}. Write the service first: s3:GetObject.")
+    if any(one["Effect"] == "Deny" and _is_about_everything(one) for one in statements):
+        raise ValueError("One statement denies everything, so nothing would be allowed: deny less, or take it out.")
+    denies = any(one["Effect"] == "Deny" for one in statements)
+    if not denies and any(one["Effect"] == "Allow" and _is_about_everything(one) for one in statements):
+        raise ValueError("One statement allows everything, so nothing is narrowed: allow less, or take it out.")
 
 
 def check_policy_arns(policy_arns: Sequence[str]) -> None:
@@ -77,6 +93,18 @@ def _check_statement(statement: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(statement.get("Condition", {}), Mapping):
         raise ValueError("The Condition of a narrowing statement must be an object.")
     return {part: value for part, value in statement.items() if part != "Sid"}
+
+
+def _texts(statement: Mapping[str, Any], part: str) -> list[str]:
+    value = statement.get(part, statement.get(f"Not{part}"))
+    return value if isinstance(value, list) else [value]
+
+
+def _is_about_everything(statement: Mapping[str, Any]) -> bool:
+    actions, resources = statement.get("Action", []), statement.get("Resource", [])
+    all_actions = {"*", "*:*"} & set([actions] if isinstance(actions, str) else actions)
+    all_resources = "*" in ([resources] if isinstance(resources, str) else resources)
+    return bool(all_actions) and all_resources and not statement.get("Condition")
 
 
 def _is_text_or_texts(value: object) -> bool:

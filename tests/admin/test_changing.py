@@ -93,7 +93,7 @@ def test_without_its_event_no_change_is_made(
     fields: dict[str, Any] = {
         "account": lambda: (address(Account, account.pk), {"name": "other"}),
         "role": lambda: (address(Role, administrator.pk), {"description": "other"}),
-        "entitlement": lambda: (address(Entitlement, staged.pk), {"name": "other", "longest_seconds": "60"}),
+        "entitlement": lambda: (address(Entitlement, staged.pk), {"name": "other", "pending_seconds": "60"}),
         "group": lambda: (address(Group, leads.pk), {"name": "other"}),
         "person": lambda: (address(User, alice.pk), {"name": "other", "is_staff": "on"}),
         "new person": lambda: (
@@ -212,6 +212,10 @@ def test_a_staged_one_is_made_with_its_stages(
         "quorum": 2,
         "groups": ["Payments leads"],
         "users": [],
+        "owners": "",
+        "escalate_seconds": None,
+        "more_groups": [],
+        "more_users": [],
     }
     assert last().detail["changes"]["entitlement roles"]["added"] == [{"role": "Administrator in payments-prod"}]
 
@@ -273,7 +277,7 @@ def test_changing_only_the_approval_is_checked_too(
         (json.dumps([READ | {"Effect": "Deny"}]), "only denies"),
         (json.dumps([READ | {"Action": 5}]), "take a text or a list of texts"),
         (json.dumps([READ | {"Resource": "a\0b"}]), "cannot be stored"),
-        (json.dumps([READ | {"Resource": "x" * 1900}]), "too long"),
+        (json.dumps([READ | {"Resource": "arn:aws:s3:::" + "x" * 1900}]), "too long"),
         (json.dumps([READ | {"Resource": "x" * 30_000}]), "far longer"),
         ("5", "Write a list of statements"),
     ],
@@ -398,7 +402,7 @@ def test_two_operators_at_once_do_not_undo_each_other(operator: Client, staged: 
     theirs = read(operator, at)
     save(operator, at, name="First")
 
-    said = errors(send(operator, at, theirs, longest_seconds="60"))
+    said = errors(send(operator, at, theirs, pending_seconds="60"))
 
     staged.refresh_from_db()
     assert "Someone changed this entitlement while you had it open" in said

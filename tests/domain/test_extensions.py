@@ -198,6 +198,15 @@ def test_a_pass_that_ends_takes_what_was_asked_along(how: str, running: AccessRe
                 act(extension, by=bob)
 
 
+def test_whoever_ends_a_pass_without_looking_leaves_nothing_pending(running: AccessRequest, bob: User) -> None:
+    """As many are ended at once, by one statement."""
+    extension = more(running)
+    AccessRequest.objects.filter(pk=running.pk).update(state="revoked", ended_at=clock.now(), ended_by=bob)
+    assert (sweeps.lapse_extensions(), sweeps.lapse_extensions()) == (1, 0)
+    extension.refresh_from_db()
+    assert extension.state == ExtensionState.LAPSED
+
+
 def test_without_a_gap_and_sessions_from_before_keep_their_end(
     alice: User, read_only: Role, automatic: Entitlement, longer: Entitlement
 ) -> None:

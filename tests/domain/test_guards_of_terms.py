@@ -191,22 +191,24 @@ def test_it_begins_at_its_time(planned: AccessRequest, bob: User) -> None:
 def test_it_lapses_so_long_after_its_start_and_no_later(planned: AccessRequest, bob: User) -> None:
     _decide_raw(planned, bob, "approve")
     within = timedelta(seconds=planned.terms.start_within_seconds)
+    assert planned.scheduled_at is not None
+    last = planned.scheduled_at + within
     good = {
         "state": "approved",
         "approved_at": planned.asked_at + MINUTE,
         "approved_seconds": 3600,
-        "start_by": planned.scheduled_at + within,  # type: ignore[operator]
+        "start_by": last,
     }
     assert update(REQUESTS, planned.pk, **good) is WENT_THROUGH
-    later = good["start_by"] + timedelta(seconds=1)
+    later = last + timedelta(seconds=1)
     assert update(REQUESTS, planned.pk, **good | {"start_by": later}) == GUARD
 
 
 def test_an_approver_shortens_by_raw_sql_and_never_lengthens(pending_request: AccessRequest, bob: User) -> None:
     asked = pending_request.duration_seconds
     assert update(REQUESTS, pending_request.pk, offered_seconds=600) is WENT_THROUGH
-    for seconds in (asked + 1, 59, 0):
-        assert update(REQUESTS, pending_request.pk, offered_seconds=seconds) == GUARD, seconds
+    for too_much in (asked + 1, 59, 0):
+        assert update(REQUESTS, pending_request.pk, offered_seconds=too_much) == GUARD, too_much
     AccessRequest.objects.filter(pk=pending_request.pk).update(offered_seconds=600)
     for seconds in (601, asked, None):
         assert update(REQUESTS, pending_request.pk, offered_seconds=seconds) == GUARD, seconds
@@ -260,8 +262,8 @@ def test_nothing_counts_before_the_beneficiary_accepted(
     assert _attempt_decision(for_alice, bob, decided_at=now) is WENT_THROUGH
     assert _attempt_decision(for_alice, bob, decided_at=now - timedelta(microseconds=1)) == GUARD
     assert _attempt_decision(for_alice, for_alice.requester) == GUARD
-    for values in ({"accepted_at": None}, {"accepted_at": now + MINUTE}):
-        assert update(REQUESTS, for_alice.pk, **values) == GUARD, values
+    for again in (None, now + MINUTE):
+        assert update(REQUESTS, for_alice.pk, accepted_at=again) == GUARD, again
 
     automatic.askers.add(Group.objects.get(name="Service desk"))
     automatically = factories.wish(for_alice.requester, read_only, automatic, beneficiary=for_alice.beneficiary)
@@ -470,6 +472,7 @@ def test_an_extension_is_granted_by_its_own_decisions_and_moves_the_end_by_what_
         transaction.set_rollback(True)
     workflow.approve_extension(wanted, by=bob)
     end = AccessRequest.objects.get(pk=running.pk).expires_at
+    assert end is not None
     assert end == granted["new_end"]
     # Once: the same grant does not move it again, nor back, nor elsewhere.
     for moved in (end + 30 * MINUTE, end - 30 * MINUTE, end + timedelta(seconds=1), None):

@@ -150,7 +150,8 @@ def test_bounds_of_a_scheduled_start(alice: User, administrator: Role, ahead: En
 
 
 def test_an_approver_moves_it_later_and_shortens_it(planned: AccessRequest, alice: User, bob: User) -> None:
-    later = planned.scheduled_at + 2 * HOUR  # type: ignore[operator]
+    assert planned.scheduled_at is not None
+    later = planned.scheduled_at + 2 * HOUR
     approved(planned, bob, start_at=later, duration=20 * MINUTE)
     assert (planned.scheduled_at, planned.approved_seconds, planned.duration) == (later, 1200, 20 * MINUTE)
     # What was asked for stays as it was.
@@ -212,7 +213,7 @@ def test_two_approvers_both_shorten_and_the_second_never_gives_back(
     workflow.approve(one, by=bob, duration=30 * MINUTE, start_at=start_at + HOUR)
     for changes in ({"duration": 45 * MINUTE}, {"duration": HOUR}, {"start_at": start_at + MINUTE}):
         with pytest.raises(Invalid):
-            workflow.approve(one, by=carol, **changes)  # type: ignore[arg-type]
+            workflow.approve(one, by=carol, **changes)
     # The same as stands is no change.
     workflow.approve(one, by=carol, duration=20 * MINUTE, start_at=start_at + HOUR)
     one.refresh_from_db()

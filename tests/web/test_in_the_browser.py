@@ -1,11 +1,12 @@
 """Pages as Django renders them, in Debian's chromium: no complaint, no overflow, nothing taken away."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.http import HttpResponse
 
-from requests_app.domain import workflow
+from requests_app.domain import clock, workflow
 from requests_app.domain.models import AccessRequest, Entitlement, Role, User
 from tests.factories import wish
 from tests.web.browsing import browsing, in_browser
@@ -20,8 +21,30 @@ def rendered(active_request: AccessRequest, alice: User, bob: User) -> dict[str,
     User.objects.filter(pk=alice.pk).update(name="Wolfeschlegelsteinhausenbergerdorff" * 3)
     role, terms = active_request.role, active_request.entitlement
     asked = wish(alice, role, terms, justification="looking_at_" * 60, ticket="INC-" + "9" * 90)
+    Entitlement.objects.filter(pk=terms.pk).update(
+        extensions_most=2,
+        extension_total_seconds=7200,
+        schedule_ahead_seconds=86400,
+        ticket_pattern="[A-Z]+-[0-9]+" * 9,
+    )
+    terms.askers.add(*terms.stages.get().groups.all())
+    tomorrow = clock.now() + timedelta(hours=20)
+    later = wish(alice, role, terms, start="at_time", start_at=tomorrow)
+    for_her = wish(bob, role, terms, beneficiary=alice, justification="looking_at_" * 60)
+    longer = wish(alice, role, terms)
+    workflow.approve(longer, by=bob)
+    longer.refresh_from_db()
+    workflow.start(longer, by=alice)
+    more = workflow.extend(longer, by=alice, duration=timedelta(minutes=5), justification="looking_at_" * 60)
     hers, his = signed_in(alice), signed_in(bob)
     return {
+        "/scheduled": his.get(f"/requests/{later.code}/approve"),
+        "/to-accept": hers.get(f"/requests/{for_her.code}"),
+        "/waits": his.get(f"/requests/{for_her.code}"),
+        "/longer": hers.get(f"/requests/{longer.code}"),
+        "/approve-more": his.get(f"/requests/{longer.code}/extensions/{more.pk}/approve"),
+        "/request-for": his.get(f"/request/?role={role.public_id}&beneficiary={alice.public_id}"),
+        "/search-for": his.get(f"/request/?role={role.public_id}&person=alice"),
         "/": hers.get("/"),
         "/request/": hers.get(f"/request/?role={role.public_id}"),
         "/asked": hers.get(f"/requests/{asked.code}"),
@@ -50,7 +73,7 @@ def test_no_page_complains_or_overflows_a_phone(scheme: Any, rendered: dict[str,
 def test_text_has_contrast_in_both_schemes(rendered: dict[str, Any]) -> None:
     for scheme in ("light", "dark"):
         with browsing(color_scheme=scheme) as site:
-            for path in ("/", "/asked", "/approvals/", "/request/"):
+            for path in ("/", "/asked", "/approvals/", "/request/", "/longer", "/request-for", "/scheduled"):
                 page = site.show(path, rendered[path])
                 assert page.evaluate(TOO_FAINT) == [], (scheme, path)
 
@@ -68,7 +91,7 @@ def test_a_chosen_theme_stays(rendered: dict[str, Any]) -> None:
 def test_without_script_the_system_chooses_and_pages_still_read(rendered: dict[str, Any]) -> None:
     with browsing(color_scheme="dark", java_script_enabled=False) as site:
         page = site.show("/", rendered["/"])
-        assert page.locator("time[data-countdown]").inner_text().endswith("left")
+        assert page.locator("time[data-countdown]").first.inner_text().endswith("left")
         page = site.show("/credentials", rendered["/credentials"])
         page.locator("noscript .notice p").wait_for()
 

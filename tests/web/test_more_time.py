@@ -135,8 +135,8 @@ def test_deciding_names_who_what_and_until_when(running: AccessRequest, bob: Use
 
     end = running.expires_at
     assert end is not None
-    shown = page(client.post(f"{address}/approve", {"comment": " go on "}, follow=True))
-    assert "You approved more time for Alice's pass." in shown.text
+    response = client.post(f"{address}/approve", {"comment": " go on "}, follow=True)
+    assert "You approved more time for Alice's pass." in page(response).text
     running.refresh_from_db()
     assert running.expires_at == end + timedelta(minutes=30)
     assert Decision.objects.get(extension=extension).comment == "go on"
@@ -189,7 +189,7 @@ def test_polling_knows_what_is_new_and_what_is_over(
     assert "1 new since you opened this page." in page(client.get("/approvals/updates")).text
 
     workflow.deny_extension(first, by=carol)
-    shown = page(client.get("/approvals/updates", {"shown_more": [first.pk, "x", "9" * 40]}))
+    shown = page(client.get("/approvals/updates", {"shown_more": [str(first.pk), "x", "9" * 40]}))
     assert [one["id"] for one in shown.all("article")] == [f"row-more-{first.pk}"]
     assert "No longer waiting: denied." in shown.text
     mallory = factories.person("mallory2")

@@ -4,6 +4,7 @@ from requests_app.delivery.admin import (
     audit,
     catalog,
     deliveries,
+    edits,
     entitlements,
     freezes,
     people,
@@ -12,4 +13,4 @@ from requests_app.delivery.admin import (
     units,
 )
 
-__all__ = ["audit", "catalog", "deliveries", "entitlements", "freezes", "people", "requests", "site", "units"]
+__all__ = ["audit", "catalog", "deliveries", "edits", "entitlements", "freezes", "people", "requests", "site", "units"]

@@ -16,8 +16,9 @@ from django.template.response import TemplateResponse
 from requests_app.delivery.admin import shown
 from requests_app.delivery.admin.bounded import MOST_COUNTED, MOST_LINES, BoundedPaginator, FirstLines
 from requests_app.delivery.web.origin import client_ip
-from requests_app.domain import audit
-from requests_app.domain.models import AuditEvent, User
+from requests_app.domain import audit, workflow
+from requests_app.domain.models import AuditEvent, Edit, User
+from requests_app.domain.workflow.edits import kind_of
 
 MOST_HISTORY = 100
 # Their values are in no event.
@@ -42,11 +43,13 @@ class OperatorsChange:
 class Audited(OperatorsChange, admin.ModelAdmin):
     """Nothing here is ever deleted: requests and the record refer to it. It is taken out of use instead.
 
-    `fixed` names what cannot change once it was made.
+    `fixed` names what cannot change once it was made, `decides_nothing` what may change without being an own edit:
+    who may have what never depends on it.
     """
 
     action: ClassVar[audit.Action]
     fixed: ClassVar[tuple[str, ...]] = ()
+    decides_nothing: ClassVar[frozenset[str]] = frozenset()
     actions = None
     list_per_page = 50
     show_full_result_count = False
@@ -103,10 +106,11 @@ class Audited(OperatorsChange, admin.ModelAdmin):
         beneficiary: User | None = None,
         **detail: Any,
     ) -> None:
+        by: User = request.user  # type: ignore[assignment]
         with by_admin(request):
             audit.record(
                 action or self.action,
-                by=request.user,  # type: ignore[arg-type]
+                by=by,
                 beneficiary=beneficiary,
                 subject=getattr(obj, "arn", "") or str(obj),
                 kind=str(obj._meta.verbose_name),
@@ -114,6 +118,29 @@ class Audited(OperatorsChange, admin.ModelAdmin):
                 changes=changes,
                 **detail,
             )
+            if self._decides(obj, changes, about=beneficiary, by=by):
+                workflow.edits.note(obj, by=by, change=changes)
+
+    def _decides(self, obj: Any, changes: Changes, *, about: User | None, by: User) -> bool:
+        """Whether this changes who may have what, so that it does not count for `by` until another confirms it."""
+        kind = kind_of(obj)
+        if kind == "group":
+            return about == by  # that others come and go is not their own doing
+        return kind is not None and bool(changes.keys() - (self.decides_nothing if type(obj) is self.model else ()))
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        if obj is not None and request.user.is_superuser and (kind := kind_of(obj)):
+            own = Edit.objects.unconfirmed().filter(editor=request.user, **{kind: obj})
+            context["own_edit"] = own.order_by("-pk").values("made_at").first()
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def events(self, obj: Any) -> QuerySet[AuditEvent]:
         """What operators did to this one."""
@@ -217,7 +244,7 @@ def plain(value: Any) -> Any:
 
 
 def _in_words(event: AuditEvent) -> list[tuple[str, str]]:
-    return [(name, shown.change(value)) for name, value in event.detail.get("changes", {}).items()]
+    return shown.changes(event.detail.get("changes"))
 
 
 def _before(form: Any, name: str) -> Any:
@@ -228,7 +255,7 @@ def _before(form: Any, name: str) -> Any:
 
 
 # Parts of a form that are no property of the row.
-_NOT_VALUES = {"DELETE", "id", "seen_revision"}
+_NOT_VALUES = {"DELETE", "id", "seen_revision", "try_justification", "try_ticket"}
 
 
 def _values_before(form: Any, formset: BaseInlineFormSet) -> Changes:

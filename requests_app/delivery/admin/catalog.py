@@ -17,7 +17,7 @@ from requests_app.delivery.admin import shown
 from requests_app.delivery.admin.audited import Audited
 from requests_app.delivery.admin.checks import VerdictFilter, doors, findings
 from requests_app.delivery.admin.entitlements import RoleGivenBy, TakenOutElsewhere
-from requests_app.delivery.admin.fields import AccountNumber, Tags
+from requests_app.delivery.admin.fields import HOUR, AccountNumber, Duration, Tags
 from requests_app.delivery.admin.site import site
 from requests_app.domain.audit import Action
 from requests_app.domain.models import Account, Entitlement, OrganisationalUnit, Preflight, Role
@@ -43,6 +43,10 @@ class AccountForm(forms.ModelForm):
 
 
 class RoleForm(forms.ModelForm):
+    longest_session_seconds = Duration(
+        label="Longest session", least=HOUR, most=12 * HOUR, initial=HOUR,
+        help_text="The role's MaxSessionDuration in IAM.",
+    )  # fmt: skip
     tags = Tags()
 
 
@@ -51,6 +55,7 @@ class AccountAdmin(Audited):
     form = AccountForm
     action = Action.CATALOG_CHANGED
     fixed: ClassVar[tuple[str, ...]] = ("partition", "number")
+    decides_nothing = frozenset({"name"})
     fields = (
         *("name", "partition", "number", "is_active", "external_id", "allows_source_identity"),
         *("unit", "environment", "tags", "owners", "its_roles"),
@@ -90,6 +95,7 @@ class RoleAdmin(TakenOutElsewhere):
     action = Action.CATALOG_CHANGED
     # What was approved for one role must not become a pass for another.
     fixed: ClassVar[tuple[str, ...]] = ("account", "path", "name")
+    decides_nothing = frozenset({"description"})
     fields = (
         "account",
         "path",

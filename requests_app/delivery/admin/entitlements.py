@@ -3,23 +3,29 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.core.exceptions import ValidationError
 from django.db.models import F, Max, Prefetch, Q, QuerySet, Value
 from django.db.models.functions import Length
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin.audited import Audited, Changes, Lines, OperatorsChange, plain
 from requests_app.delivery.admin.bounded import MOST_LINES, FirstLines
+from requests_app.delivery.admin.fields import DAY, HOUR, MINUTE, Duration, Pattern, Statements, TimeZone, check_tried
 from requests_app.delivery.admin.fields import Lines as LinesField
-from requests_app.delivery.admin.fields import Statements
+from requests_app.delivery.admin.in_words import summary
+from requests_app.delivery.admin.shown import length
 from requests_app.delivery.admin.site import site
 from requests_app.domain import facts, narrowing
 from requests_app.domain.audit import Action
+from requests_app.domain.hours import DAYS
 from requests_app.domain.liftable import LIFTABLE
 from requests_app.domain.models import (
     Entitlement,
+    EntitlementAsker,
     EntitlementGroup,
     EntitlementRole,
     EntitlementUser,
@@ -40,10 +46,64 @@ MOST_ACCOUNTS = 1000
 MOST_SELECTORS = 20
 MOST_COUNTED_ROLES = 1000
 FIRST_ROLES = 5
+FIRST_SAID = 3
+MONTH = 30 * DAY
+
+
+def _wall_clock(label: str) -> forms.TimeField:
+    return forms.TimeField(
+        label=label, required=False, input_formats=["%H:%M"],
+        widget=forms.TimeInput(format="%H:%M", attrs={"type": "time", "placeholder": "08:30"}),
+        error_messages={"invalid": "Give the time as hours and minutes: 08:30."},
+    )  # fmt: skip
 
 
 class EntitlementForm(forms.ModelForm):
     seen_revision = forms.IntegerField(widget=forms.HiddenInput, required=False)
+    longest_seconds = Duration(
+        label="Longest duration", most=MONTH, initial=HOUR, help_text="Such as 45 min, 1 h 30 min or 2 days."
+    )
+    default_seconds = Duration(
+        label="Usual duration", most=MONTH, initial=HOUR // 2, help_text="What the form offers first."
+    )
+    pending_seconds = Duration(label="Time to decide", initial=DAY, help_text="What nobody decides until then lapses.")
+    start_within_seconds = Duration(
+        label="Time to start", initial=8 * HOUR, help_text="After the approval; then it lapses."
+    )
+    session_ceiling_seconds = Duration(
+        label="Longest STS session", least=15 * MINUTE, most=12 * HOUR, initial=HOUR,
+        help_text="Longer passes get new credentials on demand. Above an hour only where the role allows it and "
+        "Daypass's own identity is not itself a role.",
+    )  # fmt: skip
+    schedule_ahead_seconds = Duration(
+        label="May be scheduled ahead", least=MINUTE, most=90 * DAY, nothing=0, required=False,
+        help_text="How far ahead a start may be asked for. Empty: not at all.",
+    )  # fmt: skip
+    extension_total_seconds = Duration(
+        label="Longest with extensions", least=MINUTE, most=90 * DAY, nothing=0, required=False,
+        help_text="Of the whole pass, from its start.",
+    )  # fmt: skip
+    hours_days = forms.TypedMultipleChoiceField(
+        label="Days", choices=list(enumerate(DAYS, start=1)), coerce=int, empty_value=[], required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="Passes start and run only in these hours, and end with them. No day ticked: at any time.",
+    )  # fmt: skip
+    hours_begin = _wall_clock("From")
+    hours_end = _wall_clock("To")
+    hours_zone = TimeZone(
+        label="Time zone", initial="UTC",
+        help_text="Of these hours. An end not after the beginning is on the day after.",
+    )  # fmt: skip
+    justification_pattern = Pattern(
+        label="Its pattern", help_text="A regular expression (RE2) that the whole text must fit. Empty: any text."
+    )
+    ticket_pattern = Pattern(label="Its pattern", help_text=r"The same for the ticket, such as (INC|CHG)-\d+.")
+    try_justification = forms.CharField(
+        label="Try it", required=False, max_length=2000, help_text="A text that the pattern should take. Not stored."
+    )
+    try_ticket = forms.CharField(
+        label="Try it", required=False, max_length=100, help_text="A ticket that the pattern should take. Not stored."
+    )
     narrowing_statements = Statements(
         label="Narrowing statements",
         help_text="A JSON list of session policy statements. With any narrowing, nothing else is allowed.",
@@ -68,18 +128,28 @@ class EntitlementForm(forms.ModelForm):
             "is_active",
             "approval",
             "longest_seconds",
+            "default_seconds",
             "session_ceiling_seconds",
             "pending_seconds",
             "start_within_seconds",
-            "ticket",
+            "schedule_ahead_seconds",
+            "hours_days",
+            "hours_begin",
+            "hours_end",
+            "hours_zone",
+            "extensions_most",
+            "extension_total_seconds",
+            "channels",
+            "most_at_once",
             "justification_min",
+            "justification_pattern",
+            "ticket",
+            "ticket_pattern",
             "narrowing_statements",
             "narrowing_policy_arns",
             "lifted",
         )
-        help_texts: ClassVar[dict[str, str]] = {
-            "longest_seconds": "900 is a quarter of an hour, 3600 an hour, 28800 eight."
-        }
+        help_texts: ClassVar[dict[str, str]] = {"extensions_most": "0: a pass cannot be extended."}
         error_messages = {
             "approval": {"required": "Choose one. Automatic means that nobody is asked."},
         }
@@ -102,11 +172,47 @@ class EntitlementForm(forms.ModelForm):
                 "Someone changed this entitlement while you had it open, so nothing was saved. "
                 "Open it again and look at what is different."
             )
+        self._check_lengths(cleaned)
+        self._check_hours(cleaned)
+        self._check_patterns(cleaned)
+        self._check_narrowing(cleaned)
+        return cleaned
+
+    def _check_lengths(self, cleaned: dict[str, Any]) -> None:
+        longest = cleaned.get("longest_seconds")
+        if not longest:
+            return
+        if (cleaned.get("default_seconds") or 0) > longest:
+            self.add_error("default_seconds", f"This is longer than the longest duration, {length(longest)}.")
+        total = cleaned.get("extension_total_seconds")
+        if cleaned.get("extensions_most") and total is not None and total <= longest:
+            self.add_error(
+                "extension_total_seconds",
+                f"Where passes may be extended this must be longer than the longest duration, {length(longest)}.",
+            )
+
+    def _check_hours(self, cleaned: dict[str, Any]) -> None:
+        said = [cleaned.get(name) is not None for name in ("hours_begin", "hours_end")]
+        if cleaned.get("hours_days"):
+            for name, word, there in zip(("hours_begin", "hours_end"), ("from when", "to when"), said, strict=True):
+                if not there and name not in self.errors:
+                    self.add_error(name, f"Say {word} on these days, or tick no day: then it is at any time.")
+        elif any(said) and "hours_days" not in self.errors:
+            self.add_error("hours_days", "Tick the days on which these hours hold, or leave the hours empty.")
+
+    def _check_patterns(self, cleaned: dict[str, Any]) -> None:
+        if cleaned.get("ticket") == Entitlement.Ticket.NONE and cleaned.get("ticket_pattern"):
+            self.add_error("ticket_pattern", "No ticket is asked for: ask for one, or leave this empty.")
+        check_tried(self, "justification_pattern", "try_justification")
+        check_tried(self, "ticket_pattern", "try_ticket")
+
+    def _check_narrowing(self, cleaned: dict[str, Any]) -> None:
+        statements, arns = cleaned.get("narrowing_statements") or [], cleaned.get("narrowing_policy_arns") or []
         try:
-            narrowing.check(cleaned.get("narrowing_statements") or [], cleaned.get("narrowing_policy_arns") or [])
+            narrowing.check(statements, arns)
+            narrowing.check_effect(statements, arns)
         except ValueError as wrong:
             self.add_error("narrowing_statements", str(wrong))
-        return cleaned
 
 
 class RolesFormSet(FirstLines):
@@ -146,27 +252,44 @@ class NewSelectorsFormSet(FirstLines):
             _check_narrowing_fits(self.instance, question)
 
 
+def _several(model: type[Group] | type[User], name: str, label: str) -> forms.ModelMultipleChoiceField:
+    return forms.ModelMultipleChoiceField(
+        model.objects.all(),
+        required=False,
+        label=label,
+        widget=AutocompleteSelectMultiple(Stage._meta.get_field(name), site),
+    )
+
+
 class StageForm(forms.ModelForm):
-    groups = forms.ModelMultipleChoiceField(
-        Group.objects.all(),
-        required=False,
-        widget=AutocompleteSelectMultiple(Stage._meta.get_field("groups"), site),
-    )
-    users = forms.ModelMultipleChoiceField(
-        User.objects.all(),
-        required=False,
-        label="people",
-        widget=AutocompleteSelectMultiple(Stage._meta.get_field("users"), site),
-    )
+    groups = _several(Group, "groups", "Groups")
+    users = _several(User, "users", "People")
+    escalate_seconds = Duration(
+        label="Ask further ones after", nothing=None, required=False,
+        help_text="Without an agreement for so long, these may decide as well. Empty: never.",
+    )  # fmt: skip
+    more_groups = _several(Group, "more_groups", "Further groups")
+    more_users = _several(User, "more_users", "Further people")
 
     class Meta:
         model = Stage
-        fields = ("position", "quorum", "groups", "users")
+        fields = ("position", "quorum", "groups", "users", "owners", "escalate_seconds", "more_groups", "more_users")
+        labels: ClassVar[dict[str, str]] = {"quorum": "How many must agree", "owners": "And the owners"}
+        help_texts: ClassVar[dict[str, str]] = {
+            "owners": "Of what is asked for. Whether there are enough of them is seen when somebody asks.",
+        }
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if not self.errors and not (cleaned["groups"] or cleaned["users"]):
-            self.add_error("groups", "Name at least one group or person who decides at this stage.")
+        if self.errors:
+            return cleaned
+        if not (cleaned["groups"] or cleaned["users"] or cleaned["owners"]):
+            self.add_error("groups", "Name at least one group or person who decides at this stage, or the owners.")
+        further = cleaned["more_groups"] or cleaned["more_users"]
+        if further and cleaned["escalate_seconds"] is None:
+            self.add_error("escalate_seconds", "Say after how long the further ones are asked.")
+        if not further and cleaned["escalate_seconds"] is not None:
+            self.add_error("more_groups", "Name at least one further group or person to ask then.")
         return cleaned
 
 
@@ -186,7 +309,7 @@ class StagesFormSet(FirstLines):
             _check_people(stages)
 
 
-class StageLines(OperatorsChange, admin.TabularInline):
+class StageLines(OperatorsChange, admin.StackedInline):
     model = Stage
     form = StageForm
     formset = StagesFormSet
@@ -199,10 +322,11 @@ class StageLines(OperatorsChange, admin.TabularInline):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         # As a method: Django's check refuses `fields` with a relation through a model of ours, which works.
-        return ["position", "quorum", "groups", "users"]
+        further = ["escalate_seconds", "more_groups", "more_users"]
+        return [("position", "quorum"), "groups", "users", "owners", *further]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Stage]:
-        return super().get_queryset(request).prefetch_related("groups", "users")
+        return super().get_queryset(request).prefetch_related("groups", "users", "more_groups", "more_users")
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> type[Any]:
         return super().get_formset(request, obj, validate_max=True, **kwargs)
@@ -228,6 +352,18 @@ class PeopleLines(Lines):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[EntitlementUser]:
         return super().get_queryset(request).select_related("user").order_by("user__username")
+
+
+class AskerLines(Lines):
+    model = EntitlementAsker
+    fields = ("group",)
+    autocomplete_fields = ("group",)
+    verbose_name = "group that may ask for others"
+    verbose_name_plural = "groups whose members may ask for others whom it reaches; the others accept"
+    elsewhere = "Take some out to see more."
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[EntitlementAsker]:
+        return super().get_queryset(request).select_related("group").order_by("group__name")
 
 
 class RoleLines(Lines):
@@ -321,13 +457,13 @@ class NewSelectors(OperatorsChange, admin.StackedInline):
 class EntitlementAdmin(Audited):
     action = Action.ENTITLEMENT_CHANGED
     form = EntitlementForm
-    readonly_fields = ("revision",)
+    readonly_fields = ("revision", "in_plain_words")
     radio_fields: ClassVar[dict[str, Any]] = {"approval": admin.VERTICAL}
     inlines = (
-        *(StageLines, GroupLines, PeopleLines, ExcludedGroupLines, ExcludedPeopleLines),
+        *(StageLines, GroupLines, PeopleLines, ExcludedGroupLines, ExcludedPeopleLines, AskerLines),
         *(RoleLines, SelectorLines, NewSelectors),
     )
-    list_display = ("name", "approval", "longest_seconds", "ticket", "is_active", "revision")
+    list_display = ("name", "approval", "longest", "ticket", "is_active", "revision")
     list_filter = ("approval", "is_active")
     search_fields = ("name",)
     search_help_text = "Any part of a name"
@@ -335,13 +471,35 @@ class EntitlementAdmin(Audited):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         seen = ("seen_revision",) if obj and self.has_change_permission(request, obj) else ()
-        times = ("longest_seconds", "pending_seconds", "start_within_seconds", "session_ceiling_seconds")
+        tried = [("try_justification",), ("try_ticket",)] if self.has_change_permission(request, obj) else [(), ()]
+        said = ("justification_min", "justification_pattern", *tried[0], "ticket", "ticket_pattern", *tried[1])
+        lengths = ("longest", "default", "pending", "start_within", "schedule_ahead", "session_ceiling")
+        times = tuple(f"{name}_seconds" for name in lengths)
+        narrowed = ("narrowing_statements", "narrowing_policy_arns", "lifted")
         return [
+            *([("In plain words", {"fields": ("in_plain_words",)})] if obj else []),
             (None, {"fields": ("name", "is_active", "approval", "revision", *seen)}),
             ("Times", {"fields": times}),
-            ("What a person must say", {"fields": ("justification_min", "ticket")}),
-            ("What a pass may do", {"fields": ("narrowing_statements", "narrowing_policy_arns", "lifted")}),
+            ("Days and hours", {"fields": ("hours_days", ("hours_begin", "hours_end"), "hours_zone")}),
+            ("More time", {"fields": ("extensions_most", "extension_total_seconds")}),
+            ("What a person must say", {"fields": said}),
+            ("What a pass may do", {"fields": ("channels", "most_at_once", *narrowed)}),
         ]
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        for sentence in _worth_a_look(form.instance):
+            messages.warning(request, sentence)
+
+    @admin.display(description="longest", ordering="longest_seconds")
+    def longest(self, entitlement: Entitlement) -> str:
+        return length(entitlement.longest_seconds)
+
+    @admin.display(description="who asks reads")
+    def in_plain_words(self, entitlement: Entitlement) -> SafeString:
+        # As it is stored, also where what was typed is refused.
+        stored = Entitlement.objects.with_terms().prefetch_related("askers").get(pk=entitlement.pk)
+        return format_html('<ul class="dp-plain">{}</ul>', summary(stored))
 
     def log_addition(self, request: HttpRequest, obj: Entitlement, message: Changes) -> None:  # type: ignore[override]
         self.record(request, obj, message, made=True, revision=obj.revision)
@@ -463,10 +621,40 @@ def _said_in_the_form() -> Iterator[None]:
         raise ValidationError(str(wrong)) from wrong
 
 
+def _worth_a_look(entitlement: Entitlement) -> Iterator[str]:
+    """What is possible, and perhaps not meant, by the roles that are given now."""
+    given = [Q(entitlementrole__entitlement=entitlement), *entitlement.selectors.questions()]
+    ceiling = entitlement.session_ceiling_seconds
+    if shorter := _first_of(given, Q(longest_session_seconds__lt=ceiling)):
+        yield (
+            f"Sessions of {length(ceiling)} are more than IAM allows for {shorter}. "
+            "Those are issued for as long as their role allows."
+        )
+    for stage in entitlement.stages.filter(groups=None, users=None).exclude(owners=""):
+        none = Q(owners=None) if stage.owners == Stage.Owners.ROLE else Q(account__owners=None)
+        if unowned := _first_of(given, none):
+            yield (
+                f"Stage {stage.position} asks {stage.get_owners_display()} alone, and there are none for {unowned}. "
+                "Nobody could decide on those."
+            )
+
+
+def _first_of(given: list[Q], question: Q) -> str:
+    """The first roles for which this holds, by name."""
+    found: dict[int, str] = {}
+    for one in given:
+        rows = Role.objects.filter(one).filter(question).select_related("account").order_by("pk")
+        found |= {role.pk: str(role) for role in rows[: FIRST_SAID + 1]}
+    names = sorted(found.values())
+    return ", ".join(names[:FIRST_SAID]) + (", …" if len(names) > FIRST_SAID else "")
+
+
 def _check_people(stages: list[Any]) -> None:
-    stages = sorted(stages, key=lambda form: form.cleaned_data["position"])
-    enough = facts.enough_people(_terms_of(stages), outside=())
-    for form, can_be_reached in zip(stages, enough, strict=True):
+    """Where owners are asked nobody knows who they are before somebody asks for a role: those are not checked."""
+    named = [form for form in stages if not form.cleaned_data["owners"]]
+    named.sort(key=lambda form: form.cleaned_data["position"])
+    enough = facts.enough_people(_terms_of(named), outside=())
+    for form, can_be_reached in zip(named, enough, strict=True):
         if not can_be_reached:
             form.add_error(
                 "quorum",
@@ -480,10 +668,12 @@ def _terms_of(stages: list[Any]) -> Terms:
     blank = Terms.of(Entitlement(approval="automatic")).document()
     document = [
         {
+            **{name: form.cleaned_data[name] for name in ("quorum", "escalate_seconds")},
+            **{
+                name: [one.pk for one in form.cleaned_data[name]]
+                for name in ("groups", "users", "more_groups", "more_users")
+            },
             "position": position,
-            "quorum": form.cleaned_data["quorum"],
-            "groups": [group.pk for group in form.cleaned_data["groups"]],
-            "users": [user.pk for user in form.cleaned_data["users"]],
             "asks": "",
         }
         for position, form in enumerate(stages, start=1)

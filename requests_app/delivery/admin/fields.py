@@ -2,14 +2,23 @@
 
 import json
 import re
+from decimal import Decimal
+from functools import cache
 from typing import Any
+from zoneinfo import available_timezones
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
+from requests_app.delivery.admin import shown
 from requests_app.domain.models.catalog import check_tags
+from requests_app.domain.models.entitlements import check_pattern
+from requests_app.domain.patterns import fits
 
 LONGEST_TYPED = 20_000
+MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 
 class AccountNumber(forms.CharField):
@@ -20,6 +29,118 @@ class AccountNumber(forms.CharField):
 
     def to_python(self, value: Any) -> str:
         return re.sub(r"[\s-]", "", super().to_python(value) or "")
+
+
+class Duration(forms.CharField):
+    """Seconds, typed and shown in words: `1 h 30 min`, `45 min`, `2 days`; a number alone is seconds.
+
+    `nothing` is what an empty one means, where it may be empty; that value is shown as nothing too.
+    """
+
+    default_error_messages = {
+        "unknown": "Write a length of time such as 45 min, 1 h 30 min or 2 days.",
+        "part": "Write whole seconds: nothing is measured more finely.",
+        "least": "This is at least %(bound)s.",
+        "most": "This is at most %(bound)s.",
+    }
+
+    def __init__(
+        self, *, least: int = MINUTE, most: int = 365 * DAY, nothing: int | None = None, **kwargs: Any
+    ) -> None:
+        self.least, self.most, self.nothing = least, most, nothing
+        kwargs.setdefault("widget", forms.TextInput(attrs={"size": 18, "placeholder": "1 h 30 min"}))
+        super().__init__(max_length=100, **kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        if not isinstance(value, int):
+            return value  # as it was typed
+        return "" if not self.required and value == self.nothing else shown.length(value)
+
+    def to_python(self, value: Any) -> Any:
+        typed = str(super().to_python(value) or "").strip()
+        return self._seconds(typed) if typed else ("" if self.required else self.nothing)
+
+    def run_validators(self, value: Any) -> None:
+        """Those of a text have nothing to say of a number."""
+
+    def validate(self, value: Any) -> None:
+        super().validate(value)
+        if value == self.nothing:
+            return
+        for wrong, code, bound in ((value < self.least, "least", self.least), (value > self.most, "most", self.most)):
+            if wrong:
+                raise ValidationError(self.error_messages[code], code=code, params={"bound": shown.length(bound)})
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(self.to_python(data) != initial)
+        except ValidationError:
+            return True
+
+    def _seconds(self, typed: str) -> int:
+        if _PLAIN.fullmatch(typed):
+            return int(typed)
+        if len(typed) > 100 or not _LENGTH.fullmatch(typed):
+            raise ValidationError(self.error_messages["unknown"], code="unknown")
+        parts = _PART.findall(typed)
+        seconds = sum((Decimal(number) * _UNITS[unit[0].lower()] for number, unit in parts), Decimal())
+        if seconds != int(seconds):
+            raise ValidationError(self.error_messages["part"], code="part")
+        return int(seconds)
+
+
+# A number has few digits, so that no sum of them is too long to work with.
+_PART = re.compile(
+    r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*"
+    r"(weeks?|w|days?|d|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)\s*(?:,|and\b)?\s*",
+    re.ASCII | re.IGNORECASE,
+)
+_LENGTH = re.compile(rf"(?:{_PART.pattern})+", re.ASCII | re.IGNORECASE)
+_PLAIN = re.compile(r"[0-9]{1,10}", re.ASCII)
+_UNITS = {"w": 7 * DAY, "d": DAY, "h": HOUR, "m": MINUTE, "s": 1}
+
+
+class TimeZoneInput(forms.TextInput):
+    """With the names there are, for the browser to complete."""
+
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: Any = None) -> SafeString:
+        names = f"{name}_names"
+        field = super().render(name, value, {**(attrs or {}), "list": names}, renderer)
+        options = format_html_join("", '<option value="{}"></option>', ((one,) for one in sorted(_zones())))
+        return format_html('{}<datalist id="{}">{}</datalist>', field, names, options)
+
+
+class TimeZone(forms.CharField):
+    """The name of a time zone that this computer knows."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=64, widget=TimeZoneInput, **kwargs)
+
+    def clean(self, value: Any) -> str:
+        zone: str = super().clean(value)
+        if zone and zone not in _zones():
+            raise ValidationError("Give a time zone's name, such as Europe/Vienna or UTC.")
+        return zone
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+class Pattern(forms.CharField):
+    """A regular expression, or nothing."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(required=False, max_length=300, validators=[check_pattern], **kwargs)
+
+
+def check_tried(form: forms.BaseForm, pattern: str, tried: str) -> None:
+    """Says beside the text to try whether the pattern takes it, where it does not."""
+    cleaned = form.cleaned_data
+    text = cleaned.get(tried)
+    if text and cleaned.get(pattern) and not fits(cleaned[pattern], text):
+        form.add_error(tried, "The pattern does not take this: it has to fit the whole text, from its first character.")
 
 
 class Lines(forms.CharField):

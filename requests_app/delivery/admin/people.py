@@ -1,5 +1,4 @@
 from typing import Any, ClassVar
-from zoneinfo import available_timezones
 
 from allauth.account.models import EmailAddress
 from django import forms
@@ -21,13 +20,16 @@ from django.utils.safestring import SafeString
 from requests_app.delivery.admin import shown
 from requests_app.delivery.admin.audited import Audited, Changes, Lines, by_admin
 from requests_app.delivery.admin.entitlements import GroupGivenBy, PersonGivenBy, TakenOutElsewhere
+from requests_app.delivery.admin.fields import TimeZone
 from requests_app.delivery.admin.site import site
-from requests_app.domain import workflow
+from requests_app.domain import clock, workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.models import AuditEvent, Group, Membership, User
 
 
 class PersonForm(forms.ModelForm):
+    time_zone = TimeZone(label="Time zone", initial="UTC")
+
     class Meta:
         model = User
         fields = ("username", "email", "name", "time_zone", "is_staff", "is_superuser", "groups")
@@ -43,12 +45,6 @@ class PersonForm(forms.ModelForm):
 
     def clean_email(self) -> str:
         return _own_address(self.cleaned_data["email"], self.instance)
-
-    def clean_time_zone(self) -> str:
-        zone: str = self.cleaned_data["time_zone"]
-        if zone not in available_timezones():
-            raise ValidationError("Give a time zone's name, such as Europe/Vienna or UTC.")
-        return zone
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -215,6 +211,8 @@ class PersonAdmin(WithMemberships, UserAdmin):
             self.record(request, obj, message, beneficiary=obj)
         if message.get("is_superuser") == [False, True]:
             self.record(request, obj, {}, action=Action.OPERATOR_MADE, beneficiary=obj)
+        if message.get("is_superuser") == [True, False]:
+            workflow.operators.tell_auditors_of_only_one(at=clock.now())
 
     def events(self, obj: User) -> QuerySet[AuditEvent]:
         about = [

@@ -1,9 +1,10 @@
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin import searching, shown
@@ -12,7 +13,16 @@ from requests_app.delivery.admin.deliveries import DeliveryAdmin, IssuedSessionA
 from requests_app.delivery.admin.records import Record, RecordLines
 from requests_app.delivery.admin.site import site
 from requests_app.domain import clock
-from requests_app.domain.models import AccessRequest, AuditEvent, Decision, Delivery, IssuedSession, Role
+from requests_app.domain.models import (
+    AccessRequest,
+    AuditEvent,
+    Decision,
+    Delivery,
+    Extension,
+    IssuedSession,
+    Role,
+)
+from requests_app.domain.transitions import ExtensionState
 
 
 def by_account(word: str) -> Q | None:
@@ -31,21 +41,104 @@ class DecisionColumns:
     def about(self, decision: Decision) -> SafeString | str:
         return shown.request_link(decision.access_request_id, decision.access_request.code)
 
+    @admin.display(description="on more time")
+    def on_more(self, decision: Decision) -> SafeString | str:
+        """Where it was not on the request itself."""
+        if decision.extension is None:
+            return shown.NOTHING
+        address = reverse("admin:requests_app_extension_change", args=[decision.extension.pk])
+        return format_html('<a href="{}">{}</a>', address, shown.length(decision.extension.seconds))
+
 
 @admin.register(Decision, site=site)
 class DecisionAdmin(DecisionColumns, Record):
     finders: ClassVar[list[searching.Finder]] = [searching.by_code("access_request"), searching.by_person("approver")]
     search_help_text = searching.HELP
     moment = "decided_at"
-    list_display = ("when", "approver_name", "verdict", "stage", "about", "comment")
-    list_select_related = ("access_request",)
-    fields = ("when", "about", "stage", "approver_name", "verdict", "comment")
+    list_display = ("when", "approver_name", "verdict", "stage", "about", "on_more", "comment")
+    list_select_related = ("access_request", "extension")
+    fields = ("when", "about", "on_more", "stage", "approver_name", "verdict", "comment")
     readonly_fields = fields
 
 
 class DecisionLines(DecisionColumns, RecordLines):
     model = Decision
+    fields = ("when", "stage", "approver_name", "verdict", "on_more", "comment")
+    readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Decision]:
+        return super().get_queryset(request).select_related("extension")
+
+
+class WaitingFilter(admin.SimpleListFilter):
+    """Only the few that wait have an index."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(str(ExtensionState.PENDING), "pending")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Extension]) -> QuerySet[Extension]:
+        waiting = self.value() == ExtensionState.PENDING
+        return queryset.filter(state=ExtensionState.PENDING) if waiting else queryset
+
+
+class ExtensionColumns:
+    @admin.display(description="asked at")
+    def when(self, extension: Extension) -> SafeString | str:
+        return shown.utc(extension.asked_at)
+
+    @admin.display(description="request")
+    def about(self, extension: Extension) -> SafeString | str:
+        return shown.request_link(extension.access_request_id, extension.access_request.code)
+
+    @admin.display(description="more")
+    def more(self, extension: Extension) -> str:
+        return shown.length(extension.seconds)
+
+    @admin.display(description="to be decided until")
+    def decide_until(self, extension: Extension) -> SafeString | str:
+        return shown.utc(extension.decide_by)
+
+    @admin.display(description="from")
+    def goes_on_from(self, extension: Extension) -> SafeString | str:
+        return shown.utc(extension.previous_end)
+
+    @admin.display(description="until")
+    def until(self, extension: Extension) -> SafeString | str:
+        return shown.utc(extension.new_end)
+
+    @admin.display(description="finished at")
+    def finished(self, extension: Extension) -> SafeString | str:
+        return shown.utc(extension.finished_at)
+
+
+class DecisionsOnMore(DecisionColumns, RecordLines):
+    model = Decision
     fields = ("when", "stage", "approver_name", "verdict", "comment")
+    readonly_fields = fields
+
+
+@admin.register(Extension, site=site)
+class ExtensionAdmin(ExtensionColumns, Record):
+    finders: ClassVar[list[searching.Finder]] = [searching.by_code("access_request")]
+    search_help_text = "Exact: a request's code (DP-…)"
+    moment = "asked_at"
+    list_display = ("when", "about", "asked_by", "more", "state", "until")
+    list_select_related = ("access_request", "asked_by")
+    list_filter = (WaitingFilter,)
+    inlines = (DecisionsOnMore,)
+    fields = (
+        *("when", "about", "asked_by", "more", "justification", "state", "stage", "decide_until"),
+        *("goes_on_from", "until", "finished"),
+    )
+    readonly_fields = fields
+
+
+class ExtensionLines(ExtensionColumns, RecordLines):
+    model = Extension
+    fields = ("when", "more", "state", "until", "finished", "justification")
     readonly_fields = fields
 
 
@@ -85,7 +178,7 @@ class AccessRequestAdmin(Record):
     list_display = ("code", "beneficiary", "role", "state", "asked", "began", "ends", "ended")
     list_select_related = ("beneficiary", "role__account")
     list_filter = ("state",)
-    inlines = (DecisionLines, DeliveryLines, SessionLines, EventLines)
+    inlines = (DecisionLines, ExtensionLines, DeliveryLines, SessionLines, EventLines)
     fields = (
         "code",
         "state",
@@ -98,9 +191,12 @@ class AccessRequestAdmin(Record):
         "ticket",
         "lasts",
         "start",
+        "wanted_from",
         "asked",
+        "accepted",
         "decide_until",
         "approved",
+        "scheduled_for",
         "start_until",
         "began",
         "ends",
@@ -129,6 +225,18 @@ class AccessRequestAdmin(Record):
     @admin.display(description="asked at")
     def asked(self, access_request: AccessRequest) -> SafeString | str:
         return shown.utc(access_request.asked_at)
+
+    @admin.display(description="wanted from")
+    def wanted_from(self, access_request: AccessRequest) -> SafeString | str:
+        return shown.utc(access_request.wanted_start_at)
+
+    @admin.display(description="accepted by the beneficiary at")
+    def accepted(self, access_request: AccessRequest) -> SafeString | str:
+        return shown.utc(access_request.accepted_at)
+
+    @admin.display(description="scheduled for")
+    def scheduled_for(self, access_request: AccessRequest) -> SafeString | str:
+        return shown.utc(access_request.scheduled_at)
 
     @admin.display(description="to be decided until")
     def decide_until(self, access_request: AccessRequest) -> SafeString | str:

@@ -16,6 +16,8 @@ from django.contrib.auth.models import Group as AdminGroup
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
+from requests_app.domain import workflow
+
 
 def log_out(request: HttpRequest, extra_context: object = None) -> HttpResponse:
     """By the same way as everywhere, which records it."""
@@ -27,6 +29,11 @@ def log_out(request: HttpRequest, extra_context: object = None) -> HttpResponse:
 
 def change_password(request: HttpRequest, extra_context: object = None) -> HttpResponse:
     return redirect("account_change_password")
+
+
+def on_every_page(request: HttpRequest) -> dict[str, Any]:
+    """`only_operator` is asked for where the page says so."""
+    return {**admin.AdminSite.each_context(admin.site, request), "only_operator": workflow.operators.the_only_one}
 
 
 def list_of_apps(request: HttpRequest, app_label: str | None = None) -> list[dict[str, Any]]:
@@ -48,6 +55,7 @@ admin.site.site_title = admin.site.site_header = "Daypass"
 admin.site.index_title = "Catalog and rules"
 admin.site.disable_action("delete_selected")
 admin.site.get_app_list = list_of_apps  # type: ignore[method-assign]
+admin.site.each_context = on_every_page  # type: ignore[method-assign]
 admin.site.logout = log_out  # type: ignore[method-assign,assignment]
 admin.site.password_change = change_password  # type: ignore[method-assign,assignment]
 # What the pages register with: this module, and so the above, comes before them.

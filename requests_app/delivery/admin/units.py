@@ -40,6 +40,7 @@ class UnitForm(forms.ModelForm):
 class UnitAdmin(Audited):
     form = UnitForm
     action = Action.CATALOG_CHANGED
+    decides_nothing = frozenset({"name"})
     fields = ("name", "parent", "its_accounts")
     readonly_fields = ("its_accounts",)
     autocomplete_fields = ("parent",)

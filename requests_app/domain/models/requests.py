@@ -1,9 +1,10 @@
 from datetime import datetime, timedelta
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Func, Q
 from django.db.models.functions import Now
 
 from requests_app.domain import codes
@@ -26,11 +27,16 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
         it has found enough of theirs.
         """
         sides = [
-            self.filter(**{side: person}).order_by("-asked_at").values_list("pk", flat=True)[:most]
+            self.filter(**{side: person}).order_by("-asked_at").values("pk")[:most]
             for side in ("beneficiary", "requester")
         ]
-        # Their keys, not a question within the question: among many joins it would be asked last, of every row.
-        return self.filter(pk__in=list(sides[0].union(sides[1]))).order_by("-asked_at")[:most]
+        # An array, which is read first: with IN, among so many joins, it would be asked last, of every row.
+        keys = ArraySubquery(sides[0].union(sides[1]))
+        theirs = Func(
+            F("pk"), keys,
+            template="(%(expressions)s))", arg_joiner=" = ANY(", output_field=models.BooleanField(),
+        )  # fmt: skip
+        return self.filter(theirs).order_by("-asked_at")[:most]
 
     def open(self) -> "AccessRequestQuerySet":
         return self.filter(state__in=OPEN)
@@ -50,9 +56,6 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
             .exclude(_follows(edits))
             .exclude(pk__in=Decision.objects.filter(approver=person, extension=None).values("access_request"))
         )
-
-    def decided_by(self, person: User) -> "AccessRequestQuerySet":
-        return self.filter(all_decisions__approver=person)
 
 
 class ExtensionQuerySet(models.QuerySet["Extension"]):

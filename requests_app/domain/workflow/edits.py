@@ -6,6 +6,7 @@ from requests_app.domain import audit, clock, notices
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, NotAllowed
 from requests_app.domain.models import Account, Edit, Entitlement, Group, OrganisationalUnit, Role, User
+from requests_app.domain.workflow import operators
 from requests_app.domain.workflow.freezes import require_operator
 from requests_app.domain.workflow.verb import verb
 
@@ -17,6 +18,11 @@ _KINDS: dict[type, str] = {
     OrganisationalUnit: "unit",
     Group: "group",
 }
+
+
+def kind_of(subject: object) -> str | None:
+    """What an edit of this would be about; None where nobody's access depends on it."""
+    return _KINDS.get(type(subject))
 
 
 def note(subject: Ruled, *, by: User, change: dict[str, Any]) -> Edit:
@@ -33,6 +39,7 @@ def note(subject: Ruled, *, by: User, change: dict[str, Any]) -> Edit:
         to=others,
         occasion=f"edit {edit.pk}",
     )
+    operators.tell_auditors_of_only_one(at=now)
     return edit
 
 

@@ -7,6 +7,7 @@ from requests_app.domain import audit, clock, jobs
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Invalid, NotAllowed
 from requests_app.domain.models import User
+from requests_app.domain.workflow import operators
 
 
 def make_person(email: str, *, username: str, name: str = "", password: str, by: User | None = None) -> User:
@@ -48,6 +49,8 @@ def deactivate(person: User, *, by: User | None) -> User:
             person.deactivated_at = clock.now()
             person.save(update_fields=["deactivated_at"])
             audit.record(Action.PERSON_DEACTIVATED, by=by, beneficiary=person, subject=person.email)
+            if person.is_superuser:
+                operators.tell_auditors_of_only_one(at=person.deactivated_at)
         # Their passes end in transactions of their own, by a sweep: one that fails holds up none of the rest.
         jobs.nudge("default.sweep_requests")
     return person

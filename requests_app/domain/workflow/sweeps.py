@@ -35,14 +35,17 @@ def lapse_due(limit: int = BATCH, *, among: QuerySet[AccessRequest] | None = Non
 
 
 def lapse_extensions(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
-    """Extensions that nobody decided in time; returns how many."""
+    """Extensions that nobody decided in time, or whose pass has ended; returns how many."""
+    over = ~Q(access_request__state=State.ACTIVE)
     with transaction.atomic():
-        due = _pending_extensions(among).filter(decide_by__lte=clock.now()).order_by("decide_by")
+        due = _pending_extensions(among).filter(Q(decide_by__lte=clock.now()) | over).order_by("decide_by")
         ids = _hold(due.values_list("access_request", flat=True)[:limit])
         # Only now, so that whoever granted it while we looked is seen.
         now = clock.now()
-        late = Extension.objects.filter(access_request__in=ids, state=ExtensionState.PENDING, decide_by__lte=now)
-        found = list(late.select_related("access_request__beneficiary"))
+        late = Extension.objects.filter(Q(decide_by__lte=now) | over, access_request__in=ids)
+        found = list(
+            late.filter(state=ExtensionState.PENDING).select_related("access_request__beneficiary").order_by("pk")
+        )
         end_extensions(ids, now, due=late)
         for one in found:
             notices.announce(notices.Kind.MORE_DECIDED, [one.access_request], at=now, occasion=f"extension {one.pk}")
