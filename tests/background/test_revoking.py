@@ -14,6 +14,7 @@ from requests_app.domain.models import (
     DenyPolicy,
     Entitlement,
     Installation,
+    Notice,
     OwnSession,
     Preflight,
     Revocation,
@@ -74,8 +75,8 @@ def test_it_is_never_refused_for_what_changed_since(
 
 
 def test_someone_lifts_it_and_it_is_put_back(
-    active_request: AccessRequest, erins_request: AccessRequest, live: Any, become: Any, bob: User,
-    aws_stand_in: AwsStandIn, installation: Installation,
+    active_request: AccessRequest, erins_request: AccessRequest, live: Any, become: Any, bob: User, olivia: User,
+    dave: User, aws_stand_in: AwsStandIn, installation: Installation,
 ) -> None:  # fmt: skip
     hers = live(active_request)
     workflow.revoke(active_request, by=bob, reason="over")
@@ -94,6 +95,8 @@ def test_someone_lifts_it_and_it_is_put_back(
     assert not works(hers)
     assert DenyPolicy.objects.get().changed_outside_at is not None
     assert AuditEvent.objects.filter(action="revocation.lifted", access_request=active_request).exists()
+    told = Notice.objects.filter(kind="lifted", about__contains=active_request.role.arn)
+    assert {notice.recipient for notice in told} == {olivia, dave}
 
 
 def test_an_entry_goes_when_no_session_could_live_and_the_policy_with_the_last(

@@ -46,6 +46,8 @@ OFFSET = timedelta(seconds=LARGEST_OFFSET_SECONDS)
 LAST_ISSUED_AFTER = timedelta(seconds=CALL_TAKES_SECONDS) + OFFSET
 # So many failures in a row, some 35 s, are for an operator to know.
 TELL_AFTER = 3
+# A role that is gone at AWS fails for months; its counters stop where their columns still have room.
+MOST_COUNTED = 10_000
 # A code at AWS that we do not know may be a row that a restored database lost.
 UNKNOWN_KEPT = timedelta(hours=12)
 # What AWS issued at the last moment, and clocks.
@@ -323,7 +325,12 @@ def note_lifted(task: Task, how: str) -> None:
                 now,
                 detail={"how": how},
             )
-        _tell_operators(notices.Kind.LIFTED, task.role_id, now)
+        about = (
+            f"Someone changed or removed Daypass's deny policy on {task.role_arn} at AWS, outside Daypass. It is put "
+            "back while anything there is to be denied."
+        )
+        occasion = f"{task.role_id}:{now.isoformat(timespec='minutes')}"
+        notices.tell(notices.Kind.LIFTED, about, at=now, to=notices.operators_and_auditors(), occasion=occasion)
 
 
 def note_removed(task: Task, *, removed: bool, unknown: Sequence[str]) -> None:
@@ -351,12 +358,12 @@ def note_failure(task: Task, *, code: str, message: str, advice: str) -> None:
         policy = _lock(task.role_id)
         assert policy is not None  # noqa: S101
         now = clock.now()
-        policy.attempts += 1
+        policy.attempts = min(policy.attempts + 1, MOST_COUNTED)
         policy.aws_code, policy.aws_message, policy.advice = code[:100], message[:2000], advice[:1000]
         policy.due_at = now + timedelta(seconds=min(5 * 2 ** min(policy.attempts - 1, 6), 300))
         policy.save()
         if policy.attempts == TELL_AFTER:
-            _tell_operators(notices.Kind.NOT_DENIED, task.role_id, now)
+            _tell_operators(task.role_id, now)
 
 
 def take_up_probe(role_id: int) -> ProbeTask | None:
@@ -369,7 +376,7 @@ def take_up_probe(role_id: int) -> ProbeTask | None:
         if policy.held_until is not None and policy.held_until > now:
             return None  # even a session that nobody is to be denied would be
         gap = PROBE_AFTER[min(policy.probes, len(PROBE_AFTER) - 1)]
-        policy.probes += 1
+        policy.probes = min(policy.probes + 1, MOST_COUNTED)
         policy.probe_due_at = now + timedelta(seconds=gap + 20)  # if this worker dies
         policy.save(update_fields=["probes", "probe_due_at"])
         return ProbeTask(
@@ -448,15 +455,24 @@ def _last_sessions_end(access_requests: Collection[AccessRequest], now: datetime
         .values_list("access_request")
         .annotate(Max("asked_at"))
     )
+    restored_at = _last_restored_at()
     found: dict[int, datetime] = {}
     for one in access_requests:
         ends = [recorded[one.pk]] if one.pk in recorded else []
+        longest = timedelta(seconds=max(900, one.terms.session_ceiling_seconds))
         if one.pk in on_their_way:
-            longest = timedelta(seconds=max(900, one.terms.session_ceiling_seconds))
             ends.append(on_their_way[one.pk] + longest)
+        if restored_at is not None and one.asked_at < restored_at:
+            ends.append(restored_at + longest)
         if ends and max(ends) > now:
             found[one.pk] = max(ends) + MARGIN
     return found
+
+
+def _last_restored_at() -> datetime | None:
+    """Until then AWS may have issued sessions that the restored database knows nothing of."""
+    restored = Freeze.objects.filter(cause=Freeze.Cause.RESTORED)
+    return restored.order_by("-begun_at").values_list("begun_at", flat=True).first()
 
 
 def _task(policy: DenyPolicy, now: datetime, *, restored: bool) -> Task:
@@ -570,11 +586,12 @@ def _move(
     audit.record_each(action, [one.access_request for one in found], [detail or {} for _ in found], at=now)
 
 
-def _tell_operators(kind: notices.Kind, role_id: int, now: datetime) -> None:
+def _tell_operators(role_id: int, now: datetime) -> None:
     operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50]
     wanted = Revocation.objects.filter(role_id=role_id, state=RevocationState.WANTED)
     requests = AccessRequest.objects.filter(revocation__in=wanted).order_by("pk")[:20]
-    notices.announce(kind, requests, at=now, to=operators, occasion=now.isoformat(timespec="minutes"))
+    occasion = now.isoformat(timespec="minutes")
+    notices.announce(notices.Kind.NOT_DENIED, requests, at=now, to=operators, occasion=occasion)
 
 
 def _set_due(policy: DenyPolicy, now: datetime) -> None:
