@@ -11,6 +11,7 @@ from requests_app.domain import clock, workflow
 from requests_app.domain.models import (
     AccessRequest,
     AuditEvent,
+    AwsClock,
     DenyPolicy,
     Entitlement,
     Installation,
@@ -23,6 +24,7 @@ from requests_app.domain.models import (
 )
 from requests_app.domain.workflow import revocations
 from sandbox.aws import AwsStandIn
+from tests import factories
 from tests.background.ending import run, works
 
 pytestmark = [
@@ -186,3 +188,26 @@ def test_a_probe_is_in_the_record_and_begins_with_what_a_preflight_found(
     assert [one.access_key_id for one in recorded] == sessions
     assert len(sessions) == 2
     assert {one.session_name.split("-")[1] for one in recorded} == {"CONTROL", "PROBE"}
+
+
+def test_operators_are_told_once_when_aws_is_not_seen_to_obey(
+    active_request: AccessRequest, bob: User, olivia: User, aws_clock: AwsClock
+) -> None:
+    factories.delivery(active_request)
+    workflow.revoke(active_request, by=bob, reason="over")
+    task = revocations.take_up(active_request.role_id)
+    assert task is not None
+    revocations.note_written(
+        task, generation=1, document="{}", denied=[active_request.code], unknown=[], left_out=[]
+    )  # fmt: skip
+
+    told = []
+    for minutes in range(9):
+        with clock.moved(timedelta(minutes=2 * minutes)):
+            probe = revocations.take_up_probe(active_request.role_id)
+            assert probe is not None
+            revocations.note_proof(probe, "not yet", action="")
+        told.append(Notice.objects.filter(kind="not_denied", recipient=olivia).count())
+
+    assert told == [0] * 6 + [1] * 3
+    assert Revocation.objects.get().state == "written"

@@ -412,6 +412,7 @@ def note_proof(task: ProbeTask, outcome: str, *, action: str) -> None:
             case _:
                 gap = PROBE_AFTER[min(policy.probes - 1, len(PROBE_AFTER) - 1)]
                 policy.probe_due_at = now + timedelta(seconds=gap)
+                _tell_of_no_proof(policy, of_role.filter(state=RevocationState.WRITTEN).count(), now)
         policy.save(update_fields=["probe_action", "probe_due_at"])
 
 
@@ -584,6 +585,19 @@ def _move(
     found = list(among.filter(state=before).select_related("access_request__beneficiary"))
     Revocation.objects.filter(pk__in=[one.pk for one in found]).update(state=after, **values)
     audit.record_each(action, [one.access_request for one in found], [detail or {} for _ in found], at=now)
+
+
+def _tell_of_no_proof(policy: DenyPolicy, number: int, now: datetime) -> None:
+    """Once for each document, when AWS has had two minutes for it."""
+    if policy.probes < len(PROBE_AFTER) or not number:
+        return
+    about = (
+        f"AWS took the order to refuse what was issued for {number:,} ended passes of {policy.role.arn}, and was not "
+        "seen to obey it in the two minutes since. Daypass looks every minute; the role's preflight may say why."
+    )
+    operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50]
+    occasion = f"{policy.role_id}:{policy.generation}:unproved"
+    notices.tell(notices.Kind.NOT_DENIED, about, at=now, to=operators, occasion=occasion)
 
 
 def _tell_operators(role_id: int, now: datetime) -> None:
