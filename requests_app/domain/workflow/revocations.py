@@ -142,18 +142,20 @@ def want_many(ids: Collection[int], now: datetime) -> set[int]:
 
 
 def check_returned(role: Role, by: User, now: datetime) -> None:
-    """Giving back is never refused, and takes room in the role's policy while a session could live.
+    """Ending early is never refused, and takes room in the role's policy while a session could live.
 
-    So whoever has done it very often gets nothing new there until that is over: raises TooMany.
+    So whoever's passes were given back or revoked very often gets nothing new there until that is over: raises
+    TooMany. Revoked ones count too, or two people who help each other could fill a role's policy.
     """
     most = settings.RETURNED_PER_PERSON_AND_ROLE
     theirs = Revocation.objects.filter(role=role, state__in=LIVE, keep_until__gt=now)
-    theirs = theirs.filter(access_request__beneficiary=by, access_request__state=State.RETURNED)
+    theirs = theirs.filter(access_request__beneficiary=by)
     ends = list(theirs.order_by("-keep_until").values_list("keep_until", flat=True)[:most])
     if len(ends) >= most:
         until = ends[-1]
         raise TooMany(
-            f"You gave back {most} passes of this role lately, and AWS still has to refuse what was issued for them. "
+            f"Of your passes of this role {most} ended early lately, and AWS still has to refuse what was issued for "
+            "them. "
             f"There is nothing new for you on this role until {until:%H:%M} UTC.",
             rule="limit.returned",
         )
@@ -375,6 +377,11 @@ def take_up_probe(role_id: int) -> ProbeTask | None:
             return None
         if policy.held_until is not None and policy.held_until > now:
             return None  # even a session that nobody is to be denied would be
+        unproved = (RevocationState.WRITTEN, RevocationState.UNPROVABLE)
+        if not Revocation.objects.filter(role_id=role_id, state__in=unproved).exists():
+            policy.probe_due_at = None  # nobody is left for whom to show it
+            policy.save(update_fields=["probe_due_at"])
+            return None
         gap = PROBE_AFTER[min(policy.probes, len(PROBE_AFTER) - 1)]
         policy.probes = min(policy.probes + 1, MOST_COUNTED)
         policy.probe_due_at = now + timedelta(seconds=gap + 20)  # if this worker dies
