@@ -40,7 +40,9 @@ def note_failure(sender: Any, exception: BaseException, args: Sequence[object] |
     """A task raised: say so in a row, and put its work off."""
     close_old_connections()  # what failed may have been the connection
     tell_at = TELL_IF_AWAY if isinstance(exception, _AWAY) else 1
-    put_off(note(sender.name, subject_of(sender.name, args or ()), exception, tell_at=tell_at))
+    # A message that our own code never saw, for it could not be called like that, puts off nobody's work.
+    subject = subject_of(sender.name, args or ()) if _frames_of_ours(exception) else ""
+    put_off(note(sender.name, subject, exception, tell_at=tell_at))
 
 
 @task_postrun.connect
@@ -150,7 +152,9 @@ def _culprits(task: str, run: Sweep) -> dict[int, Trouble]:
     """Rows that this sweep could not move, by their keys."""
     if not _memory.has_any(task):
         return {}
-    found = troubles.open_now().filter(task=task, subject__startswith=f"{run.__name__} ").order_by("-last_at")
+    found = (
+        troubles.open_now().filter(task=task, subject__regex=rf"^{run.__name__} [0-9]{{1,18}}$").order_by("-last_at")
+    )
     return {int(one.subject.removeprefix(f"{run.__name__} ")): one for one in found[: troubles.MOST_SUBJECTS]}
 
 
@@ -215,9 +219,13 @@ def _run_alone(task: str, run: Sweep, rows: QuerySet[Any], key: int) -> bool:
 def _where(error: BaseException) -> str:
     """The innermost line of ours, else the innermost of all."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "requests_app" in Path(frame.filename).parts]
-    for frame in reversed(ours or frames):
+    for frame in reversed(_frames_of_ours(error) or frames):
         parts = Path(frame.filename).parts
         start = parts.index("requests_app") if "requests_app" in parts else max(len(parts) - 2, 0)
         return f"{'/'.join(parts[start:])}:{frame.lineno}"
     return ""
+
+
+def _frames_of_ours(error: BaseException) -> list[traceback.FrameSummary]:
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if "requests_app" in Path(frame.filename).parts]

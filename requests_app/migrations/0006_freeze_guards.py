@@ -79,6 +79,10 @@ BEGIN
         IF NEW.lifted_at IS NOT NULL OR NEW.lift_asked_at IS NOT NULL OR NEW.lift_asked_by_id IS NOT NULL THEN
             PERFORM requests_app_refuse('a freeze begins in force');
         END IF;
+        -- Or each later restoration would seem to be known already.
+        IF NEW.begun_at > clock_timestamp() + requests_app_clock_may_step_back() THEN
+            PERFORM requests_app_refuse('a freeze begins now');
+        END IF;
         IF NEW.begun_by_id IS NOT NULL AND NOT requests_app_operates(NEW.begun_by_id) THEN
             PERFORM requests_app_refuse('only an operator freezes');
         END IF;

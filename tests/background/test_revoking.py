@@ -11,9 +11,11 @@ from requests_app.domain import clock, workflow
 from requests_app.domain.models import (
     AccessRequest,
     AuditEvent,
+    AwsClock,
     DenyPolicy,
     Entitlement,
     Installation,
+    Notice,
     OwnSession,
     Preflight,
     Revocation,
@@ -22,6 +24,7 @@ from requests_app.domain.models import (
 )
 from requests_app.domain.workflow import revocations
 from sandbox.aws import AwsStandIn
+from tests import factories
 from tests.background.ending import run, works
 
 pytestmark = [
@@ -74,8 +77,8 @@ def test_it_is_never_refused_for_what_changed_since(
 
 
 def test_someone_lifts_it_and_it_is_put_back(
-    active_request: AccessRequest, erins_request: AccessRequest, live: Any, become: Any, bob: User,
-    aws_stand_in: AwsStandIn, installation: Installation,
+    active_request: AccessRequest, erins_request: AccessRequest, live: Any, become: Any, bob: User, olivia: User,
+    dave: User, aws_stand_in: AwsStandIn, installation: Installation,
 ) -> None:  # fmt: skip
     hers = live(active_request)
     workflow.revoke(active_request, by=bob, reason="over")
@@ -94,6 +97,8 @@ def test_someone_lifts_it_and_it_is_put_back(
     assert not works(hers)
     assert DenyPolicy.objects.get().changed_outside_at is not None
     assert AuditEvent.objects.filter(action="revocation.lifted", access_request=active_request).exists()
+    told = Notice.objects.filter(kind="lifted", about__contains=active_request.role.arn)
+    assert {notice.recipient for notice in told} == {olivia, dave}
 
 
 def test_an_entry_goes_when_no_session_could_live_and_the_policy_with_the_last(
@@ -183,3 +188,26 @@ def test_a_probe_is_in_the_record_and_begins_with_what_a_preflight_found(
     assert [one.access_key_id for one in recorded] == sessions
     assert len(sessions) == 2
     assert {one.session_name.split("-")[1] for one in recorded} == {"CONTROL", "PROBE"}
+
+
+def test_operators_are_told_once_when_aws_is_not_seen_to_obey(
+    active_request: AccessRequest, bob: User, olivia: User, aws_clock: AwsClock
+) -> None:
+    factories.delivery(active_request)
+    workflow.revoke(active_request, by=bob, reason="over")
+    task = revocations.take_up(active_request.role_id)
+    assert task is not None
+    revocations.note_written(
+        task, generation=1, document="{}", denied=[active_request.code], unknown=[], left_out=[]
+    )  # fmt: skip
+
+    told = []
+    for minutes in range(9):
+        with clock.moved(timedelta(minutes=2 * minutes)):
+            probe = revocations.take_up_probe(active_request.role_id)
+            assert probe is not None
+            revocations.note_proof(probe, "not yet", action="")
+        told.append(Notice.objects.filter(kind="not_denied", recipient=olivia).count())
+
+    assert told == [0] * 6 + [1] * 3
+    assert Revocation.objects.get().state == "written"

@@ -132,6 +132,32 @@ def test_deliveries_that_fail_alike_are_one_trouble(monkeypatch: pytest.MonkeyPa
     assert list(Trouble.objects.values_list("subject", "times")) == [("", 2)]
 
 
+@pytest.mark.parametrize("kwargs", [{"x": 1}, {"role_id": 1}], ids=["unknown", "twice"])
+def test_a_message_that_no_task_can_take_puts_off_no_work(
+    kwargs: dict[str, object], active_request: AccessRequest, bob: User, aws_clock: object
+) -> None:
+    factories.delivery(active_request)
+    workflow.revoke(active_request, by=bob, reason="over")
+    due_at = DenyPolicy.objects.get().due_at
+
+    for _ in range(3):
+        tasks.revoke.apply((active_request.role_id,), kwargs)
+
+    assert DenyPolicy.objects.get().due_at == due_at
+    assert Trouble.objects.get().subject == ""
+
+
+@pytest.mark.parametrize("row", ["", "7 8", "seven", "9" * 40])
+def test_a_row_that_no_sweep_wrote_holds_up_none(row: str, active_request: AccessRequest) -> None:
+    now = clock.now()
+    values = {"error": "E", "where": "w", "first_at": now, "last_at": now}
+    Trouble.objects.create(task="default.sweep_requests", subject=f"expire_due {row}", **values)
+    with clock.moved(timedelta(hours=12)):
+        tasks.sweep_requests()
+    active_request.refresh_from_db()
+    assert active_request.state == "expired"
+
+
 def test_a_task_called_with_what_it_does_not_take(olivia: User) -> None:
     tasks.revoke.apply((1, 2, "x" * 1000))
 

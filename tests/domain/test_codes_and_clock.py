@@ -46,6 +46,13 @@ def test_now_is_the_databases_and_moves_within_a_transaction() -> None:
 
 
 @pytest.mark.django_db
+def test_a_process_that_stands_still_in_a_transaction_gives_back_its_locks() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        assert cursor.fetchone() == ("20s",)
+
+
+@pytest.mark.django_db
 def test_a_moved_clock_is_moved_here_and_nowhere_else() -> None:
     before = clock.now()
     with clock.moved(timedelta(hours=2)), clock.moved(-timedelta(hours=1)):

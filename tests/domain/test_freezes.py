@@ -25,11 +25,12 @@ from requests_app.domain.models import (
     Group,
     IssuedSession,
     Notice,
+    Revocation,
     Role,
     User,
 )
 from requests_app.domain.transitions import DeliveryState
-from requests_app.domain.workflow import deliveries, freezes, stops, sweeps
+from requests_app.domain.workflow import deliveries, freezes, revocations, stops, sweeps
 from requests_app.domain.workflow.freezes import Everything, Scope
 from tests import factories, servers
 from tests.domain.expect import refused
@@ -489,6 +490,8 @@ def test_raw_sql_freezes_in_no_other_name(olivia: User, mallory: User, administr
     assert insert_like("requests_app_freeze", begun.pk, **again) is WENT_THROUGH
     assert insert_like("requests_app_freeze", begun.pk, **again, begun_by_id=mallory.pk) == GUARD
     assert insert_like("requests_app_freeze", begun.pk, **again, lift_asked_by_id=olivia.pk) == GUARD
+    ahead = {"cause": "restored", "begun_by_id": None, "begun_at": clock.now() + timedelta(minutes=1)}
+    assert insert_like("requests_app_freeze", begun.pk, **again, **ahead) == GUARD, "it would hide later restorations"
 
 
 def lift_by_hand(begun: Freeze, *, by: User, **values: Any) -> str | None:
@@ -579,6 +582,27 @@ def test_whoever_ends_one_need_not_confirm_it(restored: Freeze, active_request: 
     ended = stops.end_found(restored, [active_request.pk], by=olivia, reason="nobody knows it")
     assert (ended.passes, ended.left) == (1, False)
     assert freezes.lift(restored, by=olivia).lift_asked_by == olivia
+
+
+def test_aws_is_told_to_refuse_what_was_issued_in_the_time_that_was_lost(
+    restored: Freeze, active_request: AccessRequest, olivia: User
+) -> None:
+    assert not active_request.deliveries.exists(), "of that time the database knows nothing"
+    stops.end_found(restored, [active_request.pk], by=olivia, reason="nobody knows it")
+    revocation = Revocation.objects.get(access_request=active_request)
+    longest = timedelta(seconds=active_request.terms.session_ceiling_seconds)
+    assert revocation.keep_until == restored.begun_at + longest + revocations.MARGIN
+
+
+def test_what_is_asked_for_after_a_restoration_has_no_session_from_before(
+    restored: Freeze, active_request: AccessRequest, alice: User, olivia: User, oscar: User, read_only: Role,
+    automatic: Entitlement,
+) -> None:  # fmt: skip
+    freezes.confirm(active_request, freeze=restored, by=olivia)
+    freezes.lift(restored, by=olivia)
+    freezes.lift(restored, by=oscar)
+    workflow.give_back(factories.wish(alice, read_only, automatic, start="at_once"), by=alice)
+    assert not Revocation.objects.exists()
 
 
 def test_ending_what_was_found_touches_nothing_confirmed_and_nothing_else(

@@ -7,7 +7,7 @@ import pytest
 
 from requests_app.domain import clock, workflow
 from requests_app.domain.errors import DomainError, NotAllowed, TooMany
-from requests_app.domain.models import AccessRequest, AuditEvent, Entitlement, Role, User
+from requests_app.domain.models import AccessRequest, AuditEvent, Entitlement, Revocation, Role, User
 from requests_app.domain.workflow import deliveries, verb
 from tests import factories
 from tests.domain.expect import refused
@@ -67,3 +67,23 @@ def test_the_first_refusals_of_a_minute_are_recorded_and_the_last_of_them_says_s
     with clock.moved(timedelta(minutes=2)), pytest.raises(DomainError):
         workflow.give_back(active_request, by=mallory)
     assert AuditEvent.objects.filter(actor=mallory, action="request.returned.refused").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_help_each_other_fill_no_roles_policy(
+    alice: User, bob: User, administrator: Role, staged: Entitlement, aws_clock: Any, settings: Any
+) -> None:
+    settings.RETURNED_PER_PERSON_AND_ROLE = 3
+
+    def ended_by(approver: User) -> None:
+        one = factories.wish(alice, administrator, staged)
+        workflow.approve(one, by=approver)
+        factories.sealed(workflow.start(one, by=alice))
+        workflow.revoke(one, by=approver, reason="again")
+
+    for _ in range(3):
+        ended_by(bob)
+    with refused("limit.returned", TooMany):
+        ended_by(bob)
+
+    assert Revocation.objects.count() == 3

@@ -46,6 +46,8 @@ OFFSET = timedelta(seconds=LARGEST_OFFSET_SECONDS)
 LAST_ISSUED_AFTER = timedelta(seconds=CALL_TAKES_SECONDS) + OFFSET
 # So many failures in a row, some 35 s, are for an operator to know.
 TELL_AFTER = 3
+# A role that is gone at AWS fails for months; its counters stop where their columns still have room.
+MOST_COUNTED = 10_000
 # A code at AWS that we do not know may be a row that a restored database lost.
 UNKNOWN_KEPT = timedelta(hours=12)
 # What AWS issued at the last moment, and clocks.
@@ -140,18 +142,20 @@ def want_many(ids: Collection[int], now: datetime) -> set[int]:
 
 
 def check_returned(role: Role, by: User, now: datetime) -> None:
-    """Giving back is never refused, and takes room in the role's policy while a session could live.
+    """Ending early is never refused, and takes room in the role's policy while a session could live.
 
-    So whoever has done it very often gets nothing new there until that is over: raises TooMany.
+    So whoever's passes were given back or revoked very often gets nothing new there until that is over: raises
+    TooMany. Revoked ones count too, or two people who help each other could fill a role's policy.
     """
     most = settings.RETURNED_PER_PERSON_AND_ROLE
     theirs = Revocation.objects.filter(role=role, state__in=LIVE, keep_until__gt=now)
-    theirs = theirs.filter(access_request__beneficiary=by, access_request__state=State.RETURNED)
+    theirs = theirs.filter(access_request__beneficiary=by)
     ends = list(theirs.order_by("-keep_until").values_list("keep_until", flat=True)[:most])
     if len(ends) >= most:
         until = ends[-1]
         raise TooMany(
-            f"You gave back {most} passes of this role lately, and AWS still has to refuse what was issued for them. "
+            f"Of your passes of this role {most} ended early lately, and AWS still has to refuse what was issued for "
+            "them. "
             f"There is nothing new for you on this role until {until:%H:%M} UTC.",
             rule="limit.returned",
         )
@@ -323,7 +327,12 @@ def note_lifted(task: Task, how: str) -> None:
                 now,
                 detail={"how": how},
             )
-        _tell_operators(notices.Kind.LIFTED, task.role_id, now)
+        about = (
+            f"Someone changed or removed Daypass's deny policy on {task.role_arn} at AWS, outside Daypass. It is put "
+            "back while anything there is to be denied."
+        )
+        occasion = f"{task.role_id}:{now.isoformat(timespec='minutes')}"
+        notices.tell(notices.Kind.LIFTED, about, at=now, to=notices.operators_and_auditors(), occasion=occasion)
 
 
 def note_removed(task: Task, *, removed: bool, unknown: Sequence[str]) -> None:
@@ -351,12 +360,12 @@ def note_failure(task: Task, *, code: str, message: str, advice: str) -> None:
         policy = _lock(task.role_id)
         assert policy is not None  # noqa: S101
         now = clock.now()
-        policy.attempts += 1
+        policy.attempts = min(policy.attempts + 1, MOST_COUNTED)
         policy.aws_code, policy.aws_message, policy.advice = code[:100], message[:2000], advice[:1000]
         policy.due_at = now + timedelta(seconds=min(5 * 2 ** min(policy.attempts - 1, 6), 300))
         policy.save()
         if policy.attempts == TELL_AFTER:
-            _tell_operators(notices.Kind.NOT_DENIED, task.role_id, now)
+            _tell_operators(task.role_id, now)
 
 
 def take_up_probe(role_id: int) -> ProbeTask | None:
@@ -368,8 +377,13 @@ def take_up_probe(role_id: int) -> ProbeTask | None:
             return None
         if policy.held_until is not None and policy.held_until > now:
             return None  # even a session that nobody is to be denied would be
+        unproved = (RevocationState.WRITTEN, RevocationState.UNPROVABLE)
+        if not Revocation.objects.filter(role_id=role_id, state__in=unproved).exists():
+            policy.probe_due_at = None  # nobody is left for whom to show it
+            policy.save(update_fields=["probe_due_at"])
+            return None
         gap = PROBE_AFTER[min(policy.probes, len(PROBE_AFTER) - 1)]
-        policy.probes += 1
+        policy.probes = min(policy.probes + 1, MOST_COUNTED)
         policy.probe_due_at = now + timedelta(seconds=gap + 20)  # if this worker dies
         policy.save(update_fields=["probes", "probe_due_at"])
         return ProbeTask(
@@ -405,6 +419,7 @@ def note_proof(task: ProbeTask, outcome: str, *, action: str) -> None:
             case _:
                 gap = PROBE_AFTER[min(policy.probes - 1, len(PROBE_AFTER) - 1)]
                 policy.probe_due_at = now + timedelta(seconds=gap)
+                _tell_of_no_proof(policy, of_role.filter(state=RevocationState.WRITTEN).count(), now)
         policy.save(update_fields=["probe_action", "probe_due_at"])
 
 
@@ -448,15 +463,24 @@ def _last_sessions_end(access_requests: Collection[AccessRequest], now: datetime
         .values_list("access_request")
         .annotate(Max("asked_at"))
     )
+    restored_at = _last_restored_at()
     found: dict[int, datetime] = {}
     for one in access_requests:
         ends = [recorded[one.pk]] if one.pk in recorded else []
+        longest = timedelta(seconds=max(900, one.terms.session_ceiling_seconds))
         if one.pk in on_their_way:
-            longest = timedelta(seconds=max(900, one.terms.session_ceiling_seconds))
             ends.append(on_their_way[one.pk] + longest)
+        if restored_at is not None and one.asked_at < restored_at:
+            ends.append(restored_at + longest)
         if ends and max(ends) > now:
             found[one.pk] = max(ends) + MARGIN
     return found
+
+
+def _last_restored_at() -> datetime | None:
+    """Until then AWS may have issued sessions that the restored database knows nothing of."""
+    restored = Freeze.objects.filter(cause=Freeze.Cause.RESTORED)
+    return restored.order_by("-begun_at").values_list("begun_at", flat=True).first()
 
 
 def _task(policy: DenyPolicy, now: datetime, *, restored: bool) -> Task:
@@ -570,11 +594,25 @@ def _move(
     audit.record_each(action, [one.access_request for one in found], [detail or {} for _ in found], at=now)
 
 
-def _tell_operators(kind: notices.Kind, role_id: int, now: datetime) -> None:
+def _tell_of_no_proof(policy: DenyPolicy, number: int, now: datetime) -> None:
+    """Once for each document, when AWS has had two minutes for it."""
+    if policy.probes < len(PROBE_AFTER) or not number:
+        return
+    about = (
+        f"AWS took the order to refuse what was issued for {number:,} ended passes of {policy.role.arn}, and was not "
+        "seen to obey it in the two minutes since. Daypass looks every minute; the role's preflight may say why."
+    )
+    operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50]
+    occasion = f"{policy.role_id}:{policy.generation}:unproved"
+    notices.tell(notices.Kind.NOT_DENIED, about, at=now, to=operators, occasion=occasion)
+
+
+def _tell_operators(role_id: int, now: datetime) -> None:
     operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50]
     wanted = Revocation.objects.filter(role_id=role_id, state=RevocationState.WANTED)
     requests = AccessRequest.objects.filter(revocation__in=wanted).order_by("pk")[:20]
-    notices.announce(kind, requests, at=now, to=operators, occasion=now.isoformat(timespec="minutes"))
+    occasion = now.isoformat(timespec="minutes")
+    notices.announce(notices.Kind.NOT_DENIED, requests, at=now, to=operators, occasion=occasion)
 
 
 def _set_due(policy: DenyPolicy, now: datetime) -> None:
