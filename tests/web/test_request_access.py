@@ -416,10 +416,13 @@ def test_only_people_whom_the_terms_reach_are_found(
         factories.person(name, engineers)
     User.objects.filter(username="alice3").update(deactivated_at=clock.now())
     asked_by_leads.excluded_users.add(User.objects.get(username="alice2"))
+    asked_by_leads.excluded_groups.add(factories.group("Leavers", factories.person("alice4", engineers)))
+    asked_by_leads.users.add(factories.person("niki"))
     factories.person("alicia")
     client = signed_in(bob)
 
     assert found(client, administrator, "ali") == ["Alice alice@example.com"]
+    assert found(client, administrator, "niki") == ["Niki niki@example.com"]
     assert found(client, administrator, "ice EXAMPLE") == ["Alice alice@example.com"]
     for words in ("al", "", "%%%", "alicia", "mallory", "bob"):
         assert found(client, administrator, words) == [], words
