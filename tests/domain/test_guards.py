@@ -316,8 +316,9 @@ def test_no_approval_without_every_decision_of_every_stage(
     _decide_raw(one, carol, "approve")
     assert approve_raw() == GUARD
     assert update(REQUESTS, one.pk, stage=3) == GUARD
+    agreed_at = one.asked_at + timedelta(seconds=1)
     with connection.cursor() as cursor:
-        cursor.execute(f"UPDATE {REQUESTS} SET stage = 2, stage_since = %s WHERE id = %s", [clock.now(), one.pk])
+        cursor.execute(f"UPDATE {REQUESTS} SET stage = 2, stage_since = %s WHERE id = %s", [agreed_at, one.pk])
     one.refresh_from_db()
     assert update(REQUESTS, one.pk, stage=1) == GUARD
     assert approve_raw() == GUARD

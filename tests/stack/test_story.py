@@ -92,7 +92,7 @@ def _ask_for_administrator(alice: Page) -> str:
     alice.get_by_role("link", name="Request access").first.click()
     alice.get_by_label("Role", exact=True).press_sequentially("paym admin", delay=30)
     alice.get_by_role("link", name=re.compile("Administrator.*payments-prod")).click()
-    _choose(alice, "1 stage of approval")
+    _choose(alice, "approval from Payments leads")
     _choose(alice, "30 min")
     alice.get_by_label("Why").fill("replay the failed settlement batch <b>now</b>")
     alice.get_by_label(re.compile("Ticket")).fill("INC-2291")

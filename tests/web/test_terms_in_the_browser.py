@@ -1,5 +1,6 @@
 """People asking, deciding and extending under richer terms, from page to page, in Debian's chromium."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -110,6 +111,12 @@ def test_choosing_among_terms(
     expect(ways.nth(1).get_by_role("radio")).to_be_checked()
 
     ways.nth(0).click()
+    expect(outlook).to_contain_text("Nobody has to agree.")
+    page.get_by_label("other").check()
+    page.get_by_label("minutes").press_sequentially("45")
+    end = clock.now() + timedelta(minutes=45)
+    either = f"{end:%H:%M}|{end + timedelta(minutes=1):%H:%M}"
+    expect(outlook).to_contain_text(re.compile(f"it would end (tomorrow )?({either})"))
     page.get_by_label("15 min").check()
     ask(page)
     page.get_by_text("Nobody had to agree.").wait_for()
