@@ -17,7 +17,7 @@ from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Account, Freeze, IssuedSession, Role, User
 from requests_app.domain.models.requests import AccessRequestQuerySet
 from requests_app.domain.transitions import State
-from requests_app.domain.workflow import freezes, people, revocations
+from requests_app.domain.workflow import freezes, people, revocations, sweeps
 from requests_app.domain.workflow.freezes import Everything
 from requests_app.domain.workflow.verb import recorded
 
@@ -240,6 +240,7 @@ def _end_some(among: AccessRequestQuerySet, by: User, reason: str) -> tuple[int,
         AccessRequest.objects.filter(pk__in=ids).update(
             state=State.REVOKED, ended_at=now, ended_by=by, end_reason=reason
         )
+        sweeps.end_extensions(ids, now)
         audit.record_many(Action.REQUEST_REVOKED, ids, at=now, by=by, reason=reason)
         roles = revocations.want_many(ids, now)
         notices.announce_many(notices.Kind.ENDED, ids, at=now)
