@@ -245,4 +245,4 @@ def test_every_kind_of_notice_has_its_words(for_alice: AccessRequest, alice: Use
                 assert said.button
 
 
-WITHOUT_A_REQUEST = {"frozen", "thawed", "restored", "trouble", "nobody", "unconfirmed"}
+WITHOUT_A_REQUEST = {"frozen", "thawed", "restored", "stopped", "trouble", "nobody", "unconfirmed"}

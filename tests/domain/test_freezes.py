@@ -189,7 +189,7 @@ def test_raw_sql_gets_nothing_through_either(
     ways: dict[str, Callable[[], str | None]] = {
         "a new request": lambda: insert_like(REQUESTS, pending.pk, code="DP-00000000"),
         "a yes": lambda: attempt(*decision_on(pending, carol, "approve")),
-        "the next stage": lambda: update(REQUESTS, first_agreed.pk, stage=2),
+        "the next stage": lambda: update(REQUESTS, first_agreed.pk, stage=2, stage_since=now),
         "approved": lambda: update(
             REQUESTS, decided.pk, state="approved", approved_at=now, approved_seconds=1800, start_by=now
         ),

@@ -97,7 +97,7 @@ def test_many_rows_take_no_more_queries(alice: User, administrator: Role, staged
     fill(8)
 
     assert queries(lambda: client.get("/")) == few
-    assert few <= 14
+    assert few <= 16
 
 
 def queries(act: Callable[[], Any]) -> int:
