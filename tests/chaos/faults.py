@@ -158,14 +158,13 @@ def mint_comes_back_late(arena: Arena) -> None:
     _stopped_for_a_while("mint", 50)(arena)
 
 
-@fault("mint, revoke and default: SIGKILL at once", heals=A_SUPERVISOR, short=True)
-def all_workers_die(arena: Arena) -> None:
+@fault("mint and default: SIGKILL at once", heals=A_SUPERVISOR, short=True)
+def two_workers_die(arena: Arena) -> None:
     arena.wait(0.5, 2)
-    names = ("mint", "revoke", "default")
-    for name in names:
+    for name in ("mint", "default"):
         arena.stack[name].kill()
-    arena.wait(1, 3)
-    for name in names:
+    arena.wait(1, 2)
+    for name in ("mint", "default"):
         arena.stack.revive(name)
 
 
@@ -496,7 +495,8 @@ for _seconds in (-7, 7, -150, 150):
             "set right; times that do not fit together are found",
             _apart("postgres", _seconds, works=abs(_seconds) < 30),
             needs="libfaketime",
-            explains=frozenset({"request.times", "session.outside_its_pass"}),
+            # Two minutes ahead, it lets early ends go sooner than AWS's clock would.
+            explains=frozenset({"request.times", "session.outside_its_pass", "revocation.over_at_the_wrong_time"}),
         )
     )
 

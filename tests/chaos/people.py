@@ -22,7 +22,7 @@ from tests.chaos.arena import Arena
 from tests.stack.people import Employee
 
 CODE = re.compile(r"DP-[0-9A-Z]{8}")
-PATIENCE = 8.0  # seconds for a page, before a person gives up and tries again
+PATIENCE = 8.0  # seconds for a page, or for keys, before a person gives up and tries again
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ class Load:
         if or_else and answer.status_code >= 500:
             raise Gave(f"{verb}: {answer.status_code} {_said(answer)}")
 
-    def _open_keys(self, person: Employee, code: str, patience: float = 25) -> None:
+    def _open_keys(self, person: Employee, code: str, patience: float = PATIENCE) -> None:
         ahead = self.arena.clocks.ahead("aws") - self._database_ahead
         opened = self._opened(person, code, "credentials", patience)
         keys = Keys(
@@ -289,7 +289,7 @@ class Load:
         keys.worked = bool(self.works(keys))
 
     def _open_console(self, person: Employee, code: str) -> None:
-        if self._opened(person, code, "console", 25)["url"]:
+        if self._opened(person, code, "console", PATIENCE)["url"]:
             self.memory.links += 1
 
     def _opened(self, person: Employee, code: str, kind: str, patience: float) -> dict[str, Any]:

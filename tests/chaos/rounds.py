@@ -39,13 +39,10 @@ class Rounds:
     def warm_up(self) -> None:
         """Nothing is broken yet, and all that is checked holds."""
         if not until(self._usable, RECOVERED_WITHIN):
-            raise Broke("the product was not usable before anything was broken")
-        with self._going():
-            self._arena.wait(4)
-        untrue = [*self.truth.settled(), *self.truth.untrue()]
-        if untrue:
+            raise Broke(f"the product was not usable before anything was broken: {self._why}")
+        if untrue := self.truth.untrue():
             raise Broke("before anything was broken: " + "; ".join(untrue))
-        if not self.load.memory.keys or not all(keys.worked for keys in self.load.memory.keys):
+        if not all(keys.worked for keys in self.load.memory.keys):
             raise Broke("before anything was broken nobody had keys that work")
 
     def run(self, fault: Fault) -> Outcome:

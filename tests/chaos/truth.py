@@ -131,17 +131,12 @@ class Truth:
 
     def _shut_out(self) -> Iterator[str]:
         """Nobody else's session is ended: the control, which shows too that these keys would work."""
-        active = {code for (code,) in self._arena.rows(
-            "SELECT code FROM requests_app_accessrequest"
-            " WHERE state = 'active' AND expires_at > clock_timestamp() + interval '5 s'"
-        )}  # fmt: skip
+        held = self._load.memory.keys[self._held :]
+        active = {code for (code,) in self._arena.rows(_IN_USE + " AND code = ANY(%s)", [keys.code for keys in held])}
         for keys in self._live_keys():
-            if (
-                keys in self._load.memory.keys[self._held :]
-                and keys.code in active
-                and keys.worked
-                and self._load.works(keys) is False
-            ):
+            refused = keys in held and keys.code in active and keys.worked and self._load.works(keys) is False
+            # It may have ended while the others were tried.
+            if refused and self._arena.rows(_IN_USE + " AND code = %s", keys.code):
                 yield f"{keys.code} is active, and AWS refuses its keys"
 
     def _live_keys(self) -> list[Keys]:
@@ -236,6 +231,10 @@ def _is_so(told: Told, states: dict[str, str], decided: set[tuple[str, str, str]
         return False
     return states.get(told.code) in _STATES[told.what]
 
+
+_IN_USE = """
+SELECT code FROM requests_app_accessrequest WHERE state = 'active' AND expires_at > clock_timestamp() + interval '2 s'
+"""
 
 # Claimed mail whose sender died is due again ten minutes later: nothing waits for that.
 _ON_ITS_WAY = """

@@ -9,6 +9,8 @@ from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import (
     AccessRequest,
     Account,
+    AwsClock,
+    DenyPolicy,
     Entitlement,
     Group,
     Membership,
@@ -18,6 +20,7 @@ from requests_app.domain.models import (
     User,
 )
 from requests_app.domain.transitions import State
+from requests_app.domain.workflow import revocations
 from tests import factories
 from tests.domain.expect import refused
 
@@ -159,3 +162,19 @@ def test_a_stale_copy_does_not_hide_that_it_is_due(active_request: AccessRequest
         workflow.give_back(stale, by=alice)
     active_request.refresh_from_db()
     assert active_request.state == State.EXPIRED
+
+
+def test_what_aws_did_not_take_is_tried_within_a_minute_however_many_ends_have_met_its_trouble(
+    active_request: AccessRequest, alice: User, aws_clock: AwsClock
+) -> None:
+    factories.sealed(active_request)
+    workflow.give_back(active_request, by=alice)
+    task = revocations.take_up(active_request.role_id)
+    assert task is not None
+
+    for _ in range(8):  # as many that end there meanwhile, each of which is tried at once
+        revocations.note_failure(task, code="Throttling", message="Rate exceeded", advice="")
+
+    policy = DenyPolicy.objects.get(role=active_request.role)
+    assert policy.due_at is not None
+    assert timedelta(seconds=50) < policy.due_at - clock.now() <= timedelta(minutes=1)

@@ -355,14 +355,18 @@ def note_removed(task: Task, *, removed: bool, unknown: Sequence[str]) -> None:
 
 
 def note_failure(task: Task, *, code: str, message: str, advice: str) -> None:
-    """AWS did not take it: kept in its words, and tried again with growing gaps, 5 s to 5 min."""
+    """AWS did not take it: kept in its words, and tried again with growing gaps, 5 s to a minute.
+
+    No longer: each early end on the role is a try of its own, so that after seconds of trouble there were many, and
+    all of them would wait for minutes when AWS has long been well.
+    """
     with transaction.atomic(durable=True):
         policy = _lock(task.role_id)
         assert policy is not None  # noqa: S101
         now = clock.now()
         policy.attempts = min(policy.attempts + 1, MOST_COUNTED)
         policy.aws_code, policy.aws_message, policy.advice = code[:100], message[:2000], advice[:1000]
-        policy.due_at = now + timedelta(seconds=min(5 * 2 ** min(policy.attempts - 1, 6), 300))
+        policy.due_at = now + timedelta(seconds=min(5 * 2 ** min(policy.attempts - 1, 6), 60))
         policy.save()
         if policy.attempts == TELL_AFTER:
             _tell_operators(task.role_id, now)
