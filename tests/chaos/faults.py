@@ -317,7 +317,7 @@ def postgres_crashes(arena: Arena) -> None:
 # --- AWS -----------------------------------------------------------------------------------------
 
 
-def _aws(*breaks: Break, share: float = 0.5, seconds: float = 10, **options: Any) -> Callable[[Arena], None]:
+def _aws(*breaks: Break, share: float = 0.5, seconds: float = 7, **options: Any) -> Callable[[Arena], None]:
     def run(arena: Arena) -> None:
         proxy = arena.stack.aws_proxy
         before = _broken(proxy, breaks)

@@ -59,8 +59,8 @@ class Rounds:
     def run_together(self, faults: list[Fault]) -> list[str]:
         """One after the other without a rest between them; what was wrong at any time or in the end."""
         with self._going():
-            broke = [words for fault in faults for words in self.survive(fault).broke]
-        return [*broke, *self.last_look()]
+            broken = [words for fault in faults for words in self.survive(fault).broke]
+        return [*broken, *self.truth.settled(), *self.truth.untrue()]
 
     def survive(self, fault: Fault) -> Outcome:
         """Break it and heal it, and wait until somebody can use the product again."""
