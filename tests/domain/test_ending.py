@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from requests_app.domain import clock, workflow
@@ -165,8 +166,12 @@ def test_a_stale_copy_does_not_hide_that_it_is_due(active_request: AccessRequest
 
 
 def test_what_aws_did_not_take_is_tried_within_a_minute_however_many_ends_have_met_its_trouble(
-    active_request: AccessRequest, alice: User, aws_clock: AwsClock
+    active_request: AccessRequest, alice: User, aws_clock: AwsClock, superuser_connection: psycopg.Connection
 ) -> None:
+    # A test before this one may have emptied every table, and the application cannot name the installation.
+    superuser_connection.execute(
+        "INSERT INTO requests_app_installation (id, code, home) VALUES (1, 'endingtest', '') ON CONFLICT DO NOTHING"
+    )
     factories.sealed(active_request)
     workflow.give_back(active_request, by=alice)
     task = revocations.take_up(active_request.role_id)
