@@ -224,12 +224,13 @@ WITH numbered AS (
 INSERT INTO requests_app_accessrequest (
     id, code, requester_id, beneficiary_id, role_id, entitlement_id, terms_document, justification, ticket,
     duration_seconds, start, state, asked_at, decide_by, stage, deciding_groups, deciding_users,
-    approved_at, approved_seconds, start_by, activated_at, expires_at, ended_at, end_reason)
+    escalate_at, approved_at, approved_seconds, start_by, activated_at, expires_at, ended_at, end_reason)
 SELECT i, 'DP-' || upper(lpad(to_hex(i::bigint * 2654435761 % 4294967296), 8, '0')), person, person,
        1 + (terms * 7919 + i % 100 * 37) % {roles}, terms, document || jsonb_build_object('stages', stages),
        'replay the failed settlement batch of night ' || i, 'INC-' || i,
        28800, 'on_demand', state, asked_at, asked_at + interval '1 day', least(1, jsonb_array_length(stages)),
        groups, users,
+       CASE WHEN state = 'pending' AND i % 3 = 0 THEN now() + interval '1 day' END,
        CASE WHEN began OR state = 'approved' THEN asked_at + interval '5 min' END,
        CASE WHEN began OR state = 'approved' THEN 28800 END,
        CASE WHEN began OR state = 'approved' THEN asked_at + interval '8 h 5 min' END,
@@ -240,6 +241,17 @@ SELECT i, 'DP-' || upper(lpad(to_hex(i::bigint * 2654435761 % 4294967296), 8, '0
        ''
 FROM placed JOIN terms ON terms.id = placed.terms
 ORDER BY i
+"""
+
+_EXTENSIONS = """
+INSERT INTO requests_app_extension (access_request_id, asked_by_id, seconds, justification, state, asked_at, decide_by,
+                                    stage, stage_since, escalate_at, deciding_groups, deciding_users, finished_at)
+SELECT id, beneficiary_id, 3600, 'it takes longer', CASE state WHEN 'active' THEN 'pending' ELSE 'lapsed' END,
+       activated_at + interval '1 h', expires_at, stage, activated_at + interval '1 h',
+       CASE WHEN state = 'active' AND id % 2 = 0 THEN expires_at END, deciding_groups, deciding_users,
+       CASE WHEN state <> 'active' THEN expires_at END
+FROM requests_app_accessrequest WHERE activated_at IS NOT NULL AND id % 5 = 0 AND stage > 0
+ORDER BY id
 """
 
 _DECISIONS = """
@@ -307,7 +319,7 @@ _ROWS = (
     *(_PEOPLE, _FRANK, _AUDITOR, _GROUPS, _MEMBERSHIPS, _UNITS, _ACCOUNTS, _ROLES),
     *(_SELECTING, _SELECTING_FRANK, _SELECTORS),
     *(_ENTITLEMENTS, _ENTITLED_GROUPS, _ENTITLED_PEOPLE, _ENTITLED_ROLES, _STAGES, _STAGE_GROUPS, _STAGE_USERS, _TERMS),
-    *(_REQUESTS, _DECISIONS, _EVENTS, _DELIVERIES, _SESSIONS, _NOTICES, _CLOCK),
+    *(_REQUESTS, _EXTENSIONS, _DECISIONS, _EVENTS, _DELIVERIES, _SESSIONS, _NOTICES, _CLOCK),
 )
 
 # Those whose keys were given above.

@@ -14,12 +14,15 @@ from requests_app.domain.models import (
     Account,
     AwsClock,
     DenyPolicy,
+    Entitlement,
+    Group,
     Identity,
     Notice,
     Preflight,
     Role,
     User,
 )
+from requests_app.domain.workflow import sweeps
 from requests_app.domain.workflow.deliveries import CLAIMED_WITHIN
 from tests import factories, plans
 
@@ -172,6 +175,43 @@ def test_lags(healthy: Preflight, active_request: AccessRequest, read_only: Role
     assert {lag.work: lag for lag in lags.lags(ends)}["passes to end"].late == timedelta(minutes=6)
     assert line("mail to send").startswith("bad")
     assert "revoke running" in line("deny policies to write or read back")
+
+
+def test_lags_of_what_is_decided_stage_by_stage(
+    healthy: Preflight, staged: Entitlement, security: Group, administrator: Role, alice: User, bob: User
+) -> None:
+    """A request and an extension that nobody escalated, and after that nobody let lapse."""
+    Entitlement.objects.update(extensions_most=1, extension_total_seconds=7200, pending_seconds=1800)
+    staged.stages.update(escalate_seconds=600)
+    staged.stages.get().more_groups.add(security)
+    running = factories.wish(alice, administrator, staged)
+    workflow.approve(running, by=bob)
+    workflow.start(running, by=alice)
+    factories.wish(alice, administrator, staged)
+    workflow.extend(
+        running, by=alice, duration=timedelta(minutes=30), justification="the batch takes longer than we thought"
+    )
+
+    def late(after: timedelta) -> dict[str, tuple[int, bool]]:
+        found = lags.lags(clock.now() + after)
+        minutes = {lag.work: (round(lag.late / timedelta(minutes=1)), lag.too_long) for lag in found}
+        return {work: minutes[work] for work in minutes if work.endswith(("to lapse", "to escalate"))}
+
+    of_nothing = {"approved passes to lapse": (0, False)}
+    on_time = {"requests to lapse": (0, False), "extensions to lapse": (0, False)} | of_nothing
+    escalated = {"requests to escalate": (0, False), "extensions to escalate": (0, False)}
+    assert late(timedelta(0)) == on_time | escalated
+    assert late(timedelta(minutes=15)) == on_time | dict.fromkeys(escalated, (5, True))
+    assert late(timedelta(minutes=33)) == of_nothing | dict.fromkeys(escalated, (23, True)) | {
+        "requests to lapse": (3, True),
+        "extensions to lapse": (3, True),
+    }
+    with clock.moved(timedelta(minutes=15)):
+        assert sweeps.escalate_due() == 2
+    assert late(timedelta(minutes=15)) == on_time | escalated
+    with clock.moved(timedelta(minutes=31)):
+        assert (sweeps.lapse_due(), sweeps.lapse_extensions()) == (1, 1)
+    assert late(timedelta(minutes=33)) | of_nothing == on_time | escalated
 
 
 @pytest.mark.django_db(transaction=True)
