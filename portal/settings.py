@@ -227,6 +227,8 @@ CELERY_ENABLE_UTC = True
 CELERY_TIMEZONE = "UTC"
 
 # --- Daypass -----------------------------------------------------------------------------------
+# Whoever brings this as a bearer token reads /metrics; without it there is none.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 # How many deliveries a person, and a role, may ask for in a minute; they protect the hub account's
 # 600 STS calls a second, which everything in it shares.
 DELIVERIES_PER_PERSON_PER_MINUTE = env.int("DELIVERIES_PER_PERSON_PER_MINUTE", default=10)

@@ -22,6 +22,7 @@ from sandbox.processes import PROCESSES, Process, command_line
 from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
 
+METRICS_TOKEN = "reads-the-metrics-of-a-stack"
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -191,9 +192,12 @@ class Stack:
             name=process.name,
             command=command_line(process, port=self.port),
             log=self.log(process.name),
-            environment=self.environment(process.aws_profile),
+            environment=self.environment(process.aws_profile) | (self._for_metrics() if process.name == "web" else {}),
             folder=PROJECT,
         )
+
+    def _for_metrics(self) -> dict[str, str]:
+        return {"METRICS_TOKEN": METRICS_TOKEN, "PROMETHEUS_MULTIPROC_DIR": str(self.folder / "metrics")}
 
     def _web_answers(self) -> bool:
         try:

@@ -44,7 +44,7 @@ def prove(role_id: int) -> None:
         proof = probe.prove(_probe_order(task, action), clock.now, recorder(role_id, OwnSession.Purpose.PROBE))
         if proof.outcome is not probe.Outcome.UNPROVABLE:
             break
-    revocations.note_proof(task, proof.outcome.value, action=action)
+    revocations.note_proof(task, proof.outcome.value, action=action, code=proof.code, message=proof.words)
 
 
 def _harmless(role_id: int) -> list[str]:

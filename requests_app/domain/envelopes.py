@@ -3,13 +3,11 @@
 Redis is no authority: whoever takes an envelope compares its hash with the delivery's row.
 """
 
-import functools
 import re
 
 import redis
-from django.conf import settings
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+
+from requests_app.domain import store
 
 _COMPACT_JWE = re.compile(rb"[\w-]+\.[\w-]*\.[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 
@@ -24,7 +22,7 @@ def put(delivery_id: str, jwe: str, seconds: int = 60) -> None:
     if not _COMPACT_JWE.fullmatch(sealed):
         raise ValueError("only a sealed delivery (a compact JWE) may be stored")
     try:
-        _client(settings.REDIS_URL).set(_key(delivery_id), sealed, ex=seconds)
+        store.client().set(_key(delivery_id), sealed, ex=seconds)
     except redis.RedisError as error:
         raise EnvelopeStoreDown(type(error).__name__) from None
 
@@ -35,7 +33,7 @@ def take(delivery_id: str) -> str | None:
     Raises EnvelopeStoreDown.
     """
     try:
-        sealed = _client(settings.REDIS_URL).getdel(_key(delivery_id))
+        sealed = store.client().getdel(_key(delivery_id))
     except redis.RedisError as error:
         raise EnvelopeStoreDown(type(error).__name__) from None
     if not isinstance(sealed, bytes) or not _COMPACT_JWE.fullmatch(sealed):
@@ -45,13 +43,3 @@ def take(delivery_id: str) -> str | None:
 
 def _key(delivery_id: str) -> str:
     return f"envelope:{delivery_id}"
-
-
-@functools.cache
-def _client(url: str) -> redis.Redis:
-    """One per process; its pool notices a fork, and connections that Redis closed meanwhile, by itself.
-
-    One second for the socket, so that a hung Redis hangs no page, and no second try: a GETDEL whose
-    answer was lost has already taken the envelope away.
-    """
-    return redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))

@@ -4,18 +4,14 @@ Daypass remembers outside its database, in Redis, which event was the newest. Re
 signed, one that is gone says nothing, and an old one of this database is simply true.
 """
 
-import functools
 from datetime import datetime
 
 import redis
 import structlog
-from django.conf import settings
 from django.core import signing
 from django.db import ProgrammingError, connection, transaction
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from requests_app.domain import database
+from requests_app.domain import database, store
 from requests_app.domain.models import AuditEvent, Freeze, Installation
 from requests_app.domain.workflow import freezes
 
@@ -33,7 +29,7 @@ def look() -> bool:
         return True
     _compare_home(installation)
     try:
-        text = _client(settings.REDIS_URL).get(_key(installation))
+        text = store.client().get(_key(installation))
     except redis.RedisError as error:
         log.warning("watermark.unread", error=type(error).__name__)
         return False
@@ -53,7 +49,7 @@ def keep_watch() -> None:
     event, recorded_at = newest
     text = signing.dumps({"of": installation.code, "event": event, "at": recorded_at.isoformat()}, salt=SALT)
     try:
-        _client(settings.REDIS_URL).set(_key(installation), text)
+        store.client().set(_key(installation), text)
     except redis.RedisError as error:
         log.warning("watermark.unwritten", error=type(error).__name__)
 
@@ -103,9 +99,3 @@ def _read(installation: Installation, text: object) -> tuple[int, datetime] | No
 
 def _key(installation: Installation) -> str:
     return f"watermark:{installation.code}"
-
-
-@functools.cache
-def _client(url: str) -> redis.Redis:
-    """One per process, which waits for a second at most, and asks once."""
-    return redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))

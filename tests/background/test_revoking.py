@@ -7,13 +7,15 @@ import pytest
 
 from requests_app.aws import sts
 from requests_app.background import revoking
-from requests_app.domain import clock, workflow
+from requests_app.domain import clock, jobs, workflow
 from requests_app.domain.models import (
     AccessRequest,
+    Account,
     AuditEvent,
     AwsClock,
     DenyPolicy,
     Entitlement,
+    Group,
     Installation,
     Notice,
     OwnSession,
@@ -26,6 +28,7 @@ from requests_app.domain.workflow import revocations
 from sandbox.aws import AwsStandIn
 from tests import factories
 from tests.background.ending import run, works
+from tests.web.pages import page, signed_in
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -211,3 +214,45 @@ def test_operators_are_told_once_when_aws_is_not_seen_to_obey(
 
     assert told == [0] * 6 + [1] * 3
     assert Revocation.objects.get().state == "written"
+
+
+def test_what_aws_said_to_the_probe_is_shown_and_it_is_tried_again(
+    payments: Account, engineers: Group, alice: User, target_role: Any, live: Any, become: Any
+) -> None:
+    """A role that may do nothing harmless proves nothing, until somebody lets it."""
+    role = factories.role(target_role.name, payments)
+    role.path = "/elevated/"
+    role.save()
+    target_role.put("permissions", {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"})
+    access_request = factories.wish(alice, role, factories.entitlement(role, groups=[engineers]), start="at_once")
+    live(access_request)
+    workflow.give_back(access_request, by=alice)
+
+    assert run(become, role).state == "unprovable"
+
+    shown = page(signed_in(alice).get(f"/requests/{access_request.code}"))
+    assert "On this role nothing harmless can show that it does." in shown.text
+    assert "no identity-based policy allows" in shown.text
+    target_role.put("permissions", {"Effect": "Allow", "Action": "sqs:*", "Resource": "*"})
+    assert revocations.take_up_probe(role.pk) is None, "not before its time"
+    with clock.moved(timedelta(seconds=61)):
+        revoking.prove(role.pk)
+        assert Revocation.objects.get().state == "proved"
+        assert "no identity-based" not in page(signed_in(alice).get(f"/requests/{access_request.code}")).text
+        assert DenyPolicy.objects.get().probe_message == ""
+
+
+def test_while_the_revoking_worker_is_gone_nudges_do_not_pile_up(
+    active_request: AccessRequest, alice: User, aws_clock: AwsClock, redis_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MOST_WAITING", 7)
+    factories.sealed(active_request)
+    workflow.give_back(active_request, by=alice)
+    redis_server.flushdb()
+
+    assert [revocations.sweep() for _ in range(20)] == [1] * 20
+
+    assert redis_server.llen("revoke") == 7
+    redis_server.delete("revoke")
+    revocations.sweep()
+    assert redis_server.llen("revoke") == 1, "whoever is back is told again"

@@ -46,6 +46,7 @@ class Keys:
     # The pass's end by AWS's clock, as the two clocks stood when these were opened.
     ends_at: float
     worked: bool = False
+    refused: str = ""  # in AWS's words
     outlived: str = ""
     tried_after: bool = False
 
@@ -147,6 +148,7 @@ class Load:
         except httpx.HTTPError:
             return None
         if answer.status_code == 403:
+            keys.refused = " ".join(re.findall(r"<(?:Code|Message)>(.*?)</", answer.text, re.DOTALL))
             return False
         return True if answer.status_code == 200 else None
 
@@ -325,7 +327,7 @@ def _choices(arena: Arena) -> dict[str, list[tuple[str, str]]]:
         what: [
             (str(role), str(entitlement))
             for role, entitlement in arena.rows(
-                "SELECT r.public_id, e.id FROM requests_app_entitlement e"
+                "SELECT r.public_id, e.public_id FROM requests_app_entitlement e"
                 " JOIN requests_app_entitlementrole er ON er.entitlement_id = e.id"
                 " JOIN requests_app_role r ON r.id = er.role_id WHERE e.name = %s AND r.name LIKE %s || '%%'",
                 name,

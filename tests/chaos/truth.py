@@ -15,6 +15,7 @@ from tests.chaos.people import Keys, Load, Told
 SETTLED_WITHIN = 110.0
 LAG = timedelta(seconds=15)
 MOST_TOLD = 5  # of each check
+OFFSET = timedelta(seconds=32)  # within which AWS's clock may be apart, and how well that is known
 
 # What must be in the database once a page has said so.
 _STATES = {
@@ -136,8 +137,14 @@ class Truth:
         for keys in self._live_keys():
             refused = keys in held and keys.code in active and keys.worked and self._load.works(keys) is False
             # It may have ended while the others were tried.
-            if refused and self._arena.rows(_IN_USE + " AND code = %s", keys.code):
-                yield f"{keys.code} is active, and AWS refuses its keys"
+            if refused and self._arena.rows(_IN_USE + " AND code = %s", keys.code) and not self._is_cut_off(keys):
+                yield f"{keys.code} is active, and AWS refuses its keys: {keys.refused}"
+
+    def _is_cut_off(self, keys: Keys) -> bool:
+        """Whether AWS rightly refuses these by now, and new ones would work: the pass's end as AWS's clock stood when
+        they were issued, or the moment before which everything of a full role is refused."""
+        at_aws = time.time() + self._arena.clocks.ahead("aws")
+        return bool(self._arena.rows(_CUT_OFF, keys.access_key_id, OFFSET, at_aws + 2))
 
     def _live_keys(self) -> list[Keys]:
         at_aws = time.time() + self._arena.clocks.ahead("aws")
@@ -234,6 +241,13 @@ def _is_so(told: Told, states: dict[str, str], decided: set[tuple[str, str, str]
 
 _IN_USE = """
 SELECT code FROM requests_app_accessrequest WHERE state = 'active' AND expires_at > clock_timestamp() + interval '2 s'
+"""
+
+_CUT_OFF = """
+SELECT FROM requests_app_issuedsession s JOIN requests_app_accessrequest r ON r.id = s.access_request_id
+LEFT JOIN requests_app_denypolicy p ON p.role_id = r.role_id
+WHERE s.access_key_id = %s AND (
+    s.cut_off >= r.expires_at - %s AND s.cut_off <= to_timestamp(%s) OR s.issued_at <= p.denied_before)
 """
 
 # Claimed mail whose sender died is due again ten minutes later: nothing waits for that.

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from requests_app.domain import envelopes
+from requests_app.domain import envelopes, store
 from requests_app.domain.envelopes import EnvelopeStoreDown
 from requests_app.domain.sealing import seal
 
@@ -22,9 +22,9 @@ def sealed() -> str:
 
 @pytest.fixture(autouse=True)
 def fresh_client():
-    envelopes._client.cache_clear()
+    store._client.cache_clear()
     yield
-    envelopes._client.cache_clear()
+    store._client.cache_clear()
 
 
 def test_an_envelope_is_taken_once(redis_server, sealed):

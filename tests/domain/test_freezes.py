@@ -486,7 +486,7 @@ def test_raw_sql_lifts_nothing_alone(olivia: User, oscar: User, mallory: User, a
 
 def test_raw_sql_freezes_in_no_other_name(olivia: User, mallory: User, administrator: Role) -> None:
     begun = freeze(administrator, olivia)
-    again = {"role_id": None}
+    again = {"role_id": None, "public_id": uuid.uuid4()}
     assert insert_like("requests_app_freeze", begun.pk, **again) is WENT_THROUGH
     assert insert_like("requests_app_freeze", begun.pk, **again, begun_by_id=mallory.pk) == GUARD
     assert insert_like("requests_app_freeze", begun.pk, **again, lift_asked_by_id=olivia.pk) == GUARD
@@ -592,6 +592,20 @@ def test_aws_is_told_to_refuse_what_was_issued_in_the_time_that_was_lost(
     revocation = Revocation.objects.get(access_request=active_request)
     longest = timedelta(seconds=active_request.terms.session_ceiling_seconds)
     assert revocation.keep_until == restored.begun_at + longest + revocations.MARGIN
+    active_request.refresh_from_db()
+    assert active_request.expires_at
+    # So pages do not say that nothing works any more, until its pass would have been over.
+    assert revocations.may_work_until([active_request], clock.now()) == {active_request.pk: active_request.expires_at}
+    with clock.moved(active_request.expires_at - clock.now()):
+        assert revocations.may_work_until([active_request], clock.now()) == {}
+
+
+def test_the_preview_counts_as_in_use_what_may_have_been_issued_in_the_time_that_was_lost(
+    active_request: AccessRequest, alice: User
+) -> None:
+    assert stops.preview(alice).in_use == 0
+    assert freezes.freeze_restored("somebody knows")
+    assert stops.preview(alice).in_use == 1
 
 
 def test_what_is_asked_for_after_a_restoration_has_no_session_from_before(

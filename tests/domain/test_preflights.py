@@ -19,7 +19,7 @@ DAY = timedelta(days=1)
 def nudged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """What workers are woken for."""
     asked: list[tuple[str, int]] = []
-    monkeypatch.setattr(jobs, "nudge", lambda job, role_id: asked.append((job, role_id)))
+    monkeypatch.setattr(jobs, "nudge_each", lambda job, ids: asked.extend((job, role_id) for role_id in ids))
     return asked
 
 

@@ -5,10 +5,12 @@ import io
 import json
 import time
 
+import httpx
 from django.core.management import call_command
+from prometheus_client.parser import text_string_to_metric_families
 
 from requests_app.domain.models import Identity, OwnSession, Preflight, Role, Trouble
-from sandbox.stack import Stack
+from sandbox.stack import METRICS_TOKEN, Stack
 
 SOON = 90
 
@@ -42,3 +44,22 @@ def test_every_role_is_looked_at_by_both_workers_before_anybody_asks(product: St
     bad = [one for one in found.values() if one["verdict"] == "bad" and not one["about"].startswith("rule notice.")]
     assert bad == []
     assert not Trouble.objects.filter(task__contains="preflight").exists()
+
+
+def test_prometheus_reads_how_late_the_workers_are_and_what_every_web_process_counted(product: Stack) -> None:
+    def scrape() -> dict[str, list[float]]:
+        answer = httpx.get(f"{product.url}/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"}, timeout=20)
+        assert answer.status_code == 200
+        families = text_string_to_metric_families(answer.text)
+        return {one.name: [sample.value for sample in one.samples] for one in families}
+
+    pages = "django_http_responses_before_middlewares"
+    before = sum(scrape()[pages])
+    with httpx.Client(base_url=product.url) as visitor:
+        for _ in range(12):
+            visitor.get("/accounts/login/", headers={"Connection": "close"})
+    found = scrape()
+
+    # By whichever of the processes.
+    assert sum(found[pages]) >= before + 12
+    assert len(found["daypass_lag_seconds"]) == len(found["daypass_lag_limit_seconds"]) >= 9

@@ -7,6 +7,7 @@ import pytest
 from django.test import Client
 
 from requests_app.domain import envelopes, workflow
+from requests_app.domain import store as redis_store
 from requests_app.domain.models import AccessRequest, AwsClock, Delivery, User
 from requests_app.domain.transitions import DeliveryState
 from tests.factories import recipient_key
@@ -23,9 +24,9 @@ def _known_clock(aws_clock: AwsClock) -> None:
 
 @pytest.fixture
 def store(redis_server: Any) -> Iterator[Any]:
-    envelopes._client.cache_clear()
+    redis_store._client.cache_clear()
     yield redis_server
-    envelopes._client.cache_clear()
+    redis_store._client.cache_clear()
 
 
 def ask(client: Client, access_request: AccessRequest, **values: Any) -> Any:

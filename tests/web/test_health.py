@@ -45,6 +45,3 @@ def test_not_ready_without_the_database(client: Client, monkeypatch: pytest.Monk
     assert client.get("/readyz").status_code == 503
 
 
-@pytest.mark.django_db
-def test_the_metrics_are_served_to_nobody(client: Client) -> None:
-    assert client.get("/metrics").status_code == 404

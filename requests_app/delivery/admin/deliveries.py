@@ -188,7 +188,9 @@ class RevocationAdmin(OfOneRequest):
 class DenyPolicyAdmin(Record):
     list_display = ("role", "generation", "written", "looked", "next_look", "changed", "aws_code")
     list_select_related = ("role__account",)
-    fields = (*list_display, "denied", "unknown", "probe_action", "aws_message", "advice")
+    fields = (
+        *list_display, "aws_message", "advice", "denied", "unknown", "probe_action", "probe_code", "probe_message",
+    )  # fmt: skip
     readonly_fields = fields
 
     @admin.display(description="written at")

@@ -5,8 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Exists, Max, OuterRef, Q
-from django.db.models.functions import Least
+from django.db.models import Count, Exists, OuterRef, Q
 
 from requests_app.delivery.web.holding import holds
 from requests_app.domain import facts, policy
@@ -17,7 +16,6 @@ from requests_app.domain.models import (
     Edit,
     Extension,
     Freeze,
-    IssuedSession,
     Membership,
     User,
 )
@@ -115,11 +113,6 @@ def dossiers(matters: Sequence[Matter], now: datetime, *, history: bool = True) 
     ]  # fmt: skip
 
 
-def work_until(access_requests: Collection[AccessRequest], now: datetime) -> dict[int, datetime]:
-    """For ended requests: until when credentials that were already issued still work, where any do."""
-    return last_ends([one.pk for one in access_requests if not one.is_open], now)
-
-
 def left_out(access_requests: Collection[AccessRequest]) -> set[str]:
     """The codes of returned ones that made way, because their role has no room for more denials."""
     waiting = {one.role_id for one in access_requests if _is_wanted(one)}
@@ -132,14 +125,6 @@ def left_out(access_requests: Collection[AccessRequest]) -> set[str]:
 def _is_wanted(one: AccessRequest) -> bool:
     revocation = getattr(one, "revocation", None)
     return revocation is not None and revocation.state == RevocationState.WANTED
-
-
-def last_ends(ids: Collection[int], now: datetime) -> dict[int, datetime]:
-    """Until when what was issued for the requests with these ids works, if nothing is done about it."""
-    issued = IssuedSession.objects.filter(access_request__in=ids, discarded=False)
-    live = issued.filter(cut_off__gt=now, sts_expires_at__gt=now)
-    ends = live.values("access_request").annotate(end=Max(Least("cut_off", "sts_expires_at")))
-    return dict(ends.values_list("access_request", "end"))
 
 
 def _dossier(

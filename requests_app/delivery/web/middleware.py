@@ -9,16 +9,16 @@ from django_structlog.middlewares import RequestMiddleware
 from structlog.contextvars import bind_contextvars
 
 from requests_app.delivery.web.origin import client_ip
-from requests_app.delivery.web.views import health
+from requests_app.delivery.web.views import health, metrics
 from requests_app.domain import audit
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
 class ProbesMiddleware:
-    """Answers probes before anything looks at their Host: they come by a number, not by our name."""
+    """Answers probes and whoever reads metrics before anything looks at their Host: they come by a number."""
 
-    probes = {"/livez": health.livez, "/readyz": health.readyz}
+    probes = {"/livez": health.livez, "/readyz": health.readyz, "/metrics": metrics.metrics}
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response

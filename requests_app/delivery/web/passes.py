@@ -5,10 +5,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from requests_app.delivery.web.judging import last_ends
 from requests_app.domain.models import AccessRequest, Extension
 from requests_app.domain.policy import SHORTEST_SECONDS
 from requests_app.domain.transitions import ExtensionState, State
+from requests_app.domain.workflow import revocations
 
 STEPS = (15, 30, 60, 120, 240, 480, 1440)
 
@@ -46,9 +46,8 @@ def begins(one: AccessRequest, now: datetime) -> datetime | None:
 
 def more(access_requests: Sequence[AccessRequest], now: datetime) -> dict[int, More]:
     """For active passes, by their keys; two queries at most."""
-    ids = [one.pk for one in access_requests if one.expires_at is not None]
-    extensions = _extensions(ids)
-    ends = last_ends([pk for pk in ids if any(_granted(extensions[pk]))], now)
+    extensions = _extensions([one.pk for one in access_requests if one.expires_at is not None])
+    ends = revocations.may_work_until([one for one in access_requests if any(_granted(extensions[one.pk]))], now)
     return {one.pk: _more(one, extensions[one.pk], ends.get(one.pk), now) for one in access_requests if one.expires_at}
 
 

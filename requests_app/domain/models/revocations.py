@@ -55,6 +55,9 @@ class DenyPolicy(models.Model):
     probe_action = models.CharField(max_length=100, blank=True)
     probe_due_at = models.DateTimeField(null=True)
     probes = models.PositiveSmallIntegerField(default=0)
+    # What AWS said to the last probe, where it showed nothing; empty where it showed that AWS refuses.
+    probe_code = models.CharField(max_length=100, blank=True, db_default="")
+    probe_message = models.CharField(max_length=2000, blank=True, db_default="")
 
     class Meta:
         verbose_name_plural = "deny policies"

@@ -125,8 +125,7 @@ def sweep(half: Half) -> int:
     of_account = {account: role for _, role, account, *in_use in reversed(rows) if all(in_use)}
     chosen = list(reversed(of_account.values()))[: half.a_sweep]
     with transaction.atomic():
-        for role_id in chosen:
-            jobs.nudge(half.job, role_id)
+        jobs.nudge_each(half.job, chosen)
     return len(chosen)
 
 

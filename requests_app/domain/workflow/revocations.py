@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Max, QuerySet
+from django.db.models.functions import Least
 
 from requests_app.domain import audit, clock, jobs, notices
 from requests_app.domain.audit import Action
@@ -50,8 +51,8 @@ TELL_AFTER = 3
 MOST_COUNTED = 10_000
 # A code at AWS that we do not know may be a row that a restored database lost.
 UNKNOWN_KEPT = timedelta(hours=12)
-# What AWS issued at the last moment, and clocks.
-MARGIN = timedelta(minutes=2)
+# What AWS issued at the last moment, and a database's clock that is minutes ahead.
+MARGIN = timedelta(minutes=5)
 
 MAY_HAVE_A_SESSION = (DeliveryState.ASKED, DeliveryState.CLAIMED, DeliveryState.UNKNOWN, DeliveryState.UNAVAILABLE)
 LIVE = (RevocationState.WANTED, RevocationState.WRITTEN, RevocationState.PROVED, RevocationState.UNPROVABLE)
@@ -156,9 +157,26 @@ def check_returned(role: Role, by: User, now: datetime) -> None:
         raise TooMany(
             f"Of your passes of this role {most} ended early lately, and AWS still has to refuse what was issued for "
             "them. "
-            f"There is nothing new for you on this role until {until:%H:%M} UTC.",
+            f"There is nothing new for you on this role until {at_in_words(until, by.zone)}.",
             rule="limit.returned",
         )
+
+
+def may_work_until(access_requests: Collection[AccessRequest], now: datetime) -> dict[int, datetime]:
+    """Until when something that AWS issued for these requests, or may have issued, works unless AWS refuses it.
+
+    By their keys; only those for which there is something.
+    """
+    issued = IssuedSession.objects.filter(access_request__in=access_requests, discarded=False)
+    live = issued.filter(cut_off__gt=now, sts_expires_at__gt=now)
+    recorded = live.values("access_request").annotate(end=Max(Least("cut_off", "sts_expires_at")))
+    ends = dict(recorded.values_list("access_request", "end"))
+    # Of an end that needs no order to AWS, or needs it no more, nothing unrecorded can be left.
+    doubtful = [one for one in access_requests if one.is_open or _is_live(one)]
+    for one, end in _unrecorded(doubtful):
+        if (last := min(end, one.expires_at or end)) > now:
+            ends[one.pk] = max(last, ends.get(one.pk, last))
+    return ends
 
 
 @contextmanager
@@ -282,7 +300,7 @@ def note_written(
         policy.held_until = policy.held_until if since else None
         policy.written_at = policy.looked_at = now
         policy.looks, policy.attempts, policy.probes = 0, 0, 0
-        policy.aws_code = policy.aws_message = policy.advice = ""
+        policy.aws_code = policy.aws_message = policy.advice = policy.probe_code = policy.probe_message = ""
         _move(
             Revocation.objects.filter(role_id=task.role_id, access_request__code__in=denied),
             RevocationState.WANTED,
@@ -402,8 +420,11 @@ def take_up_probe(role_id: int) -> ProbeTask | None:
         )
 
 
-def note_proof(task: ProbeTask, outcome: str, *, action: str) -> None:
-    """What the probe showed of this generation: `refused` is the proof, `unprovable` final, the rest is tried again."""
+def note_proof(task: ProbeTask, outcome: str, *, action: str, code: str = "", message: str = "") -> None:
+    """What the probe showed of this generation: `refused` is the proof, the rest is tried again, `unprovable` later.
+
+    `code` and `message` are AWS's, and kept unless it is the proof.
+    """
     with transaction.atomic(durable=True):
         policy = _lock(task.role_id)
         assert policy is not None  # noqa: S101
@@ -411,6 +432,7 @@ def note_proof(task: ProbeTask, outcome: str, *, action: str) -> None:
         if policy.generation != task.generation:
             return  # another document stands there by now; it has a probe of its own
         policy.probe_action = action if outcome != "unprovable" else ""
+        policy.probe_code, policy.probe_message = ("", "") if outcome == "refused" else (code[:100], message[:2000])
         of_role = Revocation.objects.filter(role_id=task.role_id, access_request__code__in=policy.denied)
         match outcome:
             case "refused":
@@ -418,13 +440,14 @@ def note_proof(task: ProbeTask, outcome: str, *, action: str) -> None:
                 for state in (RevocationState.WRITTEN, RevocationState.UNPROVABLE):
                     _move(of_role, state, RevocationState.PROVED, Action.REVOCATION_PROVED, now, proved_at=now)
             case "unprovable":
-                policy.probe_due_at = None
+                # That may change: someone gives the role such an action, or AWS refused for another reason.
+                policy.probe_due_at = now + timedelta(minutes=LOOK_AFTER[min(policy.probes - 1, len(LOOK_AFTER) - 1)])
                 _move(of_role, RevocationState.WRITTEN, RevocationState.UNPROVABLE, Action.REVOCATION_UNPROVABLE, now)
             case _:
                 gap = PROBE_AFTER[min(policy.probes - 1, len(PROBE_AFTER) - 1)]
                 policy.probe_due_at = now + timedelta(seconds=gap)
                 _tell_of_no_proof(policy, of_role.filter(state=RevocationState.WRITTEN).count(), now)
-        policy.save(update_fields=["probe_action", "probe_due_at"])
+        policy.save(update_fields=["probe_action", "probe_due_at", "probe_code", "probe_message"])
 
 
 def sweep(limit: int = 1000) -> int:
@@ -436,7 +459,7 @@ def sweep(limit: int = 1000) -> int:
         # Whoever is at one of them sees it then; and in one order, or two sweeps would wait for each other.
         free = DenyPolicy.objects.select_for_update(skip_locked=True, no_key=True).order_by("pk").filter(role__in=roles)
         DenyPolicy.objects.filter(pk__in=list(free.values_list("pk", flat=True))).update(due_at=now)
-    due = set(DenyPolicy.objects.filter(due_at__lte=now).order_by("due_at").values_list("role_id", flat=True)[:limit])
+    due = list(DenyPolicy.objects.filter(due_at__lte=now).order_by("due_at").values_list("role_id", flat=True)[:limit])
     probes = DenyPolicy.objects.filter(probe_due_at__lte=now).order_by("probe_due_at")
     with transaction.atomic():
         jobs.nudge_each("revoke.work", due)
@@ -460,28 +483,37 @@ def _last_session_ends(access_request: AccessRequest, now: datetime) -> datetime
 def _last_sessions_end(access_requests: Collection[AccessRequest], now: datetime) -> dict[int, datetime]:
     """The same for many at once: those that have a session left."""
     sessions = IssuedSession.objects.filter(access_request__in=access_requests)
-    recorded = dict(sessions.values_list("access_request").annotate(Max("sts_expires_at")))
+    ends = dict(sessions.values_list("access_request").annotate(Max("sts_expires_at")))
+    for one, end in _unrecorded(access_requests):
+        ends[one.pk] = max(end, ends.get(one.pk, end))
+    return {key: end + MARGIN for key, end in ends.items() if end > now}
+
+
+def _unrecorded(access_requests: Collection[AccessRequest]) -> Iterator[tuple[AccessRequest, datetime]]:
+    """Those for which AWS may have issued a session that is not on record, and when such a one would end."""
+    if not access_requests:
+        return
     # Of these nobody knows whether AWS has issued a session, or is about to.
     on_their_way = dict(
         Delivery.objects.filter(access_request__in=access_requests, state__in=MAY_HAVE_A_SESSION)
         .values_list("access_request")
         .annotate(Max("asked_at"))
     )
-    restored_at = _last_restored_at()
-    found: dict[int, datetime] = {}
+    restored_at = last_restored_at()
     for one in access_requests:
-        ends = [recorded[one.pk]] if one.pk in recorded else []
         longest = timedelta(seconds=max(900, one.terms.session_ceiling_seconds))
         if one.pk in on_their_way:
-            ends.append(on_their_way[one.pk] + longest)
+            yield one, on_their_way[one.pk] + longest
         if restored_at is not None and one.asked_at < restored_at:
-            ends.append(restored_at + longest)
-        if ends and max(ends) > now:
-            found[one.pk] = max(ends) + MARGIN
-    return found
+            yield one, restored_at + longest
 
 
-def _last_restored_at() -> datetime | None:
+def _is_live(access_request: AccessRequest) -> bool:
+    revocation = getattr(access_request, "revocation", None)
+    return revocation is not None and revocation.state in LIVE
+
+
+def last_restored_at() -> datetime | None:
     """Until then AWS may have issued sessions that the restored database knows nothing of."""
     restored = Freeze.objects.filter(cause=Freeze.Cause.RESTORED)
     return restored.order_by("-begun_at").values_list("begun_at", flat=True).first()

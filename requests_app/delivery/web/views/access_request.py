@@ -7,7 +7,7 @@ from django.views.decorators.http import require_safe
 
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, signed_in
-from requests_app.delivery.web.judging import Dossier, dossiers, work_until
+from requests_app.delivery.web.judging import Dossier, dossiers
 from requests_app.delivery.web.passes import More, begins, more, until
 from requests_app.delivery.web.seeing import find_request
 from requests_app.delivery.web.timeline import moments
@@ -16,6 +16,7 @@ from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import AccessRequest, DenyPolicy, User
 from requests_app.domain.terms import CONSOLE
 from requests_app.domain.transitions import RevocationState, State
+from requests_app.domain.workflow import revocations
 from requests_app.domain.workflow.requests import REMIND_EVERY
 
 MOST_SESSIONS = 50
@@ -46,7 +47,7 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
             "more_until": until(longer.pending) if longer and longer.pending else None,
             "moments": moments(one),
             "sessions": one.issued_sessions.select_related("delivery").order_by("-issued_at")[:MOST_SESSIONS],
-            "still_until": work_until([one], now).get(one.pk),
+            "still_until": None if one.is_open else revocations.may_work_until([one], now).get(one.pk),
             **_at_aws(one),
             "held": _held(one, now) if state == State.ACTIVE else None,
             "lifted": lifted(one),
@@ -108,7 +109,18 @@ def _at_aws(one: AccessRequest) -> dict[str, object]:
     deny_policy = DenyPolicy.objects.filter(role=one.role_id).first()
     left_out = deny_policy.left_out if deny_policy else []
     on_its_way = revocation.state in (RevocationState.WANTED, RevocationState.WRITTEN) and one.code not in left_out
-    return {"revoking": on_its_way, "deny_policy": deny_policy, "left_out": left_out}
+    said = _what_aws_says(deny_policy, revocation.state) if deny_policy and one.code not in left_out else {}
+    return {"revoking": on_its_way, "deny_policy": deny_policy, "left_out": left_out, "said": said}
+
+
+def _what_aws_says(policy: DenyPolicy, state: str) -> dict[str, str]:
+    """AWS's own words where it does not take the order, or was not seen to obey it, and what Daypass does about it."""
+    if state == RevocationState.WANTED:
+        return {"code": policy.aws_code, "message": policy.aws_message, "advice": policy.advice}
+    if state in (RevocationState.WRITTEN, RevocationState.UNPROVABLE):
+        advice = "This was said to Daypass, which tried whether AWS refuses yet. It tries again by itself."
+        return {"code": policy.probe_code, "message": policy.probe_message, "advice": advice}
+    return {}
 
 
 def _held(one: AccessRequest, now: datetime) -> dict[str, object] | None:

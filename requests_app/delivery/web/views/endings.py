@@ -12,11 +12,11 @@ from django.views.decorators.http import require_http_methods, require_POST
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, say_refusal, signed_in
 from requests_app.delivery.web.forms import ReasonForm
-from requests_app.delivery.web.judging import last_ends
 from requests_app.delivery.web.seeing import find_request
 from requests_app.domain import workflow
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest
+from requests_app.domain.workflow import revocations
 
 
 @require_POST
@@ -88,4 +88,4 @@ def _act(request: PersonRequest, code: str, verb: Callable[..., AccessRequest], 
 
 def _would_work_until(request: PersonRequest, one: AccessRequest) -> datetime | None:
     """If it ended now: until when credentials that were already issued would still work."""
-    return last_ends([one.pk], now_of(request)).get(one.pk)
+    return revocations.may_work_until([one], now_of(request)).get(one.pk)

@@ -1,10 +1,11 @@
 """For load balancers and orchestrators. Bounded in time: a probe that hangs says nothing."""
 
 import redis
-from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
+
+from requests_app.domain import store
 
 
 @require_safe
@@ -32,10 +33,7 @@ def _database_answers() -> bool:
 
 
 def _redis_answers() -> bool:
-    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
     try:
-        return bool(client.ping())
+        return bool(store.client().ping())
     except redis.RedisError:
         return False
-    finally:
-        client.close()
