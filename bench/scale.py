@@ -159,7 +159,7 @@ def _sign_in() -> Act:
 
 
 def _asking() -> Iterator[tuple[str, str, Act]]:
-    from requests_app.domain.models import AccessRequest, Role
+    from requests_app.domain.models import AccessRequest, Entitlement, Role
 
     yield "request form", "alice", _get("/request/")
     for who in ("alice", "carol", "frank"):  # alice may ask for every role, carol for a few, frank by selectors
@@ -182,7 +182,7 @@ def _asking() -> Iterator[tuple[str, str, Act]]:
     assert alices
     yield "form with a role", "alice", _get("/request/", role=alices.public_id)
     yield "terms of a role", "alice", _get("/request/terms", role=alices.public_id)
-    yield "ask", "alice", _submit(alices.public_id, 2)
+    yield "ask", "alice", _submit(alices.public_id, Entitlement.objects.get(pk=2).public_id)
     mine = AccessRequest.objects.filter(beneficiary_id=crowd.ALICE)
     ended = mine.filter(state="expired").order_by("-pk").first()
     assert ended
@@ -192,7 +192,7 @@ def _asking() -> Iterator[tuple[str, str, Act]]:
         yield f"a request, {state}", "alice", _get(f"/requests/{code}")
 
 
-def _submit(role: Any, entitlement: int) -> Act:
+def _submit(role: Any, entitlement: Any) -> Act:
     typed = {"role": str(role), "entitlement": str(entitlement), "duration": "30", "start": "on_demand"}
     return _post("/request/", {**typed, "justification": "to see what asking costs"}, 302)
 

@@ -1,6 +1,4 @@
-"""Every address but the probes', which a middleware answers. The metrics of django-prometheus have none: they are
-not public.
-"""
+"""Every address but those of the probes and the metrics, which a middleware answers."""
 
 from allauth.account.decorators import secure_admin_login
 from allauth.account.urls import urlpatterns as account_urls
@@ -36,9 +34,9 @@ _acts = [
     path("revoke", endings.revoke, name="revoke"),
     path("remind", endings.remind, name="remind"),
     path("extend", extensions.extend, name="extend"),
-    path("extensions/<int:pk>/approve", extensions.approve, name="approve_more"),
-    path("extensions/<int:pk>/deny", extensions.deny, name="deny_more"),
-    path("extensions/<int:pk>/withdraw", extensions.withdraw, name="withdraw_more"),
+    path("extensions/<uuid:public_id>/approve", extensions.approve, name="approve_more"),
+    path("extensions/<uuid:public_id>/deny", extensions.deny, name="deny_more"),
+    path("extensions/<uuid:public_id>/withdraw", extensions.withdraw, name="withdraw_more"),
     path("credentials", credentials.credentials, name="credentials"),
     path("console", credentials.console, name="console"),
 ]
@@ -49,8 +47,8 @@ _stopping = [
     path("role/<uuid:public_id>", stop.stop_role, name="stop_role"),
     path("account/<slug:partition>/<slug:number>", stop.stop_account, name="stop_account"),
     path("everything", stop.stop_everything, name="stop_everything"),
-    path("freezes/<int:pk>/lift", stop.lift, name="lift"),
-    path("freezes/<int:pk>/passes", stop.found, name="found_passes"),
+    path("freezes/<uuid:public_id>/lift", stop.lift, name="lift"),
+    path("freezes/<uuid:public_id>/passes", stop.found, name="found_passes"),
 ]
 
 urlpatterns = [

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from portal.urls import urlpatterns
 from requests_app.domain import workflow
 from requests_app.domain.models import AccessRequest, AuditEvent, Delivery, Entitlement, Group, Role, User
 from tests.factories import person, wish
@@ -57,6 +58,20 @@ FOR_BOB = [
     "/requests/{code}/revoke",
     "/approvals/decide?code={code}&verdict=approve",
 ]
+
+
+def test_no_address_takes_a_number_of_the_database() -> None:
+    """It would say how many there are, and somebody could try the next one. The admin is for those who see all."""
+
+    def converters(patterns: list[Any]) -> set[str]:
+        found: set[str] = set()
+        for one in patterns:
+            if str(one.pattern) not in ("admin/", "accounts/2fa/", "accounts/"):
+                found |= {type(each).__name__ for each in one.pattern.converters.values()}
+                found |= converters(getattr(one, "url_patterns", []))
+        return found
+
+    assert converters(urlpatterns) == {"SlugConverter", "UUIDConverter"}
 
 
 def check(client: Client, address: str) -> None:
@@ -130,7 +145,7 @@ def test_pages_about_more_time_and_about_asking_for_others(
         for address in ("/", "/approvals/", f"/requests/{running.code}", f"/requests/{asked.code}"):
             check(client, address)
     for act in ("approve", "deny"):
-        check(his, f"/requests/{running.code}/extensions/{extension.pk}/{act}")
+        check(his, f"/requests/{running.code}/extensions/{extension.public_id}/{act}")
     for query in ("", "&person=b", f"&beneficiary={alice.public_id}"):
         check(his, f"/request/?role={role.public_id}{query}")
         check(hers, f"/request/?role={role.public_id}{query}")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_asking_waits_and_can_be_taken_back(running: AccessRequest, alice: User,
     assert "waits for a decision" in page(client.get(address, follow=True)).text
 
     extension = Extension.objects.get()
-    take_back = f"/requests/{running.code}/extensions/{extension.pk}/withdraw"
+    take_back = f"/requests/{running.code}/extensions/{extension.public_id}/withdraw"
     assert "Only the person who asked can take it back." in page(signed_in(bob).post(take_back, follow=True)).text
     assert "Taken back." in page(client.post(take_back, follow=True)).text
     extension.refresh_from_db()
@@ -126,7 +127,7 @@ def test_it_stands_among_what_waits_as_another_thing(running: AccessRequest, ali
 
 def test_deciding_names_who_what_and_until_when(running: AccessRequest, bob: User) -> None:
     extension = extend(running)
-    client, address = signed_in(bob), f"/requests/{running.code}/extensions/{extension.pk}"
+    client, address = signed_in(bob), f"/requests/{running.code}/extensions/{extension.public_id}"
     for act in ("approve", "deny"):
         shown = page(client.get(f"{address}/{act}", {"comment": "as discussed"})).text.replace("\xa0", " ")
         for words in ("Alice", "Administrator", "2222-2222-2222", "30 min more", WHY, "as discussed"):
@@ -144,7 +145,7 @@ def test_deciding_names_who_what_and_until_when(running: AccessRequest, bob: Use
 
 def test_a_denial_leaves_the_end_where_it_was(running: AccessRequest, bob: User) -> None:
     extension, end = extend(running), running.expires_at
-    signed_in(bob).post(f"/requests/{running.code}/extensions/{extension.pk}/deny", {"comment": "give it back"})
+    signed_in(bob).post(f"/requests/{running.code}/extensions/{extension.public_id}/deny", {"comment": "give it back"})
 
     running.refresh_from_db()
     extension.refresh_from_db()
@@ -155,7 +156,7 @@ def test_what_was_looked_at_is_what_is_decided(running: AccessRequest, alice: Us
     seen = extend(running, minutes=5)
     workflow.withdraw_extension(seen, by=alice)
     longer = extend(running, minutes=60)
-    address = f"/requests/{running.code}/extensions/{seen.pk}/approve"
+    address = f"/requests/{running.code}/extensions/{seen.public_id}/approve"
     client = signed_in(bob)
 
     for response in (client.post(address, follow=True), client.get(address, follow=True)):
@@ -169,13 +170,13 @@ def test_strangers_and_the_asking_side_decide_nothing(
 ) -> None:
     extension = extend(running)
     for act in ("approve", "deny", "withdraw"):
-        address = f"/requests/{running.code}/extensions/{extension.pk}/{act}"
+        address = f"/requests/{running.code}/extensions/{extension.public_id}/{act}"
         assert signed_in(mallory).post(address).status_code == 404
-        # Neither by another request's code, nor by a number that is none.
-        wrong = f"/requests/{active_request.code}/extensions/{extension.pk}/{act}"
+        # Neither by another request's code, nor by its number.
+        wrong = f"/requests/{active_request.code}/extensions/{extension.public_id}/{act}"
         assert signed_in(alice).post(wrong).status_code == 404
-        assert signed_in(alice).post(f"/requests/{running.code}/extensions/{10**30}/{act}").status_code == 404
-    response = signed_in(alice).post(f"/requests/{running.code}/extensions/{extension.pk}/approve", follow=True)
+        assert signed_in(alice).post(f"/requests/{running.code}/extensions/{extension.pk}/{act}").status_code == 404
+    response = signed_in(alice).post(f"/requests/{running.code}/extensions/{extension.public_id}/approve", follow=True)
     assert "Nobody decides on a request they made" in page(response).text
     extension.refresh_from_db()
     assert extension.state == "pending"
@@ -185,15 +186,16 @@ def test_polling_knows_what_is_new_and_what_is_over(
     running: AccessRequest, alice: User, bob: User, carol: User
 ) -> None:
     client, first = signed_in(bob), extend(running)
-    assert page(client.get("/approvals/updates", {"shown_more": [first.pk]})).text == ""
+    assert page(client.get("/approvals/updates", {"shown_more": [str(first.public_id)]})).text == ""
     assert "1 new since you opened this page." in page(client.get("/approvals/updates")).text
 
     workflow.deny_extension(first, by=carol)
-    shown = page(client.get("/approvals/updates", {"shown_more": [str(first.pk), "x", "9" * 40]}))
-    assert [one["id"] for one in shown.all("article")] == [f"row-more-{first.pk}"]
+    shown_more = [str(first.public_id), str(first.pk), "x", "9" * 40]
+    shown = page(client.get("/approvals/updates", {"shown_more": shown_more}))
+    assert [one["id"] for one in shown.all("article")] == [f"row-more-{first.public_id}"]
     assert "No longer waiting: denied." in shown.text
     mallory = factories.person("mallory2")
-    assert page(signed_in(mallory).get("/approvals/updates", {"shown_more": [first.pk]})).text == ""
+    assert page(signed_in(mallory).get("/approvals/updates", {"shown_more": [str(first.public_id)]})).text == ""
 
 
 def test_many_rows_take_no_more_queries(
@@ -205,7 +207,7 @@ def test_many_rows_take_no_more_queries(
             made.refresh_from_db()
             extend(made, 5)
 
-    client, addresses = signed_in(bob), ("/approvals/", "/approvals/updates?shown_more=1")
+    client, addresses = signed_in(bob), ("/approvals/", f"/approvals/updates?shown_more={uuid4()}")
     fill(1)
     look: list[Callable[[], Any]] = [lambda address=address: client.get(address) for address in addresses]  # type: ignore[misc]
     look.append(lambda: signed_in(alice).get("/"))

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from requests_app.domain import clock, workflow
-from requests_app.domain.models import AccessRequest, Account, Entitlement, Group, Role, User
+from requests_app.domain.models import AccessRequest, Account, Entitlement, Group, Membership, Role, User
 from tests import factories
 from tests.web.pages import page, signed_in
 from tests.web.test_home import queries
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 def typed(role: Role, entitlement: Entitlement, /, **values: Any) -> dict[str, Any]:
     return {
         "role": str(role.public_id),
-        "entitlement": str(entitlement.pk),
+        "entitlement": str(entitlement.public_id),
         "duration": "30",
         "start": "on_demand",
         "justification": "replay the failed settlement batch",
@@ -85,6 +85,17 @@ def test_what_is_wrong_is_said_and_what_was_typed_is_kept(
     assert not AccessRequest.objects.exists()
 
 
+def test_terms_are_not_called_by_their_number(alice: User, administrator: Role, staged: Entitlement) -> None:
+    client = signed_in(alice)
+    response = client.post("/request/", typed(administrator, staged, entitlement=str(staged.pk)))
+    assert "Choose one of these." in page(response).text
+    assert not AccessRequest.objects.exists()
+
+    shown = page(client.get(f"/request/?role={administrator.public_id}"))
+    offered = [one["value"] for one in shown.all("input") if one.get("name") == "entitlement"]
+    assert offered == [str(staged.public_id)]
+
+
 def test_a_required_ticket_is_asked_for(alice: User, administrator: Role, staged: Entitlement) -> None:
     Entitlement.objects.filter(pk=staged.pk).update(ticket="required")
     response = signed_in(alice).post("/request/", typed(administrator, staged, ticket=""))
@@ -98,6 +109,29 @@ def test_a_role_that_is_not_mine_to_ask_for(mallory: User, administrator: Role, 
     assert response.status_code == 422
     assert "You may not ask for this role" in page(response).text
     assert not AccessRequest.objects.exists()
+
+
+def test_someone_who_is_excluded_reads_so_and_nobody_else_does(
+    alice: User, mallory: User, administrator: Role, staged: Entitlement, security: Group
+) -> None:
+    staged.excluded_groups.add(security)
+    Membership.objects.create(group=security, user=alice)
+    client, address = signed_in(alice), f"/request/?role={administrator.public_id}"
+    said = page(client.get(address)).text
+    assert "These terms exclude you" in said
+    assert "ask an operator" in said
+    for secret in (security.name, staged.name):
+        assert secret not in said
+    response = client.post("/request/", typed(administrator, staged))
+    assert page(response).text.count("These terms exclude you") == 2  # above, and beside the field
+    assert "exclude" not in page(signed_in(mallory).get(address)).text
+    assert not AccessRequest.objects.exists()
+
+    # Who may ask for others comes further, and reads the same of themselves.
+    staged.askers.add(security)
+    shown = page(client.get(address)).text
+    assert "These terms exclude you" in shown
+    assert "for others, not for yourself" in shown
 
 
 def test_terms_that_nobody_could_decide_are_refused_aloud(alice: User, administrator: Role, engineers: Group) -> None:
@@ -187,7 +221,7 @@ def test_steps_reach_to_the_longest_of_the_terms(alice: User, administrator: Rol
 
 
 def outlook(client: Any, role: Role, entitlement: Entitlement, /, **values: Any) -> str:
-    values = {"role": str(role.public_id), "entitlement": str(entitlement.pk), "duration": "30", **values}
+    values = {"role": str(role.public_id), "entitlement": str(entitlement.public_id), "duration": "30", **values}
     return page(client.get("/request/outlook", values)).text.replace("\xa0", " ")
 
 

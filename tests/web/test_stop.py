@@ -31,6 +31,7 @@ from tests.web.test_home import queries
 pytestmark = pytest.mark.django_db
 
 WHY = "keys of a laptop were stolen"
+NO_FREEZE = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture(autouse=True)
@@ -74,8 +75,8 @@ def test_only_operators_come_in(
     for address in ("/stop/", *addresses(active_request.beneficiary, active_request.role).values()):
         assert client.get(address).status_code == 403
         assert press(client, address, "everything").status_code in (403, 405)
-    assert client.post(f"/stop/freezes/{begun.pk}/lift").status_code == 403
-    assert client.get(f"/stop/freezes/{begun.pk}/passes").status_code == 403
+    assert client.post(f"/stop/freezes/{begun.public_id}/lift").status_code == 403
+    assert client.get(f"/stop/freezes/{begun.public_id}/passes").status_code == 403
     active_request.refresh_from_db()
     assert active_request.state == "active"
     assert Freeze.objects.get().lift_asked_at is None
@@ -110,7 +111,8 @@ def test_an_operator_finds_the_page_and_the_admin_leads_to_it(olivia: User, acti
 def test_a_press_needs_its_token(olivia: User, active_request: AccessRequest) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(olivia)
-    for address in (*addresses(active_request.beneficiary, active_request.role).values(), "/stop/freezes/1/lift"):
+    of_scopes = addresses(active_request.beneficiary, active_request.role).values()
+    for address in (*of_scopes, f"/stop/freezes/{NO_FREEZE}/lift"):
         assert client.post(address, {"typed": "everything", "reason": WHY}).status_code == 403
 
 
@@ -119,7 +121,7 @@ def test_opening_changes_nothing(olivia: User, active_request: AccessRequest) ->
     before = AuditEvent.objects.count()
     for address in ("/stop/", "/stop/?q=alice", *addresses(active_request.beneficiary, active_request.role).values()):
         assert client.get(address, {"typed": "everything", "act": "stop", "reason": WHY}).status_code == 200
-    assert client.get("/stop/freezes/1/lift").status_code == 405
+    assert client.get(f"/stop/freezes/{NO_FREEZE}/lift").status_code == 405
     assert AuditEvent.objects.count() == before
     assert not Freeze.objects.exists()
 
@@ -157,7 +159,7 @@ def test_nothing_inline_and_nothing_of_what_people_typed(
     begun = freezes.freeze_restored("<script>alert(1)</script>")
     assert begun
     freezes.freeze(administrator, by=olivia, reason=HOSTILE)
-    for address in ("/stop/", f"/stop/freezes/{begun.pk}/passes"):
+    for address in ("/stop/", f"/stop/freezes/{begun.public_id}/passes"):
         check(client, address)
     for address in ("/", f"/requests/{one.code}", f"/request/?role={administrator.public_id}"):
         check(signed_in(alice), address)
@@ -341,19 +343,19 @@ def test_freezes_are_listed_asked_about_and_lifted_by_two(olivia: User, oscar: U
     for words in ("Administrator in payments-prod", "by Olivia", WHY, "Ask to lift it"):
         assert words in page(hers.get("/stop/")).text
 
-    response = hers.post(f"/stop/freezes/{begun.pk}/lift", follow=True)
+    response = hers.post(f"/stop/freezes/{begun.public_id}/lift", follow=True)
     assert "stays until another operator lifts it too" in page(response).text
     assert "Another operator must lift it." in page(response).text
     assert "Ask to lift it" not in page(response).text
-    response = hers.post(f"/stop/freezes/{begun.pk}/lift", follow=True)
+    response = hers.post(f"/stop/freezes/{begun.public_id}/lift", follow=True)
     assert "another operator must lift it" in page(response).text
     shown = page(his.get("/stop/")).text
     assert "Olivia asked to lift it" in shown
     assert "Lift it" in shown
-    response = his.post(f"/stop/freezes/{begun.pk}/lift", follow=True)
+    response = his.post(f"/stop/freezes/{begun.public_id}/lift", follow=True)
     assert "The freeze of Administrator in payments-prod is lifted." in page(response).text
     assert not Freeze.objects.in_force().exists()
-    response = his.post(f"/stop/freezes/{begun.pk}/lift", follow=True)
+    response = his.post(f"/stop/freezes/{begun.public_id}/lift", follow=True)
     assert "lifted in the meantime" in page(response).text
 
 
@@ -363,7 +365,7 @@ def test_one_operator_alone_lifts_at_once(olivia: User) -> None:
     shown = page(client.get("/stop/")).text
     assert "Lift it" in shown
     assert "Ask to lift it" not in shown
-    client.post(f"/stop/freezes/{begun.pk}/lift")
+    client.post(f"/stop/freezes/{begun.public_id}/lift")
     assert not Freeze.objects.in_force().exists()
 
 
@@ -416,7 +418,7 @@ def restored(alice: User, read_only: Role, automatic: Entitlement, oscar: User) 
 
 def test_its_passes_are_confirmed_or_ended_one_by_one_and_several_at_once(restored: Freeze, olivia: User) -> None:
     client = signed_in(olivia)
-    address = f"/stop/freezes/{restored.pk}/passes"
+    address = f"/stop/freezes/{restored.public_id}/passes"
     shown = page(client.get("/stop/"))
     assert address in {one.get("href") for one in shown.all("a")}
     assert "Look at its passes" in shown.text
@@ -445,7 +447,7 @@ def test_very_many_are_shown_in_parts_with_no_more_queries(
 ) -> None:
     monkeypatch.setattr(stop, "MOST_PASSES", 3)
     client = signed_in(olivia)
-    address = f"/stop/freezes/{restored.pk}/passes"
+    address = f"/stop/freezes/{restored.public_id}/passes"
     client.get(address)
     first = page(client.get(address))
     few = queries(lambda: client.get(address))
@@ -461,7 +463,7 @@ def test_very_many_are_shown_in_parts_with_no_more_queries(
 
 def test_another_freeze_has_no_such_page(olivia: User) -> None:
     begun = freezes.freeze(Everything(), by=olivia, reason=WHY)
-    assert signed_in(olivia).get(f"/stop/freezes/{begun.pk}/passes").status_code == 404
+    assert signed_in(olivia).get(f"/stop/freezes/{begun.public_id}/passes").status_code == 404
 
 
 # --- what everybody else sees -------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def rendered(
     freezes.lift(asked, by=olivia)
     return pages | {
         "/stop/": operators.get("/stop/"),
-        "/found": operators.get(f"/stop/freezes/{begun.pk}/passes"),
+        "/found": operators.get(f"/stop/freezes/{begun.public_id}/passes"),
         "/": hers.get("/"),
         "/request": hers.get(f"/requests/{waits.code}"),
         "/asking": hers.get(f"/request/?role={role.public_id}"),
@@ -154,7 +154,7 @@ def test_enter_where_one_types_does_nothing_by_half(
 def test_enter_in_a_tick_neither_confirms_nor_ends(phone: Page, active_request: AccessRequest, olivia: User) -> None:
     begun = freezes.freeze_restored("an event is missing")
     assert begun
-    phone.goto(f"/stop/freezes/{begun.pk}/passes")
+    phone.goto(f"/stop/freezes/{begun.public_id}/passes")
     press(phone, "input[type=checkbox]")
     phone.get_by_text("Nothing was done. Press Confirm or End.").wait_for()
     assert freezes.unconfirmed(begun).exists()

@@ -34,6 +34,8 @@ MOST_PEOPLE = 8
 # Whoever may ask for others finds them by a part of their name; fewer letters would list them.
 LETTERS = 3
 MOST_WORDS = 5
+# What terms and rules look at, beside a role.
+AROUND = ("account__unit", "account__owners", "owners")
 STEPS = (15, 30, 60, 120, 240, 480, 720, 1440)
 # By the clock of whoever is asked: hardly anybody answers then.
 NIGHT = (22, 7)
@@ -48,7 +50,7 @@ class Choice:
 
     @property
     def key(self) -> str:
-        return str(self.entitlement.pk)
+        return str(self.entitlement.public_id)
 
     @property
     def longest(self) -> timedelta:
@@ -129,8 +131,22 @@ def find_role(person: User, public_id: str) -> Role | None:
         wanted = UUID(public_id)
     except ValueError:
         return None
-    around = ("account__unit", "account__owners", "owners")  # what terms and rules look at
-    return _open_to(person).select_related(*around).filter(public_id=wanted).first()
+    return _open_to(person).select_related(*AROUND).filter(public_id=wanted).first()
+
+
+def why_excluded(person: User, public_id: str) -> str:
+    """What to say to someone who could ask for a role if its terms did not exclude them; empty for all others."""
+    try:
+        role = _usable().select_related(*AROUND).filter(public_id=UUID(public_id)).first()
+    except ValueError:
+        role = None
+    if role is None:
+        return ""
+    for one in Entitlement.objects.naming(person).for_role(role).with_terms().order_by("pk")[:MOST_CHOICES]:
+        verdict = workflow.outlooks.on_asking(role, by=person, entitlement=one, beneficiary=person)
+        if verdict.rule == policy.EXCLUDED.rule:
+            return verdict.message
+    return ""
 
 
 def may_ask_for_others(person: User, role: Role) -> bool:

@@ -48,7 +48,12 @@ class Edit(models.Model):
             ),
             models.CheckConstraint(condition=~Q(confirmed_by=models.F("editor")), name="edit_confirmed_by_another"),
         ]
-        indexes = [models.Index(fields=["editor"], condition=Q(confirmed_at=None), name="edit_unconfirmed")]
+        indexes = [
+            models.Index(fields=["editor"], condition=Q(confirmed_at=None), name="edit_unconfirmed"),
+            # As the admin goes through them.
+            models.Index(fields=["editor", "-id"], name="edit_newest_of_editor"),
+            models.Index(fields=["confirmed_by", "-id"], name="edit_newest_confirmed_by"),
+        ]
 
     def __str__(self) -> str:
         return str(self.subject)

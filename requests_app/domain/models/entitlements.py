@@ -1,4 +1,7 @@
+import uuid
+
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.functions import RandomUUID
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -30,14 +33,17 @@ def check_pattern(pattern: str) -> None:
 
 
 class EntitlementQuerySet(models.QuerySet["Entitlement"]):
-    def reaching(self, person: User) -> "EntitlementQuerySet":
-        """Candidates: what `policy.may_request` could allow this person."""
+    def naming(self, person: User) -> "EntitlementQuerySet":
+        """Those in use that name this person or a group of theirs, exclusions apart."""
         by_group = EntitlementGroup.objects.filter(group__memberships__user=person).values("entitlement")
         by_name = EntitlementUser.objects.filter(user=person).values("entitlement")
+        return self.filter(Q(pk__in=by_group) | Q(pk__in=by_name), is_active=True)
+
+    def reaching(self, person: User) -> "EntitlementQuerySet":
+        """Candidates: what `policy.may_request` could allow this person."""
         not_by_group = ExcludedGroup.objects.filter(group__memberships__user=person).values("entitlement")
         not_by_name = ExcludedUser.objects.filter(user=person).values("entitlement")
-        reached = self.filter(Q(pk__in=by_group) | Q(pk__in=by_name), is_active=True)
-        return reached.exclude(Q(pk__in=not_by_group) | Q(pk__in=not_by_name))
+        return self.naming(person).exclude(Q(pk__in=not_by_group) | Q(pk__in=not_by_name))
 
     def for_role(self, role: Role) -> "EntitlementQuerySet":
         """Those that give the role: by its name, or by a selector that it satisfies now."""
@@ -67,6 +73,7 @@ class Entitlement(models.Model):
         OPTIONAL = "optional", "optional"
         REQUIRED = "required", "required"
 
+    public_id = models.UUIDField(default=uuid.uuid4, db_default=RandomUUID(), unique=True, editable=False)
     name = models.CharField(max_length=150)
     is_active = models.BooleanField(default=True)
     # Counts the edits; a request stores the revision whose terms it follows.

@@ -1,5 +1,7 @@
+import uuid
 from typing import Any
 
+from django.contrib.postgres.functions import RandomUUID
 from django.db import models
 from django.db.models import Q
 
@@ -29,6 +31,7 @@ class Freeze(models.Model):
         # Found by Daypass itself: the database is not the one it was. See `Confirmation`.
         RESTORED = "restored", "the database was restored"
 
+    public_id = models.UUIDField(default=uuid.uuid4, db_default=RandomUUID(), unique=True, editable=False)
     account = models.ForeignKey(Account, models.PROTECT, null=True, related_name="freezes")
     role = models.ForeignKey(Role, models.PROTECT, null=True, related_name="freezes")
     cause = models.CharField(max_length=10, choices=Cause.choices, default=Cause.OPERATOR)

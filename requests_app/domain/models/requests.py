@@ -1,7 +1,9 @@
+import uuid
 from datetime import datetime, timedelta
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.functions import RandomUUID
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Func, Q
@@ -257,6 +259,7 @@ class AccessRequest(models.Model):
 class Extension(models.Model):
     """The beneficiary of an active pass asks for more time: a decision of its own, under the pass's terms."""
 
+    public_id = models.UUIDField(default=uuid.uuid4, db_default=RandomUUID(), unique=True, editable=False)
     access_request = models.ForeignKey(AccessRequest, models.PROTECT, db_index=False, related_name="extensions")
     asked_by = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="+")
     seconds = models.PositiveIntegerField()
@@ -294,6 +297,8 @@ class Extension(models.Model):
         ]
         indexes = [
             models.Index(fields=["access_request", "id"], name="extension_of_request"),
+            # As the admin goes through them; only the beneficiary asks for more.
+            models.Index(fields=["asked_by", "-id"], name="extension_newest_of_person"),
             models.Index(fields=["decide_by"], condition=Q(state="pending"), name="extension_pending_due"),
             models.Index(
                 fields=["escalate_at"],

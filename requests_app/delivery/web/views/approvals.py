@@ -1,5 +1,7 @@
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
+from uuid import UUID
 
 from django.contrib import messages
 from django.db.models import Q
@@ -138,23 +140,28 @@ def _more(person: User, now: datetime) -> ExtensionQuerySet:
 
 def _more_updates(request: PersonRequest, viewer: Viewer, now: datetime) -> tuple[list[Extension], int]:
     """Which of the extensions that are shown wait no longer, and how many wait that are not shown."""
-    ids = [
-        int(pk)
-        for pk in request.GET.getlist("shown_more")[:MOST_SHOWN]
-        if pk.isascii() and pk.isdigit() and len(pk) < 19
-    ]
+    ids = _public_ids(request.GET.getlist("shown_more")[:MOST_SHOWN])
     waiting = _more(request.user, now)
-    still = set(waiting.filter(pk__in=ids).values_list("pk", flat=True)) if ids else set()
+    still = set(waiting.filter(public_id__in=ids).values_list("public_id", flat=True)) if ids else set()
     over = Extension.objects.select_related("access_request__beneficiary", "access_request__role__account")
-    gone = [one for one in over.filter(pk__in=set(ids) - still) if viewer.may_see(one.access_request)] if ids else []
+    over = over.filter(public_id__in=set(ids) - still)
+    gone = [one for one in over if viewer.may_see(one.access_request)] if ids else []
     # The other pages show none, and the first one no more than so many.
     if request.GET.get("after") or len(ids) >= MOST_SHOWN:
         return gone, 0
-    return gone, len(waiting.exclude(pk__in=ids).values("pk")[: MOST_SHOWN + 1])
+    return gone, len(waiting.exclude(public_id__in=ids).values("pk")[: MOST_SHOWN + 1])
 
 
 def _codes(typed: Sequence[str]) -> list[str]:
     return [code for code in typed if CODE.fullmatch(code)]
+
+
+def _public_ids(typed: Sequence[str]) -> list[UUID]:
+    found = []
+    for one in typed:
+        with suppress(ValueError):
+            found.append(UUID(one))
+    return found
 
 
 def _decide_all(request: PersonRequest, chosen: Sequence[AccessRequest], *, approving: bool) -> None:

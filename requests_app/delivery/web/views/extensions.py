@@ -1,6 +1,7 @@
 """More time for a running pass: asking for it, taking that back, and deciding about it."""
 
 from datetime import timedelta
+from uuid import UUID
 
 from django.contrib import messages
 from django.http import Http404, HttpResponse
@@ -48,8 +49,8 @@ def extend(request: PersonRequest, code: str) -> HttpResponse:
 
 @require_POST
 @signed_in
-def withdraw(request: PersonRequest, code: str, pk: int) -> HttpResponse:
-    extension = _find(request, code, pk)
+def withdraw(request: PersonRequest, code: str, public_id: UUID) -> HttpResponse:
+    extension = _find(request, code, public_id)
     try:
         workflow.withdraw_extension(extension, by=request.user)
     except DomainError as refusal:
@@ -61,14 +62,14 @@ def withdraw(request: PersonRequest, code: str, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
-def approve(request: PersonRequest, code: str, pk: int) -> HttpResponse:
-    return _decide(request, _find(request, code, pk), approving=True)
+def approve(request: PersonRequest, code: str, public_id: UUID) -> HttpResponse:
+    return _decide(request, _find(request, code, public_id), approving=True)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
-def deny(request: PersonRequest, code: str, pk: int) -> HttpResponse:
-    return _decide(request, _find(request, code, pk), approving=False)
+def deny(request: PersonRequest, code: str, public_id: UUID) -> HttpResponse:
+    return _decide(request, _find(request, code, public_id), approving=False)
 
 
 def _extend_page(request: PersonRequest, one: AccessRequest, form: ExtendForm, longer: More) -> HttpResponse:
@@ -82,10 +83,10 @@ def _said(asked: Extension) -> str:
     return "Asked for more time. The people who decide have been told; your pass goes on meanwhile."
 
 
-def _find(request: PersonRequest, code: str, pk: int) -> Extension:
+def _find(request: PersonRequest, code: str, public_id: UUID) -> Extension:
     """404 alike for one that is not there and one that is not theirs to see."""
     one = find_request(request, code)
-    extension = one.extensions.filter(pk=pk).first() if pk < 2**63 else None
+    extension = one.extensions.filter(public_id=public_id).first()
     if extension is None:
         raise Http404("There is no such extension.")
     extension.access_request = one

@@ -34,17 +34,21 @@ class Asking:
     found: list[Choice]
     # Somebody was named for whom this person may not ask.
     refused: bool = False
+    # Why the chosen role is not open to this person themselves, where they are excluded.
+    excluded: str = ""
 
     @classmethod
     def of(cls, asker: User, typed: QueryDict | dict[str, Any]) -> "Asking":
-        role = choosing.find_role(asker, str(typed.get("role") or ""))
+        chosen = str(typed.get("role") or "")
+        role = choosing.find_role(asker, chosen)
         if role is None:
-            return cls(None, asker, [])
+            return cls(None, asker, [], excluded=choosing.why_excluded(asker, chosen) if chosen else "")
         wanted = str(typed.get("beneficiary") or "")
         other = wanted not in ("", str(asker.public_id))
         beneficiary = choosing.find_person(asker, role, wanted) if other else asker
         found = choosing.choices(asker, role, beneficiary=beneficiary or asker)
-        return cls(role, beneficiary or asker, found, refused=beneficiary is None)
+        excluded = "" if found or other else choosing.why_excluded(asker, chosen)
+        return cls(role, beneficiary or asker, found, refused=beneficiary is None, excluded=excluded)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -102,7 +106,8 @@ def _submit(request: PersonRequest) -> HttpResponse:
     asking = Asking.of(request.user, request.POST)
     form = RequestForm(request.POST, found=asking.found)
     if asking.role is None and "role" not in form.errors:
-        form.add_error("role", "You may not ask for this role, or it is gone. Choose another one.")
+        gone = "You may not ask for this role, or it is gone. Choose another one."
+        form.add_error("role", asking.excluded or gone)
     if asking.refused:
         form.add_error("beneficiary", NOT_THEM)
     if form.is_valid() and asking.role is not None and form.chosen is not None:
@@ -150,14 +155,14 @@ def _from_again(request: PersonRequest) -> dict[str, Any]:
     code = request.GET.get("again", "").upper()
     if not CODE.fullmatch(code):
         return {}
-    earlier = AccessRequest.objects.filter(code=code).select_related("role", "beneficiary").first()
+    earlier = AccessRequest.objects.filter(code=code).select_related("role", "beneficiary", "entitlement").first()
     if earlier is None or request.user.pk not in earlier.asking_side:
         return {}
     scheduled = earlier.start == AccessRequest.Start.AT_TIME  # that time is over
     return {
         "role": str(earlier.role.public_id),
         "beneficiary": str(earlier.beneficiary.public_id),
-        "entitlement": str(earlier.entitlement_id),
+        "entitlement": str(earlier.entitlement.public_id),
         "duration": str(earlier.duration_seconds // 60),
         "justification": earlier.justification,
         "ticket": earlier.ticket,
@@ -186,6 +191,7 @@ def _context(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
         "role": role,
         "beneficiary": asking.beneficiary,
         "for_another": asking.beneficiary != request.user,
+        "excluded": asking.excluded,
         "may_ask_for_others": role is not None and choosing.may_ask_for_others(request.user, role),
         "people": choosing.find_people(request.user, role, person_words) if role and person_words else None,
         "person_words": person_words,

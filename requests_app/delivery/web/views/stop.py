@@ -46,14 +46,15 @@ def stop(request: PersonRequest) -> HttpResponse:
     freezes = Freeze.objects.in_force().select_related(
         "role__account", "account", "begun_by", "lift_asked_by", "lifted_by"
     )
-    if (before := request.GET.get("before", "")).isdecimal() and len(before) < 16:
-        freezes = freezes.filter(pk__lt=int(before))
+    if before := _freeze(request.GET.get("before", "")):
+        freezes = freezes.filter(pk__lt=before.pk)
     shown = list(freezes.order_by("-pk")[: MOST_FREEZES + 1])
     alone = workflow.freezes.operates_alone(request.user)
     steps = [
         (one, str(workflow.freezes.next_step(one, request.user, alone=alone)), alone) for one in shown[:MOST_FREEZES]
     ]
-    context = {"words": words, "freezes": steps, "last": shown[MOST_FREEZES - 1].pk if shown[MOST_FREEZES:] else ""}
+    last = shown[MOST_FREEZES - 1].public_id if shown[MOST_FREEZES:] else ""
+    context = {"words": words, "freezes": steps, "last": last}
     return render(request, "stop/page.html", context | (_find(words) if words else {}))
 
 
@@ -83,9 +84,9 @@ def stop_everything(request: PersonRequest) -> HttpResponse:
 
 @require_POST
 @operators_only
-def lift(request: PersonRequest, pk: int) -> HttpResponse:
+def lift(request: PersonRequest, public_id: UUID) -> HttpResponse:
     """Ask to lift a freeze, or lift it: whichever is next."""
-    freeze = get_object_or_404(Freeze.objects.select_related("role__account", "account"), pk=pk)
+    freeze = get_object_or_404(Freeze.objects.select_related("role__account", "account"), public_id=public_id)
     try:
         freeze = workflow.freezes.lift(freeze, by=request.user)
     except DomainError as refusal:
@@ -98,9 +99,9 @@ def lift(request: PersonRequest, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @operators_only
-def found(request: PersonRequest, pk: int) -> HttpResponse:
+def found(request: PersonRequest, public_id: UUID) -> HttpResponse:
     """The passes of a restored database that nobody has confirmed or ended yet, oldest first."""
-    freeze = get_object_or_404(Freeze.objects.in_force(), pk=pk, cause=Freeze.Cause.RESTORED)
+    freeze = get_object_or_404(Freeze.objects.in_force(), public_id=public_id, cause=Freeze.Cause.RESTORED)
     form = ReasonForm(request.POST if request.method == "POST" else None, initial={"reason": UNKNOWN})
     if request.method == "POST" and form.is_valid():
         return _settle(request, freeze, form)
@@ -226,7 +227,7 @@ def _settle(request: PersonRequest, freeze: Freeze, form: ReasonForm) -> HttpRes
         confirmed = [one for one in chosen if _try(request, partial(_confirm, request, freeze, one))]
         if confirmed:
             messages.info(request, f"{_passes(len(confirmed))} confirmed.")
-    return redirect("found_passes", freeze.pk)
+    return redirect("found_passes", freeze.public_id)
 
 
 def _end_found(request: PersonRequest, freeze: Freeze, chosen: list[AccessRequest], reason: str) -> Ended:
@@ -247,6 +248,13 @@ def _try(request: PersonRequest, act: Callable[[], str]) -> bool:
     if said:
         messages.info(request, said)
     return True
+
+
+def _freeze(typed: str) -> Freeze | None:
+    try:
+        return Freeze.objects.filter(public_id=UUID(typed)).first()
+    except ValueError:
+        return None
 
 
 def _codes(typed: list[str]) -> list[str]:
