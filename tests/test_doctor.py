@@ -227,6 +227,23 @@ def test_freezes_and_what_they_hold(healthy: Preflight, olivia: User) -> None:
     assert line("roles for the minter to look at").startswith("good"), "these wait for operators"
 
 
+def test_narrowing_that_does_not_fit_what_is_given(healthy: Preflight, payments: Account) -> None:
+    one = factories.entitlement(
+        healthy.role, name="Reading", narrowing_policy_arns=[f"arn:aws:iam::{payments.number}:policy/reading"]
+    )
+    one.selectors.create(role_name="Reader*")
+    assert line("narrowing").startswith("good")
+    added = factories.role("Reader")
+    assert line("narrowing").startswith("bad")
+    assert "“Reading”: A managed policy must be in the role's own account" in line("narrowing")
+
+    Role.objects.filter(pk=added.pk).update(is_active=False)
+    assert line("narrowing").startswith("good")
+    Role.objects.update(is_active=True)
+    Entitlement.objects.update(is_active=False)
+    assert line("narrowing").startswith("good")
+
+
 def test_troubles(healthy: Preflight) -> None:
     troubles.note("revoke.work", "7", error="KeyError", where="requests_app/aws/iam.py:60")
     assert "KeyError at requests_app/aws/iam.py:60, 1 times" in line("trouble revoke.work 7")

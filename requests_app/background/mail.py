@@ -1,8 +1,7 @@
 """Sending what stands in the outbox: claim, send, record. At least once; a lost process sends again later."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
@@ -201,14 +200,7 @@ def _ended(access_request: AccessRequest, what: str) -> str:
 
 
 def _at(notice: Notice, when: datetime | None, word: str = "at") -> str:
-    return f"{word} {when.astimezone(_zone(notice.recipient.time_zone)):%H:%M %Z}" if when else "soon"
-
-
-def _zone(name: str) -> tzinfo:
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError, ZoneInfoNotFoundError):
-        return UTC  # a misspelt zone must not cost anybody the mail
+    return f"{word} {when.astimezone(notice.recipient.zone):%H:%M %Z}" if when else "soon"
 
 
 def _claim(limit: int) -> list[Notice]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from django.db.models import Count, Q, QuerySet
 
-from requests_app.domain import facts, invariants, policy, troubles
+from requests_app.domain import facts, fitting, invariants, policy, troubles
 from requests_app.domain.lags import lags
 from requests_app.domain.models import Account, AwsClock, Freeze, Identity, Notice, Preflight, Role
 from requests_app.domain.workflow.deliveries import region
@@ -57,6 +57,7 @@ def examine(now: datetime, *, every_role: bool = False) -> Iterator[Finding]:
     yield from _freezes()
     yield _mail(now)
     yield from _roles(now)
+    yield _narrowing()
     if every_role:
         yield from _each_role()
 
@@ -189,6 +190,16 @@ def _roles(now: datetime) -> Iterator[Finding]:
     ):
         if number:
             yield Finding(Verdict.UNKNOWN, "roles", f"{number:,}: {what}.")
+
+
+def _narrowing() -> Finding:
+    wrong = list(fitting.unfit())
+    if not wrong:
+        return Finding(Verdict.GOOD, "narrowing", "It fits every role that is given.")
+    said = " ".join(f"“{entitlement}”: {sentence}" for entitlement, sentence in wrong[:MOST_WORST])
+    more = f" And {len(wrong) - MOST_WORST} more." if len(wrong) > MOST_WORST else ""
+    advice = "Nobody can ask for those roles under these: shorten the narrowing, or let it give fewer roles."
+    return Finding(Verdict.BAD, "narrowing", f"It does not fit every role that is given. {said}{more}", advice)
 
 
 def _each_role() -> Iterator[Finding]:

@@ -40,13 +40,20 @@ def person(user: User) -> policy.Person:
     edits = Edit.objects.unconfirmed().filter(editor=OuterRef("pk"))
     found = User.objects.filter(pk=user.pk).values_list(
         "deactivated_at",
+        "time_zone",
         ArraySubquery(groups),
         ArraySubquery(edits.values(json=JSONObject(**{kind: kind for kind in RULES}))),
     )
-    deactivated_at, member_of, edited = found.get()
+    deactivated_at, time_zone, member_of, edited = found.get()
     rules = frozenset((kind, key) for edit in edited for kind, key in edit.items() if key is not None)
     own = {key for kind, key in rules if kind == "group"}
-    return policy.Person(id=user.pk, active=deactivated_at is None, groups=frozenset(member_of) - own, edits=rules)
+    return policy.Person(
+        id=user.pk,
+        active=deactivated_at is None,
+        groups=frozenset(member_of) - own,
+        edits=rules,
+        zone=User(time_zone=time_zone).zone,
+    )
 
 
 def reach_of_role(

@@ -75,6 +75,17 @@ def length_with(statements: Sequence[Mapping[str, Any]], role_arn: str) -> int:
     return OWN_DENIES + len(role_arn) + sum(len(compact(one)) + 1 for one in statements)
 
 
+def problem(statements: Sequence[Mapping[str, Any]], policy_arns: Sequence[str], role_arn: str) -> str:
+    """Why AWS would not take this narrowing for the role, as a sentence; empty where it would."""
+    try:
+        if statements or policy_arns:
+            check_policies_fit_role(policy_arns, role_arn)
+            check_length(length_with(statements, role_arn), policy_arns)
+    except ValueError as wrong:
+        return str(wrong)
+    return ""
+
+
 def compact(document: Any) -> str:
     """JSON as it is sent: plain ASCII, no blanks."""
     return json.dumps(document, separators=(",", ":"))

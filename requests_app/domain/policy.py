@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from fnmatch import fnmatchcase
 
 from requests_app.domain.errors import NotAllowed
+from requests_app.domain.hours import at_in_words
 from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import State
 
@@ -45,13 +46,14 @@ class Person:
     """`groups`: those whose membership counts for them.
 
     `edits`: what they changed without another operator's confirmation, as `("entitlement", 7)`; of a group, their own
-    membership in it.
+    membership in it. `zone`: whose clocks they read.
     """
 
     id: int
     active: bool
     groups: frozenset[int]
     edits: frozenset[Rule] = frozenset()
+    zone: tzinfo = UTC
 
     @property
     def all_groups(self) -> frozenset[int]:
@@ -181,8 +183,12 @@ def may_request(
     asked_by: Person | None = None,
     open_already: int = 0,
     most: int | None = None,
+    narrowing_fits: bool = True,
 ) -> Verdict:
-    """`person` is who would use it; `asked_by` somebody else who asks for them."""
+    """`person` is who would use it; `asked_by` somebody else who asks for them.
+
+    `narrowing_fits`: AWS would take the narrowing of these terms for this role.
+    """
     if not person.active:
         return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
     if asked_by is not None:
@@ -200,6 +206,15 @@ def may_request(
             False,
             "entitlement.does_not_reach",
             "You may not ask for this role on these terms. Choose another one.",
+        )
+    if _excludes(reach, person):
+        return EXCLUDED
+    if not narrowing_fits:
+        return Verdict(
+            False,
+            "narrowing.does_not_fit",
+            "These terms narrow sessions in a way that AWS would not take for this role, so nothing could be issued. "
+            "Choose other terms, or tell an operator: they can mend that.",
         )
     if reach.approval == "staged":
         if not reach.stages_with_enough_people:
@@ -260,15 +275,16 @@ def may_decide(
     return Verdict(True, f"stage.{of.stage}")
 
 
-def may_start(of: Pass, terms: Terms, *, now: datetime) -> Verdict:
-    """Whether the clock of an approved request may start now."""
+def may_start(of: Pass, terms: Terms, *, now: datetime, zone: tzinfo = UTC) -> Verdict:
+    """Whether the clock of an approved request may start now. `zone`: of whoever reads why not."""
     if of.scheduled_at is not None and of.scheduled_at > now:
-        return Verdict(
-            False, "start.scheduled", f"This begins at {of.scheduled_at:%Y-%m-%d %H:%M} UTC and starts by itself."
-        )
+        begins = at_in_words(of.scheduled_at, zone)
+        return Verdict(False, "start.scheduled", f"This begins at {begins} and starts by itself.")
     if terms.hours is not None and terms.hours.closes(now) is None:
         opens = terms.hours.next_opening(now)
-        when = f"It can be started from {opens:%Y-%m-%d %H:%M} UTC on." if opens else "Tell an operator: that is never."
+        when = "Tell an operator: that is never."
+        if opens:
+            when = f"It can be started from {at_in_words(opens, zone)} on."
         return Verdict(False, "start.hours", f"These terms hold {terms.hours.in_words()}. {when}")
     return Verdict(True, "start.now")
 
@@ -354,7 +370,8 @@ def may_mint(
             False,
             "mint.held",
             "So many passes of this role were ended at once that AWS is told to refuse everything it issued before "
-            f"{catalog.held_until:%H:%M:%S} UTC. Your pass goes on: get new credentials after that.",
+            f"{at_in_words(catalog.held_until, person.zone, seconds=True)}. Your pass goes on: get new credentials "
+            "after that.",
         )
     return clock_is_known(clock, now=now)
 
@@ -376,9 +393,17 @@ def may_hold_on(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
             "What allowed you this role no longer does, so there are no new credentials. "
             "Ask an operator, or ask again.",
         )
+    if _excludes(reach, person):
+        return EXCLUDED
     return Verdict(True, "entitlement.reaches")
 
 
+EXCLUDED = Verdict(
+    False,
+    "entitlement.excluded",
+    "These terms exclude you: by name, or with a group that you are in or took yourself out of. "
+    "Choose other terms if there are some, or ask an operator, who can say why and change it.",
+)
 OWN_EDIT = Verdict(
     False,
     "edit.own",
@@ -415,14 +440,14 @@ def _is_frozen(catalog: Catalog) -> Verdict:
 
 
 def _reaches(reach: Reach, person: Person, catalog: Catalog) -> bool:
-    return reach.active and _reaches_person(reach, person) and _gives(reach, catalog)
-
-
-def _reaches_person(reach: Reach, person: Person) -> bool:
+    """Exclusions apart."""
     named = person.id in reach.users or bool(person.groups & reach.groups)
+    return reach.active and named and _gives(reach, catalog)
+
+
+def _excludes(reach: Reach, person: Person) -> bool:
     # Whoever left a group by their own hand is still excluded with it.
-    excluded = person.id in reach.excluded_users or bool(person.all_groups & reach.excluded_groups)
-    return named and not excluded
+    return person.id in reach.excluded_users or bool(person.all_groups & reach.excluded_groups)
 
 
 def _gives(reach: Reach, catalog: Catalog) -> bool:

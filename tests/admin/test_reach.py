@@ -260,6 +260,32 @@ def test_narrowing_must_fit_what_is_selected_too(operator: Client, administrator
     assert save(operator, address(Entitlement, wide.pk), **gone).status_code == 302
 
 
+def test_what_is_selected_later_and_does_not_fit_is_said_where_it_is_changed(
+    operator: Client, tree: dict[str, OrganisationalUnit]
+) -> None:
+    """By the role's own tags, by its account, and by a unit that is moved."""
+    one = factories.entitlement(name="Apes, reading", narrowing_policy_arns=["arn:aws:iam::222222222222:policy/r"])
+    one.selectors.create(unit=tree["Bank"], role_tag_key="access")
+    account = factories.account(unit=tree["Zoo"])
+    role = factories.role("Keeper", account)
+
+    def told(response: Any) -> bool:
+        said = str(operator.get(response["Location"]).content, "utf-8")
+        return "gives what its narrowing does not fit" in said and "Apes, reading" in said
+
+    def on_its_page() -> bool:
+        return "its narrowing does not fit" in operator.get(address(Role, role.pk)).content.decode()
+
+    assert not told(save(operator, address(Role, role.pk), tags='{"access": "read"}'))
+    assert told(save(operator, address(Account, account.pk), unit=tree["Bank"].pk))
+    assert on_its_page()
+    assert not told(save(operator, address(Account, account.pk), unit=tree["Apes"].pk))
+    assert not on_its_page()
+    assert told(save(operator, address(OrganisationalUnit, tree["Zoo"].pk), parent=tree["Bank"].pk))
+    assert told(save(operator, address(Role, role.pk), tags='{"access": "write"}'))
+    assert not told(save(operator, address(Role, role.pk), tags="{}"))
+
+
 def test_exclusions_are_lines_like_others(
     operator: Client, staged: Entitlement, security: Group, mallory: User
 ) -> None:

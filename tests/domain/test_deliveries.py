@@ -250,6 +250,7 @@ def _leave_group(one: AccessRequest) -> None:
 
 LOSSES: dict[str, tuple[str, Callable[[AccessRequest], object]]] = {
     "left the group": ("entitlement.does_not_reach", _leave_group),
+    "excluded": ("entitlement.excluded", lambda one: one.entitlement.excluded_users.add(one.beneficiary)),
     "deactivated": ("person.deactivated", lambda one: workflow.people.deactivate(one.beneficiary, by=None)),
     "given back": ("mint.not_active", lambda one: workflow.give_back(one, by=one.beneficiary)),
     "role out of use": ("role.inactive", lambda one: Role.objects.update(is_active=False)),

@@ -154,7 +154,7 @@ def test_leaving_a_group_that_excludes_oneself(
     ExcludedGroup.objects.create(entitlement=staged, group=contractors)
     Membership.objects.filter(group=contractors).delete()
     edit = changes(alice, contractors)
-    with refused("entitlement.does_not_reach", NotAllowed):
+    with refused("entitlement.excluded", NotAllowed):
         factories.wish(alice, administrator, staged)
     edits.confirm(edit, by=peter)
     factories.wish(alice, administrator, staged)

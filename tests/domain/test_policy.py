@@ -28,6 +28,8 @@ reaches = st.builds(
     groups=some,
     users=some,
     roles=some,
+    excluded_groups=some | st.just(frozenset()),
+    excluded_users=some | st.just(frozenset()),
     approval=st.sampled_from(["automatic", "staged"]),
     stages_with_enough_people=st.lists(st.booleans(), max_size=3).map(tuple),
 )
@@ -84,15 +86,17 @@ def is_reached(person: Person, reach: Reach, catalog: Catalog) -> bool:
         return False
     if catalog.role not in reach.roles:
         return False
+    if person.id in reach.excluded_users or any(group in reach.excluded_groups for group in person.groups):
+        return False
     return person.id in reach.users or any(group in reach.groups for group in person.groups)
 
 
-@given(persons, reaches, catalogs)
-def test_may_request(person: Person, reach: Reach, catalog: Catalog) -> None:
-    expected = is_reached(person, reach, catalog)
+@given(persons, reaches, catalogs, st.booleans())
+def test_may_request(person: Person, reach: Reach, catalog: Catalog, fits: bool) -> None:
+    expected = is_reached(person, reach, catalog) and fits
     if reach.approval == "staged":
         expected = expected and len(reach.stages_with_enough_people) > 0 and all(reach.stages_with_enough_people)
-    verdict = policy.may_request(person, reach, catalog)
+    verdict = policy.may_request(person, reach, catalog, narrowing_fits=fits)
     assert bool(verdict) is expected
     assert expected or verdict.message.endswith(".")
     assert bool(policy.may_hold_on(person, reach, catalog)) is is_reached(person, reach, catalog)

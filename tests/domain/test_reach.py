@@ -121,11 +121,15 @@ class World:
         return any(self.selects(selector, self.roles[number]) for selector in entitlement.selectors)
 
     def reaches(self, entitlement: AnEntitlement, number: int) -> bool:
+        return self.names(entitlement, number) and not self.excludes(entitlement, number)
+
+    def excludes(self, entitlement: AnEntitlement, number: int) -> bool:
         for group in self.people[number]:
             if group in entitlement.excluded_groups:
-                return False
-        if number in entitlement.excluded_users:
-            return False
+                return True
+        return number in entitlement.excluded_users
+
+    def names(self, entitlement: AnEntitlement, number: int) -> bool:
         return number in entitlement.users or any(group in entitlement.groups for group in self.people[number])
 
     def usable(self, role: ARole) -> bool:
@@ -306,7 +310,14 @@ def _check(world: World, rows: Rows) -> None:
         for e, entitlement in enumerate(world.entitlements):
             reached = world.reaches(entitlement, p) and world.gives(entitlement, r)
             open_to = entitlement.active and reached
-            assert bool(policy._reaches(reaches[e, r], persons[p], catalogs[r])) is open_to
+            verdict = policy.may_hold_on(persons[p], reaches[e, r], catalogs[r])
+            if world.usable(world.roles[r]):
+                assert bool(verdict) is open_to
+                # Excluded is who would be let in otherwise, and nobody else hears of it.
+                named = entitlement.active and world.names(entitlement, p) and world.gives(entitlement, r)
+                excluded = bool(named and world.excludes(entitlement, p))
+                assert (verdict.rule == "entitlement.excluded") is excluded
+                assert open_to or verdict.rule.startswith("entitlement.")
             may = bool(policy.may_request(persons[p], reaches[e, r], catalogs[r]))
             assert may is (open_to and world.usable(world.roles[r]))
             assert (rows.entitlements[e] in found) is open_to
@@ -621,7 +632,9 @@ def test_excluded_wins_over_named(alice: User, engineers: Group, security: Group
     membership = Membership.objects.create(group=security, user=alice, source="claim")
     with pytest.raises(NotAllowed) as refused:
         factories.wish(alice, administrator, one)
-    assert refused.value.rule == "entitlement.does_not_reach"
+    assert refused.value.rule == "entitlement.excluded"
+    assert "operator" in refused.value.message
+    assert security.name not in refused.value.message
     assert choosing.choices(alice, administrator, beneficiary=alice) == []
 
     membership.delete()
@@ -640,7 +653,19 @@ def test_who_is_excluded_later_gets_no_new_credentials(active_request: Any, alic
     active_request.entitlement.excluded_users.add(alice)
     with pytest.raises(DomainError) as refused:
         factories.delivery(active_request)
-    assert refused.value.rule == "entitlement.does_not_reach"
+    assert refused.value.rule == "entitlement.excluded"
+
+
+def test_whoever_asks_for_another_does_not_hear_that_they_are_excluded(
+    alice: User, bob: User, leads: Group, engineers: Group, administrator: Role
+) -> None:
+    one = factories.entitlement(administrator, groups=[engineers])
+    one.askers.add(leads)
+    one.excluded_users.add(alice)
+    with pytest.raises(NotAllowed) as refused:
+        factories.wish(bob, administrator, one, beneficiary=alice)
+    assert refused.value.rule == "entitlement.excluded"
+    assert refused.value.message == "Alice may not have this on these terms. Ask an operator."
 
 
 def test_what_is_not_selected_any_more_is_not_minted(alice: User, engineers: Group, aws_clock: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -63,6 +64,23 @@ def test_it_starts_by_itself_at_its_time_and_not_before(planned: AccessRequest, 
     assert planned.activated_at >= planned.scheduled_at
     started = AuditEvent.objects.get(action="request.started")
     assert (started.actor, started.detail["expires_at"]) == (None, planned.expires_at.isoformat())
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "UTC", "Mars/Olympus"])
+def test_whoever_is_too_early_reads_when_by_their_own_clock(
+    zone: str, alice: User, bob: User, planned: AccessRequest
+) -> None:
+    """In a zone that nobody knows it is said in UTC, and that it is."""
+    alice.time_zone = zone
+    alice.save()
+    approved(planned, bob)
+    there = ZoneInfo(zone if zone != "Mars/Olympus" else "UTC")
+    assert planned.scheduled_at is not None
+    begins = f"{planned.scheduled_at.astimezone(there):%d %b %Y %H:%M} {there}"
+    with pytest.raises(NotAllowed, match=f"This begins at {begins} and starts by itself"):
+        workflow.start(planned, by=alice)
+    with pytest.raises(NotAllowed, match=begins):
+        factories.delivery(planned)
 
 
 def test_who_is_quicker_than_the_sweep_starts_it_by_hand_at_its_time(

@@ -1,6 +1,7 @@
 """Escalation, owners who decide, and requests that nobody could decide: each comes to a clear state or to a word."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -94,6 +95,66 @@ def test_whoever_is_asked_later_decides_like_the_first(
     assert old.state == State.APPROVED
     # And may pull what they could approve.
     workflow.revoke(old, by=frank, reason="not after all")
+
+
+@pytest.mark.parametrize("late", ["the request", "its extension", "a later stage", "never"])
+def test_further_people_revoke_what_they_could_decide(
+    late: str, alice: User, bob: User, carol: User, frank: User, administrator: Role, escalating: Entitlement
+) -> None:
+    """Whom nobody asked, because it was decided in time, has no say about the pass either."""
+    Entitlement.objects.update(extensions_most=2, extension_total_seconds=4 * 3600)
+    if late == "a later stage":
+        Stage.objects.create(entitlement=escalating, position=2, quorum=1).users.add(bob)
+
+    def at(minute: int) -> Any:
+        return clock.moved((minute - 60) * MINUTE)
+
+    with at(0):
+        one = factories.wish(alice, administrator, escalating, duration=HOUR)
+    if late != "the request":
+        with at(9):  # in time
+            workflow.approve(one, by=carol)
+    if late in ("the request", "a later stage"):
+        with at(21):
+            workflow.approve(one, by=bob)
+    with at(22):
+        one = workflow.start(one, by=alice)
+    if late == "its extension":
+        longer: Any = {"by": alice, "duration": 10 * MINUTE, "justification": "it takes longer than we thought"}
+        with at(23):
+            workflow.approve_extension(workflow.extend(one, **longer), by=bob)
+            workflow.extend(one, **longer)
+        with at(32):
+            assert not workflow.may_revoke(one, frank)  # a minute before they are asked
+    with at(34):
+        assert workflow.may_revoke(one, bob)
+        assert workflow.may_revoke(one, frank) is (late in ("the request", "its extension"))
+        if late in ("a later stage", "never"):
+            with refused("revoke.not_asked", NotAllowed):
+                workflow.revoke(one, by=frank, reason="not after all")
+            return
+        workflow.revoke(one, by=frank, reason="not after all")
+    one.refresh_from_db()
+    assert (one.state, one.ended_by) == (State.REVOKED, frank)
+
+
+def test_owners_revoke_what_they_decide(
+    alice: User, bob: User, frank: User, administrator: Role, engineers: Group, security: Group, leads: Group
+) -> None:
+    administrator.owners = security
+    administrator.save()
+    terms = factories.entitlement(administrator, groups=[engineers], approval="staged")
+    Stage.objects.create(entitlement=terms, position=1, owners="role")
+    one = factories.wish(alice, administrator, terms)
+    workflow.approve(one, by=frank)
+    # Its terms stay as they were when it was asked for.
+    administrator.owners = leads
+    administrator.save()
+    with refused("revoke.not_asked", NotAllowed):
+        workflow.revoke(one, by=bob, reason="not after all")
+    workflow.revoke(one, by=frank, reason="not after all")
+    one.refresh_from_db()
+    assert one.ended_by == frank
 
 
 def test_what_was_decided_in_time_is_not_escalated(waiting: AccessRequest, bob: User, frank: User) -> None:

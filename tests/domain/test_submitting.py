@@ -217,6 +217,32 @@ def test_losing_eligibility_before_the_answer_makes_it_a_no(
     workflow.deny(pending_request, by=bob)
 
 
+@pytest.mark.parametrize("wrong", ["too long", "elsewhere"])
+def test_a_narrowing_that_does_not_fit_what_is_selected_later_is_found_when_asking(
+    wrong: str, alice: User, olivia: User, engineers: Group, payments: Account
+) -> None:
+    """Nobody waits for an approval, and is awake at night, for what AWS would not take."""
+    reads = [{"Effect": "Allow", "Action": "s3:Get*", "Resource": f"arn:aws:s3:::bucket-{n:04}/*"} for n in range(16)]
+    arns = [f"arn:aws:iam::{payments.number}:policy/reading"]
+    narrowed = {"narrowing_statements": reads} if wrong == "too long" else {"narrowing_policy_arns": arns}
+    terms = factories.entitlement(groups=[engineers], **narrowed)
+    terms.selectors.create(role_tag_key="access")
+    short = factories.role("R", payments, tags={"access": "read"})
+    assert factories.wish(alice, short, terms)
+    other = payments if wrong == "too long" else factories.account()
+    path = f"/{'elevated' * 50}/" if wrong == "too long" else "/elevated/"
+    later = Role.objects.create(name="Reader", account=other, path=path, tags={"access": "read"})
+    outlook = workflow.outlooks.on_asking(later, by=alice, entitlement=terms, beneficiary=alice)
+    assert outlook.rule == "narrowing.does_not_fit"
+    with refused("narrowing.does_not_fit", NotAllowed):
+        factories.wish(alice, later, terms)
+    notice = Notice.objects.get(kind="nobody")
+    assert notice.recipient == olivia
+    # With nothing to narrow the same role can be had.
+    Entitlement.objects.update(narrowing_statements=[], narrowing_policy_arns=[])
+    assert factories.wish(alice, later, terms)
+
+
 @pytest.mark.parametrize("gone", ["group", "person", "role", "entitlement"])
 def test_losing_eligibility_before_the_start(gone: str, approved_request: AccessRequest, alice: User) -> None:
     if gone == "group":

@@ -1,9 +1,11 @@
 """Richer terms as pure functions, against slow and obvious models."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -130,7 +132,8 @@ def test_leaving_what_excludes_oneself_helps_nobody(
     person = Person(1, True, groups - own, edits=frozenset(edit for edit in of if edit[0] == "group"))
     is_excluded = any(group in excluded for group in groups | own)
     reach = replace(ANYONE, excluded_groups=excluded)
-    assert bool(policy.may_hold_on(person, reach, ROLE)) is not is_excluded
+    for verdict in (policy.may_hold_on(person, reach, ROLE), policy.may_request(person, reach, ROLE)):
+        assert (verdict.rule == "entitlement.excluded") is is_excluded is not bool(verdict)
 
 
 @given(
@@ -179,6 +182,26 @@ def test_when_a_pass_begins_and_ends(scheduled: int | None, hours: Hours | None,
     )
     assert last == first + timedelta(seconds=1800)
     assert policy.may_start(of, terms, now=last - MINUTE) or hours
+
+
+@pytest.mark.parametrize(("zone", "said"), [(UTC, "{} UTC"), (ZoneInfo("Asia/Kathmandu"), "{} Asia/Kathmandu")])
+def test_a_refusal_that_names_a_time_names_it_by_the_clocks_of_who_reads_it(zone: tzinfo, said: str) -> None:
+    later = datetime(2027, 1, 1, 3, 30, tzinfo=UTC)
+    wall = later.astimezone(zone)
+    hours = Hours("Europe/Berlin", (5,), "04:30", "05:00")
+    waits = Pass(State.APPROVED, 1, 1, 0, None, scheduled_at=later)
+    held = replace(ROLE, held_until=later)
+    running = Pass(State.ACTIVE, 1, 1, 0, later + timedelta(hours=1))
+    verdicts = [
+        policy.may_start(waits, terms_with(()), now=NOW, zone=zone),
+        policy.may_start(replace(waits, scheduled_at=None), replace(terms_with(()), hours=hours), now=NOW, zone=zone),
+        policy.may_mint(
+            Person(1, True, frozenset(), zone=zone), running, ANYONE, held, None, now=NOW, identity_is_access=False
+        ),
+    ]
+    assert [one.rule for one in verdicts] == ["start.scheduled", "start.hours", "mint.held"]
+    for verdict, form in zip(verdicts, ("%d %b %Y %H:%M", "%d %b %Y %H:%M", "%d %b %Y %H:%M:%S"), strict=True):
+        assert said.format(f"{wall:{form}}") in verdict.message
 
 
 @given(

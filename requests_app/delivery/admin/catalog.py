@@ -6,7 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.urls import path, reverse
@@ -19,6 +19,7 @@ from requests_app.delivery.admin.checks import VerdictFilter, doors, findings
 from requests_app.delivery.admin.entitlements import RoleGivenBy, TakenOutElsewhere
 from requests_app.delivery.admin.fields import HOUR, AccountNumber, Duration, Tags
 from requests_app.delivery.admin.site import site
+from requests_app.domain import fitting
 from requests_app.domain.audit import Action
 from requests_app.domain.models import Account, Entitlement, OrganisationalUnit, Preflight, Role
 from requests_app.domain.models.catalog import account_has, ways_to_match
@@ -80,6 +81,7 @@ class AccountAdmin(Audited):
         super().save_model(request, obj, form, change)
         if change and form.changed_data:
             preflights.look_soon(Role.objects.filter(account=obj))
+            warn_of_narrowing(request, Q(account=obj))
 
     @admin.display(description="roles")
     def its_roles(self, obj: Account) -> SafeString | str:
@@ -137,6 +139,7 @@ class RoleAdmin(TakenOutElsewhere):
         super().save_model(request, obj, form, change)
         if form.changed_data and obj.is_active:
             preflights.look_soon(Role.objects.filter(pk=obj.pk))
+            warn_of_narrowing(request, Q(pk=obj.pk))
 
     def look_at(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Let both workers look at this role now."""
@@ -203,9 +206,21 @@ class RoleAdmin(TakenOutElsewhere):
             return "Save the role first."
         selecting = Entitlement.objects.for_role(obj).exclude(roles=obj).order_by("name")
         links = [
-            (reverse("admin:requests_app_entitlement_change", args=[one.pk]), one) for one in selecting[:MOST_SHOWN]
+            (reverse("admin:requests_app_entitlement_change", args=[one.pk]), one, _unfit(one, obj))
+            for one in selecting[:MOST_SHOWN]
         ]
-        return format_html_join(", ", '<a href="{}">{}</a>', links) or "No entitlement"
+        return format_html_join(", ", '<a href="{}">{}</a>{}', links) or "No entitlement"
+
+
+def warn_of_narrowing(request: HttpRequest, roles: Q) -> None:
+    """These were changed, so other selectors may give them now."""
+    for entitlement, wrong in fitting.unfit(fitting.IN_USE & roles):
+        messages.warning(request, f"“{entitlement}” gives what its narrowing does not fit: nobody can ask. {wrong}")
+
+
+def _unfit(entitlement: Entitlement, role: Role) -> str:
+    wrong = fitting.problem(entitlement, Q(pk=role.pk))
+    return f" (its narrowing does not fit, so nobody can ask for it there: {wrong})" if wrong else ""
 
 
 def _preflight(role: Role) -> Preflight | None:

@@ -6,8 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.core.exceptions import ValidationError
-from django.db.models import F, Max, Prefetch, Q, QuerySet, Value
-from django.db.models.functions import Length
+from django.db.models import F, Prefetch, Q, QuerySet, Value
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -19,7 +18,7 @@ from requests_app.delivery.admin.fields import Lines as LinesField
 from requests_app.delivery.admin.in_words import summary
 from requests_app.delivery.admin.shown import length
 from requests_app.delivery.admin.site import site
-from requests_app.domain import facts, narrowing
+from requests_app.domain import facts, fitting, narrowing
 from requests_app.domain.audit import Action
 from requests_app.domain.hours import DAYS
 from requests_app.domain.liftable import LIFTABLE
@@ -42,7 +41,6 @@ from requests_app.domain.models.selectors import in_questions
 from requests_app.domain.terms import STAGED, Terms
 
 MOST_STAGES = 10
-MOST_ACCOUNTS = 1000
 MOST_SELECTORS = 20
 MOST_COUNTED_ROLES = 1000
 FIRST_ROLES = 5
@@ -576,18 +574,8 @@ def added_by(formset: Any) -> list[Any]:
 
 def _check_narrowing_fits(entitlement: Entitlement, question: Q) -> None:
     """Raises ValidationError if the entitlement narrows and that fits not all of these roles."""
-    arns, statements = entitlement.narrowing_policy_arns, entitlement.narrowing_statements
-    if not (arns or statements) or not isinstance(statements, list):
-        return
-    # Each account with the length of the longest path and name: one stand-in for all roles of an account.
-    accounts = Role.objects.filter(question).values_list("account__partition", "account__number")
-    longest = accounts.annotate(longest=Max(Length("path") + Length("name"))).order_by("-longest")
-    with _said_in_the_form():
-        for partition, number, length in longest[:MOST_ACCOUNTS]:
-            arn = f"arn:{partition}:iam::{number}:role/"
-            arn += "x" * (length - 1)
-            narrowing.check_policies_fit_role(arns, arn)
-            narrowing.check_length(narrowing.length_with(statements, arn), arns)
+    if isinstance(entitlement.narrowing_statements, list) and (wrong := fitting.problem(entitlement, question)):
+        raise ValidationError(wrong)
 
 
 def _given_by(selectors: list[RoleSelector]) -> dict[int, list[str]]:

@@ -5,13 +5,14 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin.audited import Audited
+from requests_app.delivery.admin.catalog import warn_of_narrowing
 from requests_app.delivery.admin.site import site
 from requests_app.domain.audit import Action
 from requests_app.domain.models import Account, OrganisationalUnit
@@ -60,6 +61,12 @@ class UnitAdmin(Audited):
             # As the trigger does, and before any row: two who move what lies above each other take turns.
             OrganisationalUnit.objects.hold()
         return super().get_object(request, object_id, from_field)
+
+    def save_model(self, request: HttpRequest, obj: OrganisationalUnit, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change and "parent" in form.changed_data:
+            obj.refresh_from_db(fields=["path"])
+            warn_of_narrowing(request, Q(account__unit__path__startswith=obj.path))
 
     @admin.display(description="unit")
     def in_the_tree(self, unit: OrganisationalUnit) -> str:

@@ -1,4 +1,5 @@
 import uuid
+from datetime import UTC, tzinfo
 
 from django.contrib.auth.models import AbstractBaseUser, PermissionsMixin, UserManager
 from django.contrib.auth.validators import UnicodeUsernameValidator
@@ -7,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower, Now, Upper
 
-from requests_app.domain import codes
+from requests_app.domain import codes, hours
 
 
 class User(AbstractBaseUser, PermissionsMixin):
@@ -62,6 +63,14 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.name or self.username
+
+    @property
+    def zone(self) -> tzinfo:
+        """By whose clocks they read; UTC where the system's table does not know it."""
+        try:
+            return hours.zone(self.time_zone)
+        except ValueError:
+            return UTC
 
     def get_full_name(self) -> str:
         return str(self)

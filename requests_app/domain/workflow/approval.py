@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from django.db.models import Max
+
 from requests_app.domain import facts, notices, policy
 from requests_app.domain.errors import Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Extension, User
@@ -88,6 +90,19 @@ def ask_the_stage(matter: Matter, now: datetime) -> None:
     notices.announce(kind, [request_of(matter)], at=now, to=people, occasion=occasion)
 
 
+def asked_so_far(matter: Matter, now: datetime) -> list[tuple[frozenset[int], frozenset[int]]]:
+    """For each stage that has begun, the groups and people who may or could decide it: further ones if it took so long
+    that they were asked too."""
+    agreed = matter.decisions.order_by().values("stage").annotate(last=Max("decided_at"))
+    agreed_at = dict(agreed.values_list("stage", "last"))
+    begun, asked = _first_since(matter), []
+    for stage in matter.terms.stages[: matter.stage]:
+        over = agreed_at[stage.position] if stage.position < matter.stage else _settled_at(matter) or now
+        asked.append(stage.asked(escalated=stage.is_escalated(begun, over)))
+        begun = over
+    return asked
+
+
 def request_of(matter: Matter) -> AccessRequest:
     return matter.access_request if isinstance(matter, Extension) else matter
 
@@ -103,6 +118,15 @@ def _is_pending(matter: Matter) -> bool:
 
 def _since(matter: Matter) -> datetime:
     return matter.stage_since or matter.asked_at
+
+
+def _first_since(matter: Matter) -> datetime:
+    return matter.asked_at if isinstance(matter, Extension) else matter.accepted_at or matter.asked_at
+
+
+def _settled_at(matter: Matter) -> datetime | None:
+    """When the last stage that began was decided, or did not matter any more."""
+    return matter.finished_at if isinstance(matter, Extension) else matter.approved_at or matter.ended_at
 
 
 def _deciders(matter: Matter) -> set[int]:

@@ -1,15 +1,16 @@
 """The life of a request: one function per verb, the only writers of its state."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
-from requests_app.domain import audit, clock, facts, notices, patterns, policy
+from requests_app.domain import audit, clock, facts, narrowing, notices, patterns, policy
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany
 from requests_app.domain.models import AccessRequest, Decision, Entitlement, Role, User
@@ -47,8 +48,8 @@ def submit(
             start=start, start_at=start_at, beneficiary=beneficiary or by,
         )  # fmt: skip
     except NotAllowed as refusal:
-        if refusal.rule in ("stage.none", "stage.nobody_can"):
-            _tell_that_nobody_can_decide(role, entitlement, refusal)
+        if refusal.rule in _FOR_OPERATORS_TO_MEND:
+            _tell_operators(role, entitlement, refusal)
         raise
 
 
@@ -278,14 +279,26 @@ def remind(access_request: AccessRequest, *, by: User) -> AccessRequest:
 
 
 def may_revoke(access_request: AccessRequest, by: User) -> bool:
-    """Whether `by` may pull this request: asked at any of its stages, or an operator. Not one's own: give it back."""
+    """Whether `by` may pull this request: one who could decide it or an extension of it, or an operator.
+
+    Further approvers could where a stage took so long that they were asked. Not one's own: that is given back.
+    """
     if by.pk in access_request.asking_side:
         return False
     if by.is_superuser:
         return True
     groups = set(by.memberships.values_list("group_id", flat=True))
-    asked = [stage.asked(escalated=True) for stage in access_request.terms.stages]
-    return any(by.pk in users or groups & those for those, users in asked)
+
+    def is_among(asked: Iterable[tuple[frozenset[int], frozenset[int]]]) -> bool:
+        return any(by.pk in users or groups & those for those, users in asked)
+
+    stages = access_request.terms.stages
+    if is_among(stage.asked(escalated=False) for stage in stages):
+        return True
+    if not is_among(stage.asked(escalated=True) for stage in stages):
+        return False
+    now, extensions = clock.now(), access_request.extensions.select_related("access_request")
+    return any(is_among(approval.asked_so_far(one, now)) for one in (access_request, *extensions))
 
 
 def who_can_decide(matter: approval.Matter) -> list[User]:
@@ -304,7 +317,8 @@ def begin(access_request: AccessRequest, *, by: User | None, now: datetime) -> N
         if by.pk != access_request.beneficiary_id:
             raise NotAllowed("Only the person a pass is for can start it.", rule="start.not_yours")
         _may_hold_on(access_request).require()
-    policy.may_start(facts.of(access_request), access_request.terms, now=now).require()
+    zone = by.zone if by is not None else UTC
+    policy.may_start(facts.of(access_request), access_request.terms, now=now, zone=zone).require()
     _move(access_request, State.ACTIVE)
     access_request.activated_at = now
     seconds = int(access_request.duration.total_seconds())
@@ -331,6 +345,7 @@ def may_request(role: Role, entitlement: Entitlement, terms: Terms, *, by: User,
         asked_by=asker,
         open_already=_open_already(beneficiary, entitlement) if terms.most_at_once is not None else 0,
         most=terms.most_at_once,
+        narrowing_fits=not narrowing.problem(terms.narrowing_statements, terms.narrowing_policy_arns, role.arn),
     )
     of_the_other = asker is not None and policy.may_ask_for_others(asker, reach, catalog)
     if not verdict and of_the_other and verdict.rule in _SAID_TO_THE_PERSON:
@@ -339,7 +354,7 @@ def may_request(role: Role, entitlement: Entitlement, terms: Terms, *, by: User,
 
 
 # Refusals whose message speaks to the person whom they are about.
-_SAID_TO_THE_PERSON = ("person.deactivated", "edit.own", "entitlement.does_not_reach")
+_SAID_TO_THE_PERSON = ("person.deactivated", "edit.own", "entitlement.does_not_reach", "entitlement.excluded")
 
 
 def _open_already(beneficiary: User, entitlement: Entitlement) -> int:
@@ -353,7 +368,11 @@ def _begin_deciding(access_request: AccessRequest, now: datetime) -> None:
         approval.ask_the_stage(access_request, now)
 
 
-def _tell_that_nobody_can_decide(role: Role, entitlement: Entitlement, refusal: NotAllowed) -> None:
+# Refusals that meet everybody who asks under these terms.
+_FOR_OPERATORS_TO_MEND = ("stage.none", "stage.nobody_can", "narrowing.does_not_fit")
+
+
+def _tell_operators(role: Role, entitlement: Entitlement, refusal: NotAllowed) -> None:
     now = clock.now()
     operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50]
     with transaction.atomic():

@@ -18,6 +18,7 @@ from django.db.models.functions import Least
 from requests_app.domain import audit, clock, jobs, notices
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import TooMany
+from requests_app.domain.hours import at_in_words
 from requests_app.domain.models import (
     AccessRequest,
     Delivery,
