@@ -2,6 +2,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# One more than there are cores: some tests mostly wait, for processes to start or for a time to be over.
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 POSTGRES_15 := /usr/lib/postgresql/15/bin
 
 # Settings for tools that read portal.settings but talk to nothing: production's, as far as that goes.
@@ -21,12 +23,12 @@ reset: $(BIN)/installed  ## forget what `make run` keeps in .run
 	@$(BIN)/python -m sandbox.run reset
 
 test: $(BIN)/installed browser lint  ## everything that must hold: lint, types, migrations, the whole suite
-	$(BIN)/pytest -n auto --dist loadgroup
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 	@if test -x $(POSTGRES_15)/postgres; then $(MAKE) --no-print-directory test-pg15; \
 	else echo "Left out: PostgreSQL 15 is not installed in $(POSTGRES_15)."; fi
 
 test-pg15: $(BIN)/installed  ## the tests that lean on the database, on Debian's PostgreSQL 15
-	POSTGRES_BIN=$(POSTGRES_15) $(BIN)/pytest -m "not browser and not stack" -n auto tests/domain
+	POSTGRES_BIN=$(POSTGRES_15) $(BIN)/pytest -m "not browser and not stack" -n $(WORKERS) tests/domain
 
 bench: $(BIN)/installed  ## what a mint costs; writes bench/mint.md
 	$(BIN)/python -m bench.mint

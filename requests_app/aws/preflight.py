@@ -63,7 +63,8 @@ class Door:
 class Findings:
     """What one of the two preflights found. A check that it cannot make, or did not come to, is not in it.
 
-    `harmless_action` is the one of `probe.HARMLESS` that proves an early end on this role.
+    `harmless_action` is the one of `probe.HARMLESS` that proves an early end on this role. `denies`: our deny policy
+    stands there.
     """
 
     findings: tuple[Finding, ...]
@@ -72,6 +73,7 @@ class Findings:
     harmless_action: str = ""
     doors: tuple[Door, ...] = ()
     room: int | None = None
+    denies: bool = False
 
     def verdict(self, check: Check) -> Verdict | None:
         return next((finding.verdict for finding in self.findings if finding.check is check), None)
@@ -124,6 +126,7 @@ def as_revoker(place: Place, *, longest_session: int, minter_arn: str) -> Findin
         longest_session=role.longest_session,
         doors=doors,
         room=standing.room,
+        denies=standing.document is not None,
     )
 
 

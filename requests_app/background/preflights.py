@@ -64,5 +64,6 @@ def _found(findings: Findings) -> Found:
         aws_role_id=findings.role_id,
         longest_session=findings.longest_session,
         room=findings.room,
+        denies=findings.denies,
         doors=[dataclasses.asdict(door) for door in findings.doors],
     )

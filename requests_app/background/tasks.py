@@ -50,11 +50,11 @@ def look_before_any_work(**_: object) -> None:
 
 
 @worker_ready.connect
-def read_clock_at_once(**_: object) -> None:
-    """Nothing is minted while AWS's clock is unknown, so a fresh start does not wait for beat."""
+def look_at_once(**_: object) -> None:
+    """Nothing is minted while AWS's clock is unknown, and no role is looked at, so a fresh start does not wait."""
     with contextlib.suppress(OperationalError):
-        current_app.send_task("aws.read_clock", expires=60)
-        current_app.send_task("revoke.identify", expires=60)
+        for task in ("aws.read_clock", "revoke.identify", "default.make_preflights"):
+            current_app.send_task(task, expires=60)
 
 
 @shared_task(name="revoke.work")

@@ -7,10 +7,21 @@ from typing import Any
 import pytest
 
 from requests_app.aws import deny_policy
-from requests_app.background import revoking
+from requests_app.background import clocks, preflights, revoking
 from requests_app.domain import clock, workflow
-from requests_app.domain.models import AccessRequest, DenyPolicy, Freeze, Installation, Notice, Revocation, Role, User
+from requests_app.domain.models import (
+    AccessRequest,
+    DenyPolicy,
+    Freeze,
+    Installation,
+    Notice,
+    Preflight,
+    Revocation,
+    Role,
+    User,
+)
 from requests_app.domain.workflow import freezes, revocations
+from requests_app.domain.workflow.preflights import Half
 from sandbox.aws import AwsStandIn
 from tests.background.ending import run, works
 
@@ -184,3 +195,67 @@ def test_an_old_policy_put_back_by_somebody_is_reported_and_freezes_nothing(
     assert at_aws() == {active_request.code, erins_request.code}
     assert Notice.objects.filter(kind="lifted", recipient=olivia, about__contains=active_request.code).count() == 1
     assert json.dumps(DenyPolicy.objects.get().unknown).count(active_request.code) == 1
+
+
+def seen_by_preflight(become: Any, role: Role) -> None:
+    """The revoker's daily look at this role, now."""
+    now = clock.now()
+    Preflight.objects.update_or_create(role=role, defaults={"minter_due_at": now, "revoker_due_at": now})
+    become("minter")
+    clocks.read()
+    become("revoker")
+    preflights.look(role.pk, Half.REVOKER)
+    become("minter")
+
+
+def test_a_role_whose_first_early_end_was_forgotten_is_found_by_its_daily_look(
+    forgotten: Any, active_request: AccessRequest, erins_request: AccessRequest, become: Any, at_aws: Any, olivia: User,
+    superuser_connection: Any,
+) -> None:  # fmt: skip
+    role = active_request.role
+    with superuser_connection.transaction():
+        superuser_connection.execute("SET LOCAL session_replication_role = replica")
+        superuser_connection.execute("DELETE FROM requests_app_denypolicy")
+        superuser_connection.execute("DELETE FROM requests_app_revocation")
+    freeze = freezes.freeze_restored("a test")
+    assert freeze is not None
+    freezes.confirm(AccessRequest.objects.get(pk=erins_request.pk), freeze=freeze, by=olivia)
+    freezes.lift(freeze, by=olivia)
+    revocations.sweep()
+    assert not DenyPolicy.objects.exists(), "the control: nothing else finds it"
+
+    seen_by_preflight(become, role)
+    become("revoker")
+    revoking.work(role.pk)
+
+    assert not Freeze.objects.in_force().exists()
+    assert at_aws() == {active_request.code, erins_request.code}
+    assert Notice.objects.filter(kind="lifted", recipient=olivia, about__contains=erins_request.code).count() == 1
+    with clock.moved(timedelta(hours=12, minutes=1)):
+        look(become, role)
+    assert at_aws() is None
+
+
+def test_an_old_policy_put_back_on_a_role_that_is_done_with_is_taken_away(
+    active_request: AccessRequest, live: Any, become: Any, bob: User, at_aws: Any
+) -> None:
+    live(active_request)
+    workflow.revoke(active_request, by=bob, reason="an incident")
+    with clock.moved(run(become, active_request.role).keep_until - clock.now() + timedelta(seconds=1)):
+        revocations.sweep()
+        look(become, active_request.role)
+        assert (at_aws(), DenyPolicy.objects.get().due_at) == (None, None)
+        at_aws(active_request.code)
+
+        seen_by_preflight(become, active_request.role)
+        become("revoker")
+        revoking.work(active_request.role_id)
+
+        assert not Freeze.objects.exists()
+        assert at_aws() == {active_request.code}, "somebody may have meant it"
+    # However long the worker was away meanwhile.
+    for hours in (14, 28):
+        with clock.moved(timedelta(hours=hours)):
+            look(become, active_request.role)
+            look(become, active_request.role)
+    assert at_aws() is None

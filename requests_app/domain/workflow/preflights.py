@@ -27,6 +27,7 @@ from requests_app.domain.models import (
     Role,
 )
 from requests_app.domain.transitions import DeliveryState
+from requests_app.domain.workflow import revocations
 from requests_app.domain.workflow.deliveries import region
 
 Verdict = Preflight.Verdict
@@ -99,6 +100,8 @@ class Found:
     longest_session: int | None = None
     room: int | None = None
     doors: Sequence[dict[str, Any]] = ()
+    # Our deny policy stands there.
+    denies: bool = False
 
     def verdict(self, check: str) -> str:
         return _verdict_on(self.findings, check)
@@ -182,6 +185,8 @@ def note(look: Look, found: Found) -> None:
         if getattr(preflight, half.due_at) == look.taken_until:  # else somebody wants another look
             setattr(preflight, half.due_at, now + _gap(attempts))
         preflight.save()
+        if found.denies:
+            revocations.look_after(look.role_id, now)
 
 
 def note_session(

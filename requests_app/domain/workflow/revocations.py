@@ -180,6 +180,15 @@ def may_work_until(access_requests: Collection[AccessRequest], now: datetime) ->
     return ends
 
 
+def look_after(role_id: int, now: datetime) -> None:
+    """Our deny policy was seen on this role: have it looked at if nobody was going to.
+
+    Such as where a restored database has forgotten the role's first early end, or somebody put an old one back.
+    """
+    DenyPolicy.objects.get_or_create(role_id=role_id, defaults={"expected": [None]})
+    DenyPolicy.objects.filter(role=role_id, due_at=None).update(due_at=now)
+
+
 @contextmanager
 def only_one(role_id: int) -> Iterator[bool]:
     """Whether this worker alone is at this role's policy. Held across the call to AWS, by a lock that dies with us."""
@@ -366,6 +375,8 @@ def note_removed(task: Task, *, removed: bool, unknown: Sequence[str]) -> None:
             policy.expected, policy.denied, policy.unknown, policy.left_out = [None], [], {}, []
             policy.denied_before = policy.held_until = None
         else:
+            # What nobody looked at for so long begins anew: it is put into a document of ours first, and goes with it.
+            policy.unknown = {code: seen for code, seen in policy.unknown.items() if _is_kept(seen, now)}
             _note_unknown(policy, unknown, now)
         # Meanwhile someone may have ended another pass on this role.
         live = Revocation.objects.filter(role_id=task.role_id, state__in=LIVE).exists()
@@ -557,13 +568,16 @@ def _wanted(policy: DenyPolicy, now: datetime, *, restored: bool) -> tuple[Wante
         for code, state, ended_at in live.values_list("access_request__code", "access_request__state", "asked_at")
     }
     for code, seen in sorted(policy.unknown.items()):
-        seen_at = datetime.fromisoformat(seen)
-        if restored or now - seen_at < UNKNOWN_KEPT:
-            wanted.setdefault(code, Wanted(code, False, seen_at + LAST_ISSUED_AFTER))
+        if restored or _is_kept(seen, now):
+            wanted.setdefault(code, Wanted(code, False, datetime.fromisoformat(seen) + LAST_ISSUED_AFTER))
     if restored and policy.written_at is not None:
         for code in policy.denied:
             wanted.setdefault(code, Wanted(code, False, policy.written_at + LAST_ISSUED_AFTER))
     return tuple(wanted.values())
+
+
+def _is_kept(seen: str, now: datetime) -> bool:
+    return now - datetime.fromisoformat(seen) < UNKNOWN_KEPT
 
 
 def _note_unknown(policy: DenyPolicy, codes: Collection[str], now: datetime) -> None:
