@@ -36,7 +36,7 @@ bench: $(BIN)/installed  ## what a mint costs; writes bench/mint.md
 bench-scale: $(BIN)/installed  ## pages and sweeps with much of everything; writes bench/scale.md
 	$(BIN)/python -m bench.scale
 
-chaos: $(BIN)/installed faketime  ## everything broken on purpose, 20 min; writes bench/chaos.md (SECONDS= ONLY= SEED=)
+chaos: $(BIN)/installed faketime  ## everything broken on purpose, half an hour; writes bench/chaos.md (SECONDS= ONLY= SEED=)
 	SECONDS=$(SECONDS) ONLY="$(ONLY)" SEED=$(SEED) $(BIN)/python -m tests.chaos
 
 faketime:
