@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from fnmatch import fnmatchcase
 
 from requests_app.domain.errors import NotAllowed
-from requests_app.domain.hours import at_in_words
+from requests_app.domain.hours import Hours, at_in_words
 from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import State
 
@@ -348,8 +348,12 @@ def may_mint(
     *,
     now: datetime,
     identity_is_access: bool,
+    hours: Hours | None = None,
 ) -> Verdict:
-    """Asked when credentials are asked for, before AWS is called, before they are recorded and before sealing."""
+    """Asked when credentials are asked for, before AWS is called, before they are recorded and before sealing.
+
+    `hours`: those of the terms, where they keep some.
+    """
     if person.id != of.beneficiary:
         return Verdict(False, "mint.not_beneficiary", "Only the person a pass is for can use it.")
     if of.state != State.ACTIVE or of.expires_at is None or of.expires_at <= now:
@@ -357,6 +361,13 @@ def may_mint(
     may_hold = may_hold_on(person, reach, catalog)
     if not may_hold:
         return may_hold
+    # Whoever started or extended it saw to this; the database does not.
+    if hours is not None and not now < of.expires_at <= (hours.closes(now) or now):
+        return Verdict(
+            False,
+            "mint.hours",
+            f"These terms hold {hours.in_words()}, and this pass does not end with them. Ask again.",
+        )
     left = (of.expires_at - now).total_seconds()
     if identity_is_access and left < IDENTITY_NEEDS_SECONDS:
         return Verdict(

@@ -226,8 +226,8 @@ def test_aws_breaks_off_in_the_middle(
 
 
 def test_narrowing_that_cannot_be_a_policy(alice: User, administrator: Role, browser: Browser) -> None:
-    much = [{"Effect": "Allow", "Action": [f"s3:Get{n:04}" for n in range(400)], "Resource": "*"}]
-    terms = factories.entitlement(administrator, users=[alice], narrowing_statements=much)
+    nothing = [{"Effect": "Allow", "Resource": "*"}]  # no form lets it through
+    terms = factories.entitlement(administrator, users=[alice], narrowing_statements=nothing)
     delivery = browser.ask(factories.wish(alice, administrator, terms, start="at_once"))
     minting.mint(delivery.pk)
     failed(delivery)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -65,8 +66,8 @@ def _told_apart() -> Iterator[None]:
 
 
 def insert_like(table: str, pk: int, **values: Any) -> str | None:
-    """Insert a copy of that row, but for these values."""
-    document = json.dumps({"id": 10**12, **values}, default=str)
+    """Insert a copy of that row, but for these values and the keys that each has of its own."""
+    document = json.dumps({"id": 10**12, "public_id": uuid4(), **values}, default=str)
     return attempt(
         f"INSERT INTO {table} SELECT (jsonb_populate_record(r, %s::jsonb)).* FROM {table} r WHERE r.id = %s",
         params=[document, pk],
@@ -482,7 +483,7 @@ def test_deliveries_begin_as_asked_for_the_beneficiary_of_an_active_pass(
         {"kind": "root"},
     ):
         assert _delivery_like(asked, **values) == GUARD, values
-    assert insert_like(DELIVERIES, asked.pk) == UNIQUE  # the same public id: a replay
+    assert insert_like(DELIVERIES, asked.pk, public_id=asked.public_id) == UNIQUE  # the same public id: a replay
     workflow.give_back(asked.access_request, by=alice)
     assert _delivery_like(asked) == GUARD
 
@@ -985,6 +986,8 @@ def test_no_guard_was_forgotten(db: None) -> None:
     expected |= {
         ("requests_app_auditevent", "stamp"),
         (DELIVERIES, "channel"),
+        (REQUESTS, "at_once"),
+        *((f"requests_app_{table}", "public_id") for table in ("entitlement", "extension", "freeze")),
         *((table, "guard") for table in guarded),
     }
     assert standing == expected

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
@@ -128,6 +129,33 @@ def test_terms_from_before_are_taken_where_nothing_of_it_is_newer(pending_reques
     assert _new(pending_request, terms_document=older, stage_since=None) is WENT_THROUGH
     Stage.objects.update(escalate_seconds=60)
     assert _new(pending_request, terms_document=older, stage_since=None) == GUARD
+
+
+def test_no_more_at_once_than_the_terms_allow(
+    alice: User, bob: User, administrator: Role, staged: Entitlement, engineers: Group
+) -> None:
+    Entitlement.objects.update(most_at_once=2)
+    staged.refresh_from_db()
+    first = factories.wish(alice, administrator, staged)
+    assert _new(first) is WENT_THROUGH
+    with clock.moved(-HOUR):
+        second = factories.wish(alice, administrator, staged, duration=HOUR / 2)
+        workflow.approve(second, by=bob)
+        second = workflow.start(second, by=alice)
+    # By the clock it is over, whatever its row still says; as of when it was active it counts.
+    assert second.state == "active"
+    assert _new(first) is WENT_THROUGH
+    assert _new(first, asked_at=second.activated_at, stage_since=second.activated_at) == GUARD
+    third = factories.wish(alice, administrator, staged)
+    assert _new(first) == GUARD
+    # Neither somebody else's nor those of other terms.
+    erin = factories.person("erin", engineers)
+    assert _new(first, requester_id=erin.pk, beneficiary_id=erin.pk) is WENT_THROUGH
+    workflow.withdraw(third, by=alice)
+    assert _new(first) is WENT_THROUGH
+    workflow.approve(first, by=bob)
+    factories.wish(alice, administrator, staged)
+    assert _new(third, state="pending", ended_at=None, ended_by_id=None) == GUARD
 
 
 # --- when it begins -------------------------------------------------------------------------------
@@ -354,6 +382,15 @@ def wanted(running: AccessRequest) -> Extension:
         return workflow.extend(
             running, by=running.beneficiary, duration=30 * MINUTE, justification="it takes longer than that"
         )
+
+
+def test_a_public_id_never_changes(wanted: Extension, olivia: User) -> None:
+    freeze = workflow.freezes.freeze(factories.role(), by=olivia, reason="a stolen laptop")
+    entitlement = wanted.access_request.entitlement
+    for row in (entitlement, freeze, wanted):
+        table, pk = row._meta.db_table, row.pk
+        assert update(table, pk, public_id=str(uuid4())) == GUARD
+        assert update(table, pk, public_id=str(row.public_id)) is WENT_THROUGH
 
 
 def test_an_extension_begins_as_pending_for_the_beneficiary_of_an_active_pass(

@@ -280,6 +280,25 @@ def test_a_pass_ends_when_its_hours_do(alice: User, read_only: Role, automatic: 
     assert one.approved_seconds == 3600
 
 
+def test_a_row_that_says_it_ends_after_its_hours_gets_no_credentials(
+    alice: User, read_only: Role, automatic: Entitlement, noon: datetime
+) -> None:
+    """The database holds how long was approved, and no hours: whoever mints asks about them."""
+    past = noon - 9 * DAY
+    within(automatic, past, past + HOUR)
+    with at(past + 30 * MINUTE):
+        one = factories.wish(alice, read_only, automatic, duration=HOUR)
+        honest = factories.wish(alice, read_only, automatic, duration=HOUR, start="at_once")
+    begun = past + 40 * MINUTE
+    forged = {"state": "active", "activated_at": begun, "expires_at": begun + HOUR}
+    AccessRequest.objects.filter(pk=one.pk).update(**forged)
+    with at(past + 41 * MINUTE):
+        factories.clock_reading()
+        assert factories.delivery(honest)
+        with refused("mint.hours", NotAllowed):
+            factories.delivery(one)
+
+
 def test_outside_its_hours_it_waits_for_them(
     alice: User, read_only: Role, automatic: Entitlement, noon: datetime
 ) -> None:

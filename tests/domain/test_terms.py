@@ -184,6 +184,21 @@ def test_when_a_pass_begins_and_ends(scheduled: int | None, hours: Hours | None,
     assert policy.may_start(of, terms, now=last - MINUTE) or hours
 
 
+@given(st.none() | office, st.integers(-8, 8), st.integers(1, 12))
+def test_nothing_is_minted_for_a_pass_that_does_not_end_with_the_hours(
+    hours: Hours | None, at: int, quarters: int
+) -> None:
+    """Whoever wrote such a row: the worker asks this by itself."""
+    now = NOW + at * QUARTER
+    of = Pass(State.ACTIVE, 1, 1, 0, now + quarters * QUARTER)
+    clock = policy.Clock(0.0, 0.0, now)
+    verdict = policy.may_mint(
+        Person(1, True, frozenset()), of, ANYONE, ROLE, clock, now=now, identity_is_access=False, hours=hours
+    )
+    assert bool(verdict) is lies_in(hours, now, now + quarters * QUARTER)
+    assert verdict or verdict.rule == "mint.hours"
+
+
 @pytest.mark.parametrize(("zone", "said"), [(UTC, "{} UTC"), (ZoneInfo("Asia/Kathmandu"), "{} Asia/Kathmandu")])
 def test_a_refusal_that_names_a_time_names_it_by_the_clocks_of_who_reads_it(zone: tzinfo, said: str) -> None:
     later = datetime(2027, 1, 1, 3, 30, tzinfo=UTC)

@@ -360,6 +360,7 @@ def _verdict(access_request: AccessRequest, by: User, kind: str, now: datetime) 
         facts.clock(region(role.account.partition)),
         now=now,
         identity_is_access=role.identity_is_access,
+        hours=access_request.terms.hours,
     )
 
 
