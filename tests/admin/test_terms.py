@@ -369,6 +369,49 @@ def test_the_summary_stands_on_the_page_and_what_was_typed_stays_text(
     assert Page(page).inline == []
 
 
+# --- stages in another order ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_stages(staged: Entitlement, security: Group) -> Entitlement:
+    """Payments leads first, then Security, where somebody who is no lead can decide."""
+    factories.person("frank", security)
+    Stage.objects.create(entitlement=staged, position=2).groups.add(security)
+    return staged
+
+
+def in_order(entitlement: Entitlement) -> list[tuple[int, str]]:
+    return [(one.position, str(one.groups.get())) for one in entitlement.stages.all()]
+
+
+def test_stages_change_places(operator: Client, two_stages: Entitlement) -> None:
+    at = address(Entitlement, two_stages.pk)
+    swapped = {"stages-0-position": "2", "stages-1-position": "1"}
+    assert save(operator, at, **swapped).status_code == 302
+
+    assert in_order(two_stages) == [(1, "Security"), (2, "Payments leads")]
+
+
+def test_a_stage_comes_before_the_others_and_another_goes(operator: Client, two_stages: Entitlement) -> None:
+    at = address(Entitlement, two_stages.pk)
+    first = factories.group("Duty", factories.person("frieda"))
+    moved = {"stages-0-position": "2", "stages-1-position": "3"}
+    fields = add_line(read(operator, at), "stages", position=1, quorum=1, groups=[first.pk], owners="")
+    assert send(operator, at, fields, **moved).status_code == 302
+    assert in_order(two_stages) == [(1, "Duty"), (2, "Payments leads"), (3, "Security")]
+
+    # The first one takes the place of one that goes.
+    assert save(operator, at, **{"stages-0-position": "2", "stages-1-DELETE": "on"}).status_code == 302
+    assert in_order(two_stages) == [(2, "Duty"), (3, "Security")]
+
+
+def test_two_stages_at_one_position_are_said(operator: Client, two_stages: Entitlement) -> None:
+    at = address(Entitlement, two_stages.pk)
+    for position in ("2", "1001"):
+        assert "position" in errors(save(operator, at, **{"stages-0-position": position}))
+    assert in_order(two_stages) == [(1, "Payments leads"), (2, "Security")]
+
+
 # --- more time on record --------------------------------------------------------------------------------
 
 

@@ -41,6 +41,7 @@ from requests_app.domain.models.selectors import in_questions
 from requests_app.domain.terms import STAGED, Terms
 
 MOST_STAGES = 10
+MOST_POSITION = 1000  # gaps do no harm
 MOST_SELECTORS = 20
 MOST_COUNTED_ROLES = 1000
 FIRST_ROLES = 5
@@ -260,6 +261,7 @@ def _several(model: type[Group] | type[User], name: str, label: str) -> forms.Mo
 
 
 class StageForm(forms.ModelForm):
+    position = forms.IntegerField(min_value=1, max_value=MOST_POSITION)
     groups = _several(Group, "groups", "Groups")
     users = _several(User, "users", "People")
     escalate_seconds = Duration(
@@ -305,6 +307,17 @@ class StagesFormSet(FirstLines):
             raise ValidationError("Staged approval needs at least one stage: say who decides.", code="stages")
         if stages and all(form.is_valid() for form in stages):
             _check_people(stages)
+
+    def save(self, commit: bool = True) -> Any:
+        if commit:
+            self._make_room()
+        return super().save(commit)
+
+    def _make_room(self) -> None:
+        """Stages are written one by one: what changes places, or goes, first leaves the position it has."""
+        moved = [form for form in self.initial_forms if "position" in form.changed_data or form in self.deleted_forms]
+        for aside, form in enumerate(moved, start=MOST_POSITION + 1):
+            Stage.objects.filter(pk=form.instance.pk).update(position=aside)
 
 
 class StageLines(OperatorsChange, admin.StackedInline):
