@@ -91,6 +91,13 @@ def lasted(end: datetime, start: datetime) -> str:
 
 
 @register.filter
+def later(end: datetime, start: datetime) -> str:
+    """How long somebody waited for it: `3.1 s`, `2 min`."""
+    waited = end - start
+    return f"{waited.total_seconds():.1f} s" if waited < timedelta(minutes=1) else span(waited)
+
+
+@register.filter
 def agreement(terms: Terms) -> str:
     """`automatic`, `approval from Security`, `two approvals from Payments leads, then one from Security`."""
     if terms.is_automatic:
