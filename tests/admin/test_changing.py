@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
+from requests_app.delivery.admin.bounded import MOST_LINES
 from requests_app.domain import workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict
@@ -487,6 +488,45 @@ def test_nobody_is_in_a_group_twice(operator: Client, leads: Group, bob: User, m
     assert "Please correct the duplicate" in errors(again)
     assert twice.status_code == 200
     assert leads.memberships.count() == 1
+
+
+@pytest.mark.parametrize("page", ["group", "person"])
+def test_who_was_added_meanwhile_is_not_added_again(
+    page: str, operator: Client, leads: Group, mallory: User, olivia: User
+) -> None:
+    at, line = address(Group, leads.pk), {"user": mallory.pk}
+    if page == "person":
+        at, line = address(User, mallory.pk), {"group": leads.pk}
+    fields = add_line(read(operator, at), "memberships", **line)
+    Membership.objects.create(group=leads, user=mallory, added_by=olivia)
+
+    assert "This is here already" in errors(send(operator, at, fields))
+    assert mallory.memberships.count() == 1
+
+
+def test_what_is_beyond_the_lines_shown_is_not_added_again(
+    operator: Client, staged: Entitlement, payments: Account, leads: Group
+) -> None:
+    roles = [factories.role(f"Z{number:03}", payments) for number in range(MOST_LINES + 1)]
+    staged.roles.add(*roles)
+    at = address(Entitlement, staged.pk)
+    fields = add_line(read(operator, at), "entitlementrole_set", role=roles[-1].pk)
+    other = factories.role("Other", payments)
+    fields = add_line(fields, "entitlementrole_set", role=other.pk)
+
+    response = send(operator, at, fields)
+    assert errors(response).count("This is here already") == 1
+    assert str(roles[-1].pk) in response.content.decode()  # what was chosen stays
+    staged.refresh_from_db()
+    assert (staged.revision, staged.roles.filter(pk=other.pk).exists()) == (1, False)
+
+
+def test_what_is_taken_out_may_be_added_again(operator: Client, leads: Group, bob: User) -> None:
+    at = address(Group, leads.pk)
+    fields = add_line(read(operator, at), "memberships", user=bob.pk)
+    assert send(operator, at, fields, **{"memberships-0-DELETE": "on"}).status_code == 302
+
+    assert leads.memberships.get().user == bob
 
 
 def test_how_someone_came_into_a_group_is_not_chosen(operator: Client, leads: Group, mallory: User) -> None:

@@ -71,6 +71,13 @@ class FirstLines(BaseInlineFormSet):
             self._queryset = rows.filter(pk__in=self._posted()) if self.is_bound else rows[:MOST_LINES]
         return self._queryset
 
+    def clean(self) -> None:
+        super().clean()
+        added = added_by(self) if self.instance.pk else []
+        for constraint in self.model._meta.total_unique_constraints:
+            if added and self.fk.name in constraint.fields:
+                self._refuse_what_is_there([name for name in constraint.fields if name != self.fk.name], added)
+
     def add_fields(self, form: Any, index: int | None) -> None:
         """A column's title stands far from its cells: each input says itself what it is, and of which row."""
         super().add_fields(form, index)
@@ -80,7 +87,24 @@ class FirstLines(BaseInlineFormSet):
                 label = "Take out" if name == "DELETE" else str(field.label or name).capitalize()
                 field.widget.attrs.setdefault("aria-label", f"{label}: {row}")
 
+    def _refuse_what_is_there(self, names: list[str], added: list[Any]) -> None:
+        """Beyond the rows shown, or since they were shown; those that are shown were compared before."""
+        columns = [self.model._meta.get_field(name).attname for name in names]  # type: ignore[union-attr]
+        alike = {f"{one}__in": {getattr(form.instance, one) for form in added} for one in columns}
+        rows = self.model._default_manager.filter(**{self.fk.name: self.instance}, **alike)
+        there = set(rows.exclude(pk__in=[form.instance.pk for form in self.initial_forms]).values_list(*columns))
+        for form in added:
+            if tuple(getattr(form.instance, one) for one in columns) in there:
+                field = next(name for name in names if name in form.fields)
+                form.add_error(field, "This is here already, perhaps beyond the rows shown. Take this row out.")
+
     def _posted(self) -> list[str]:
         key = re.compile(rf"{re.escape(str(self.prefix))}-[0-9]+-id")
         values = [value for name, value in self.data.items() if key.fullmatch(name)]
         return [value for value in values if re.fullmatch(r"[0-9]{1,18}", str(value))]
+
+
+def added_by(formset: Any) -> list[Any]:
+    """The forms of the rows that this would add."""
+    added = [form for form in formset.extra_forms if form.has_changed() and form not in formset.deleted_forms]
+    return [form for form in added if form.is_valid()]

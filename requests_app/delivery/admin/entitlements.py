@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin.audited import Audited, Changes, Lines, OperatorsChange, plain
-from requests_app.delivery.admin.bounded import MOST_LINES, FirstLines
+from requests_app.delivery.admin.bounded import MOST_LINES, FirstLines, added_by
 from requests_app.delivery.admin.fields import DAY, HOUR, MINUTE, Duration, Pattern, Statements, TimeZone, check_tried
 from requests_app.delivery.admin.fields import Lines as LinesField
 from requests_app.delivery.admin.in_words import summary
@@ -577,12 +577,6 @@ def next_revision(entitlement: Entitlement) -> int:
 
 def _names_entitlements(formset: Any) -> bool:
     return formset.model in (EntitlementRole, EntitlementGroup, EntitlementUser)
-
-
-def added_by(formset: Any) -> list[Any]:
-    """The forms of the rows that this would add."""
-    added = [form for form in formset.extra_forms if form.has_changed() and form not in formset.deleted_forms]
-    return [form for form in added if form.is_valid()]
 
 
 def _check_narrowing_fits(entitlement: Entitlement, question: Q) -> None:
