@@ -3,6 +3,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from requests_app.delivery.web import judging
 from requests_app.domain import clock, workflow
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Entitlement, Group, Membership, Role, User
@@ -50,6 +51,26 @@ def test_what_an_approver_needs_to_judge(pending_request: AccessRequest, alice: 
         "0 of 1 agreed",
     ):
         assert words in shown
+
+
+def test_a_big_group_leaves_room_for_a_small_one(
+    alice: User, engineers: Group, administrator: Role, read_only: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "MOST_PEOPLE", 4)
+    late = factories.person("late")
+    everyone = factories.group("Everyone", *[factories.person(f"person{number}") for number in range(6)])
+    few = factories.group("Few", late)
+    further = factories.entitlement(administrator, groups=[engineers], stages=[(few, 1)])
+    further.stages.update(escalate_seconds=3600)
+    further.stages.get().more_groups.add(everyone)
+    neighbour = factories.entitlement(read_only, groups=[engineers], stages=[(everyone, 1)])
+    escalates, asks_many = wish(alice, administrator, further), wish(alice, read_only, neighbour)
+
+    found = judging.dossiers([asks_many, escalates], clock.now())
+    assert [one.can_now for one in found] == [4, 1]
+    home = page(signed_in(alice).get("/")).text
+    assert "1 person can approve" in home
+    assert "nobody can approve" not in home
 
 
 def test_the_most_urgent_first(alice: User, bob: User, administrator: Role, staged: Entitlement) -> None:
@@ -103,6 +124,88 @@ def test_a_comment_that_is_too_long_is_kept_and_said(pending_request: AccessRequ
     assert response.status_code == 422
     assert "under 1,000" in page(response).text
     assert "x" * 1001 in response.content.decode()
+
+
+@pytest.fixture
+def of_two_stages(
+    alice: User, bob: User, leads: Group, security: Group, read_only: Role, engineers: Group
+) -> AccessRequest:
+    """Bob is asked at both; Carol at both too, Dora at the first, Frank at the second."""
+    Membership.objects.create(group=security, user=bob)
+    for name, group in (("dora", leads), ("frank", security)):
+        factories.person(name, group)
+    terms = factories.entitlement(
+        read_only, groups=[engineers], stages=[(leads, 1), (security, 1)], extensions_most=1,
+        extension_total_seconds=7200,
+    )  # fmt: skip
+    return wish(alice, read_only, terms)
+
+
+def posted(shown: Page) -> dict[str, str]:
+    """What the browser sends along with what is typed."""
+    return {str(one["name"]): str(one["value"]) for one in shown.all("input") if one.get("type") == "hidden"}
+
+
+@pytest.mark.parametrize("act", ["approve", "deny"])
+def test_a_late_click_decides_no_other_stage(act: str, of_two_stages: AccessRequest, bob: User) -> None:
+    one, client = of_two_stages, signed_in(bob)
+    seen = posted(page(client.get(f"/requests/{one.code}/{act}")))
+    workflow.approve(one, by=User.objects.get(username="dora"))
+
+    response = client.post(f"/requests/{one.code}/{act}", seen | {"comment": "as far as the leads go"})
+
+    one.refresh_from_db()
+    assert (response.status_code, one.state, one.decisions.count()) == (409, "pending", 1)
+    shown = page(response)
+    assert "stage 2" in shown.text
+    assert "as far as the leads go" in response.content.decode()
+    # Having seen that, they decide it.
+    client.post(f"/requests/{one.code}/{act}", posted(shown) | {"comment": "for Security"})
+    assert one.decisions.get(approver=bob).stage == 2
+
+
+def test_a_late_click_where_the_stage_is_for_others_now(of_two_stages: AccessRequest) -> None:
+    one, dora, bob = of_two_stages, User.objects.get(username="dora"), User.objects.get(username="bob")
+    client = signed_in(dora)
+    seen = posted(page(client.get(f"/requests/{one.code}/approve")))
+    workflow.approve(one, by=bob)
+
+    shown = page(client.post(f"/requests/{one.code}/approve", seen, follow=True))
+
+    assert "stage 2, which is for Security to decide" in shown.text
+    assert one.decisions.count() == 1
+
+
+def test_ticked_before_a_stage_was_over(of_two_stages: AccessRequest, bob: User) -> None:
+    client, ticked = signed_in(bob), {"code": [of_two_stages.code], "verdict": "approve"}
+    seen = posted(page(client.get("/approvals/decide", ticked)))
+    workflow.approve(of_two_stages, by=User.objects.get(username="dora"))
+
+    shown = page(client.post("/approvals/decide", seen, follow=True))
+
+    assert "stage 2" in shown.text
+    assert not of_two_stages.decisions.filter(approver=bob).exists()
+
+
+@pytest.mark.parametrize("act", ["approve", "deny"])
+def test_a_late_click_about_more_time(act: str, of_two_stages: AccessRequest, alice: User, bob: User) -> None:
+    dora, frank, client = (*User.objects.filter(username__in=["dora", "frank"]).order_by("username"), signed_in(bob))
+    for approver in (dora, frank):
+        workflow.approve(of_two_stages, by=approver)
+    running = workflow.start(of_two_stages, by=alice)
+    extension = workflow.extend(
+        running, by=alice, duration=timedelta(minutes=10), justification="it takes longer than we thought"
+    )
+    address = f"/requests/{running.code}/extensions/{extension.public_id}/{act}"
+    seen = posted(page(client.get(address)))
+    workflow.approve_extension(extension, by=dora)
+
+    response = client.post(address, seen | {"comment": "as far as the leads go"})
+
+    assert response.status_code == 409
+    assert not extension.decisions.filter(approver=bob).exists()
+    client.post(address, posted(page(response)))
+    assert extension.decisions.get(approver=bob).stage == 2
 
 
 @pytest.mark.parametrize("act", ["approve", "deny"])

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from django.db.models import Max
 
 from requests_app.domain import facts, notices, policy
-from requests_app.domain.errors import Invalid, NotAllowed
+from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Extension, User
 from requests_app.domain.transitions import ExtensionState, State
 
@@ -30,11 +30,22 @@ def who_can_decide(matter: Matter, now: datetime) -> list[User]:
 
 def verdict_on_deciding(matter: Matter, by: User, now: datetime) -> policy.Verdict:
     """What deciding would say to this person, for showing the right buttons too."""
-    return policy.may_decide(facts.person(by), facts.known_of(matter), matter.terms, decided=_deciders(matter), now=now)
+    return policy.may_decide(
+        facts.person(by), facts.to_be_decided(matter), matter.terms, decided=_deciders(matter), now=now
+    )
 
 
-def check_may_decide(matter: Matter, by: User, comment: str, now: datetime) -> None:
-    """Raises NotAllowed if `by` may not decide this locked, pending matter, Invalid for the comment."""
+def check_may_decide(matter: Matter, by: User, comment: str, now: datetime, *, stage: int | None) -> None:
+    """Raises NotAllowed if `by` may not decide this locked, pending matter, Invalid for the comment.
+
+    `stage`: the one that `by` saw; Conflict if it is another one now. None where none was shown.
+    """
+    if stage not in (None, matter.stage):
+        raise Conflict(
+            f"Meanwhile this came to stage {matter.stage}, which is for {matter.terms.stage(matter.stage).in_words()} "
+            "to decide. Nothing was stored: look at it again.",
+            rule="decision.other_stage",
+        )
     verdict_on_deciding(matter, by, now).require()
     if len(comment) > 1000 or not can_be_stored(comment):
         raise Invalid({"comment": ["Keep the comment under 1,000 plain characters."]})

@@ -58,10 +58,10 @@ def extend(access_request: AccessRequest, *, by: User, duration: timedelta, just
 
 
 @verb(Action.EXTENSION_APPROVED)
-def approve_extension(extension: Extension, *, by: User, comment: str = "") -> Decision:
+def approve_extension(extension: Extension, *, by: User, stage: int | None = None, comment: str = "") -> Decision:
     """Record an approval; the pass goes on when the last stage is satisfied. Raises as `approve` does."""
     extension, now = _lock(extension)
-    approval.check_may_decide(extension, by, comment, now)
+    approval.check_may_decide(extension, by, comment, now, stage=stage)
     _check_still_of_use(extension)
     decision = approval.decide(extension, by, Decision.Verdict.APPROVE, comment, now)
     audit.record(
@@ -77,10 +77,10 @@ def approve_extension(extension: Extension, *, by: User, comment: str = "") -> D
 
 
 @verb(Action.EXTENSION_DENIED)
-def deny_extension(extension: Extension, *, by: User, comment: str = "") -> Decision:
+def deny_extension(extension: Extension, *, by: User, stage: int | None = None, comment: str = "") -> Decision:
     """Record a denial: the pass ends when it would have ended. Raises as `approve_extension` does."""
     extension, now = _lock(extension)
-    approval.check_may_decide(extension, by, comment, now)
+    approval.check_may_decide(extension, by, comment, now, stage=stage)
     decision = approval.decide(extension, by, Decision.Verdict.DENY, comment, now)
     _finish(extension, ExtensionState.DENIED, now)
     audit.record(

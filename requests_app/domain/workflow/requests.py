@@ -127,6 +127,7 @@ def approve(
     access_request: AccessRequest,
     *,
     by: User,
+    stage: int | None = None,
     comment: str = "",
     start_at: datetime | None = None,
     duration: timedelta | None = None,
@@ -134,16 +135,17 @@ def approve(
 ) -> Decision:
     """Record an approval; the request becomes approved when its last stage is satisfied.
 
+    `stage` is the one that the approver saw: a click that comes late decides no other one.
     An approver may move a scheduled start later (`start_at`) or shorten the `duration`, never the other way.
     Powerful roles are not approved together with others (`in_bulk`).
-    Raises NotAllowed if `by` may not decide here, Conflict if it is no longer pending or the beneficiary
-    could not use it any more, Invalid for a change that gives more than was asked for.
+    Raises NotAllowed if `by` may not decide here, Conflict if it is no longer pending, or at another stage, or the
+    beneficiary could not use it any more, Invalid for a change that gives more than was asked for.
     """
     access_request, now = lock(access_request)
     _must_be_pending(access_request)
     if in_bulk and access_request.role.is_powerful:
         raise NotAllowed("Powerful roles are decided one by one. Open the request.", rule="decision.in_bulk")
-    approval.check_may_decide(access_request, by, comment, now)
+    approval.check_may_decide(access_request, by, comment, now, stage=stage)
     _check_still_of_use(access_request)
     changed = _offer(access_request, start_at, duration)
     decision = approval.decide(access_request, by, Decision.Verdict.APPROVE, comment, now)
@@ -156,11 +158,11 @@ def approve(
 
 
 @verb(Action.REQUEST_DENIED)
-def deny(access_request: AccessRequest, *, by: User, comment: str = "") -> Decision:
+def deny(access_request: AccessRequest, *, by: User, stage: int | None = None, comment: str = "") -> Decision:
     """Record a denial, which ends the request. Raises as `approve` does."""
     access_request, now = lock(access_request)
     _must_be_pending(access_request)
-    approval.check_may_decide(access_request, by, comment, now)
+    approval.check_may_decide(access_request, by, comment, now, stage=stage)
     decision = approval.decide(access_request, by, Decision.Verdict.DENY, comment, now)
     _end(access_request, State.DENIED, by=by, now=decision.decided_at, reason=comment)
     audit.record(

@@ -14,6 +14,7 @@ from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.judging import JUDGED, dossiers
 from requests_app.delivery.web.passes import until
 from requests_app.delivery.web.seeing import Viewer
+from requests_app.delivery.web.views.decide import stage_seen
 from requests_app.domain import workflow
 from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError
@@ -167,11 +168,12 @@ def _public_ids(typed: Sequence[str]) -> list[UUID]:
 def _decide_all(request: PersonRequest, chosen: Sequence[AccessRequest], *, approving: bool) -> None:
     done = 0
     for one in chosen:
+        stage = stage_seen(request, f"stage-{one.code}")
         try:
             if approving:
-                workflow.approve(one, by=request.user, in_bulk=True)
+                workflow.approve(one, by=request.user, stage=stage, in_bulk=True)
             else:
-                workflow.deny(one, by=request.user)
+                workflow.deny(one, by=request.user, stage=stage)
             done += 1
         except DomainError as refusal:
             messages.warning(request, f"{one.code}: {refusal.message}")

@@ -28,12 +28,14 @@ def approve(request: PersonRequest, code: str) -> HttpResponse:
     if form.is_valid():
         try:
             comment = form.cleaned_data["comment"].strip()
-            workflow.approve(one, by=request.user, comment=comment, start_at=form.start_at, duration=form.duration)
+            workflow.approve(
+                one, by=request.user, stage=stage_seen(request), comment=comment,
+                start_at=form.start_at, duration=form.duration,
+            )  # fmt: skip
         except Invalid as refusal:
             form.take(refusal)
         except DomainError as refusal:
-            say_refusal(request, refusal)
-            return redirect("access_request", one.code)
+            return _refused(request, one, form, refusal, approving=True)
         else:
             messages.info(request, f"You approved {one.beneficiary}'s request {one.code}.")
             return redirect("access_request", one.code)
@@ -52,16 +54,38 @@ def deny(request: PersonRequest, code: str) -> HttpResponse:
     form = CommentForm(request.POST)
     if form.is_valid():
         try:
-            workflow.deny(one, by=request.user, comment=form.cleaned_data["comment"].strip())
+            comment = form.cleaned_data["comment"].strip()
+            workflow.deny(one, by=request.user, stage=stage_seen(request), comment=comment)
         except Invalid as refusal:
             form.add_error("comment", refusal.fields.get("comment", [refusal.message]))
         except DomainError as refusal:
-            say_refusal(request, refusal)
-            return redirect("access_request", one.code)
+            return _refused(request, one, form, refusal, approving=False)
         else:
             messages.info(request, f"You denied {one.beneficiary}'s request {one.code}.")
             return redirect("access_request", one.code)
     return _page(request, one, form, approving=False)
+
+
+def stage_seen(request: PersonRequest, field: str = "stage") -> int | None:
+    """The stage that the page showed; what is no number is no stage, so that it is refused."""
+    typed = request.POST.get(field)
+    if typed is None:
+        return None  # a page from before it was posted
+    return int(typed) if typed.isascii() and typed.isdigit() and len(typed) < 5 else 0
+
+
+def _refused(
+    request: PersonRequest, one: AccessRequest, form: CommentForm, refusal: DomainError, *, approving: bool
+) -> HttpResponse:
+    """Where another stage is theirs to decide too, they look at that, with what they typed."""
+    if refusal.rule == "decision.other_stage":
+        one = find_request(request, one.code)
+        ask = workflow.outlooks.on_approving if approving else workflow.outlooks.on_denying
+        if ask(one, request.user):
+            form.add_error(None, refusal.message)
+            return _page(request, one, form, approving=approving, status=409)
+    say_refusal(request, refusal)
+    return redirect("access_request", one.code)
 
 
 def _typed(request: PersonRequest) -> dict[str, str]:
@@ -73,8 +97,10 @@ def _too_late(request: PersonRequest, one: AccessRequest, message: str) -> HttpR
     return redirect("access_request", one.code)
 
 
-def _page(request: PersonRequest, one: AccessRequest, form: CommentForm, *, approving: bool) -> HttpResponse:
+def _page(
+    request: PersonRequest, one: AccessRequest, form: CommentForm, *, approving: bool, status: int = 0
+) -> HttpResponse:
     (dossier,) = dossiers([one], now_of(request))
     context = {"one": one, "form": form, "approving": approving, "dossier": dossier, "lifted": lifted(one)}
-    status = 422 if form.errors else 200
+    status = status or (422 if form.errors else 200)
     return render(request, "decide.html", context | {"terms": one.terms}, status=status)

@@ -14,6 +14,7 @@ from requests_app.delivery.web.forms import CommentForm, ExtendForm
 from requests_app.delivery.web.judging import dossiers
 from requests_app.delivery.web.passes import More, more, until
 from requests_app.delivery.web.seeing import find_request
+from requests_app.delivery.web.views.decide import stage_seen
 from requests_app.domain import policy, workflow
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest, Extension
@@ -107,17 +108,31 @@ def _decide(request: PersonRequest, extension: Extension, *, approving: bool) ->
     if form.is_valid():
         verb = workflow.approve_extension if approving else workflow.deny_extension
         try:
-            verb(extension, by=request.user, comment=form.cleaned_data["comment"].strip())
+            comment = form.cleaned_data["comment"].strip()
+            verb(extension, by=request.user, stage=stage_seen(request), comment=comment)
         except Invalid as refusal:
             form.add_error("comment", refusal.fields.get("comment", [refusal.message]))
         except DomainError as refusal:
-            say_refusal(request, refusal)
-            return redirect("access_request", code)
+            return _not_decided(request, extension, form, refusal, approving=approving)
         else:
             beneficiary = extension.access_request.beneficiary
             messages.info(request, f"You {'approved' if approving else 'denied'} more time for {beneficiary}'s pass.")
             return redirect("access_request", code)
     return _decide_page(request, extension, form, approving=approving)
+
+
+def _not_decided(
+    request: PersonRequest, extension: Extension, form: CommentForm, refusal: DomainError, *, approving: bool
+) -> HttpResponse:
+    """Where another stage is theirs to decide too, they look at that, with what they typed."""
+    code = extension.access_request.code
+    if refusal.rule == "decision.other_stage":
+        extension = _find(request, code, extension.public_id)
+        if not _refused(request, extension, approving=approving):
+            form.add_error(None, refusal.message)
+            return _decide_page(request, extension, form, approving=approving, status=409)
+    say_refusal(request, refusal)
+    return redirect("access_request", code)
 
 
 def _refused(request: PersonRequest, extension: Extension, *, approving: bool) -> str:
@@ -127,8 +142,10 @@ def _refused(request: PersonRequest, extension: Extension, *, approving: bool) -
     return ask(extension, request.user).message
 
 
-def _decide_page(request: PersonRequest, extension: Extension, form: CommentForm, *, approving: bool) -> HttpResponse:
+def _decide_page(
+    request: PersonRequest, extension: Extension, form: CommentForm, *, approving: bool, status: int = 0
+) -> HttpResponse:
     (dossier,) = dossiers([extension], now_of(request))
     context = {"one": extension.access_request, "extension": extension, "until": until(extension), "dossier": dossier}
-    status = 422 if form.errors else 200
+    status = status or (422 if form.errors else 200)
     return render(request, "decide_more.html", context | {"form": form, "approving": approving}, status=status)
