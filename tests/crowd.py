@@ -254,6 +254,13 @@ FROM requests_app_accessrequest WHERE activated_at IS NOT NULL AND id % 5 = 0 AN
 ORDER BY id
 """
 
+_EDITS = """
+INSERT INTO requests_app_edit (editor_id, entitlement_id, change, made_at, confirmed_by_id, confirmed_at)
+SELECT 6 + i % ({people} - 5), 1 + i % {entitlements}, '{{}}', now() - interval '1 day',
+       6 + (i + 1) % ({people} - 5), now()
+FROM generate_series(1, 5000) i
+"""
+
 _DECISIONS = """
 INSERT INTO requests_app_decision (access_request_id, stage, approver_id, approver_name, verdict, comment, decided_at)
 SELECT id, 1, CASE WHEN id % 50 = 0 THEN 2 ELSE 6 + (id * 7) % ({people} - 5) END, 'somebody',
@@ -319,7 +326,7 @@ _ROWS = (
     *(_PEOPLE, _FRANK, _AUDITOR, _GROUPS, _MEMBERSHIPS, _UNITS, _ACCOUNTS, _ROLES),
     *(_SELECTING, _SELECTING_FRANK, _SELECTORS),
     *(_ENTITLEMENTS, _ENTITLED_GROUPS, _ENTITLED_PEOPLE, _ENTITLED_ROLES, _STAGES, _STAGE_GROUPS, _STAGE_USERS, _TERMS),
-    *(_REQUESTS, _EXTENSIONS, _DECISIONS, _EVENTS, _DELIVERIES, _SESSIONS, _NOTICES, _CLOCK),
+    *(_EDITS, _REQUESTS, _EXTENSIONS, _DECISIONS, _EVENTS, _DELIVERIES, _SESSIONS, _NOTICES, _CLOCK),
 )
 
 # Those whose keys were given above.

@@ -1,6 +1,7 @@
 """Nobody profits from their own edit: each way to change the rules is noted, and another operator confirms it."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,10 +15,12 @@ from requests_app.domain import workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import (
+    AccessRequest,
     Account,
     AuditEvent,
     Edit,
     Entitlement,
+    Extension,
     Group,
     Membership,
     Notice,
@@ -217,6 +220,47 @@ def test_an_operator_does_not_open_a_door_for_themselves(
 
 
 # --- confirming -------------------------------------------------------------------------------------
+
+
+def test_an_auditor_finds_what_somebody_changed_and_what_they_confirmed(
+    dave: User, olivia: User, oscar: User, staged: Entitlement, automatic: Entitlement
+) -> None:
+    hers = workflow.edits.note(staged, by=olivia, change={})
+    his = workflow.edits.note(automatic, by=oscar, change={})
+    workflow.edits.confirm(his, by=olivia)
+
+    def found(words: str) -> list[Edit]:
+        shown = signed_in(dave).get(reverse("admin:requests_app_edit_changelist"), {"q": words})
+        return list(shown.context["cl"].result_list)
+
+    assert found("olivia") == [his, hers]
+    assert found("made:olivia") == [hers]
+    assert found("confirmed:olivia@example.com") == [his]
+    assert found("confirmed:oscar") == []
+    assert found("made:olivia confirmed:oscar") == []
+    assert found("nobody") == found("confirmed:nobody") == []
+
+
+def test_an_auditor_finds_somebodys_extensions(
+    dave: User, alice: User, bob: User, active_request: AccessRequest, engineers: Group
+) -> None:
+    Entitlement.objects.update(extensions_most=1, extension_total_seconds=7200)
+    erin, longer = factories.person("erin", engineers), []
+    for person in (alice, erin):
+        one = factories.wish(person, active_request.role, active_request.entitlement)
+        workflow.approve(one, by=bob)
+        one = workflow.start(one, by=person)
+        why = "the batch takes longer than we thought"
+        longer.append(workflow.extend(one, by=person, duration=timedelta(minutes=10), justification=why))
+
+    def found(words: str) -> list[Extension]:
+        shown = signed_in(dave).get(reverse("admin:requests_app_extension_changelist"), {"q": words})
+        return list(shown.context["cl"].result_list)
+
+    assert found("alice") == [longer[0]]
+    assert found("erin@example.com") == [longer[1]]
+    assert found(longer[1].access_request.code) == [longer[1]]
+    assert found("bob") == []
 
 
 def test_another_operator_confirms_several_at_once(

@@ -19,7 +19,9 @@ from requests_app.domain.models import (
     AuditEvent,
     AwsClock,
     Delivery,
+    Edit,
     Entitlement,
+    Extension,
     Group,
     IssuedSession,
     Notice,
@@ -50,6 +52,7 @@ BIG = {
     model._meta.db_table
     for model in (
         *(Role, Entitlement.roles.through, AccessRequest, AuditEvent, Delivery, IssuedSession, Notice, Preflight),
+        *(Edit, Extension),
     )
 } | {"requests_app_decision"}
 
@@ -239,6 +242,10 @@ def test_the_terms_for_a_selected_role_are_found_by_their_indexes(in_company: No
         ("delivery/?q=erin", {"delivery_newest_of_person"}),
         ("notice/?q=erin", {"notice_of_person"}),
         ("decision/?q=olivia", {"decision_of_approver"}),
+        ("extension/?q=erin", {"extension_newest_of_person"}),
+        ("edit/?q=erin", {"edit_newest_of_editor", "edit_newest_confirmed_by"}),
+        ("edit/?q=made:erin", {"edit_newest_of_editor"}),
+        ("edit/?q=confirmed:erin", {"edit_newest_confirmed_by"}),
         ("role/?q=incident", {"role_name_search"}),
         ("role/?preflight=refused", {"preflight_by_usable"}),
         ("role/?preflight=good", {"role_by_account"}),

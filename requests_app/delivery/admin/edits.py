@@ -1,6 +1,6 @@
 """What operators changed in the rules: for whom it does not count yet, and another operator's word that it is meant."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -12,7 +12,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from requests_app.delivery.admin import shown
+from requests_app.delivery.admin import searching, shown
 from requests_app.delivery.admin.audited import by_admin
 from requests_app.delivery.admin.records import Record
 from requests_app.delivery.admin.site import site
@@ -38,6 +38,15 @@ class ConfirmedFilter(admin.SimpleListFilter):
 
 @admin.register(Edit, site=site)
 class EditAdmin(Record):
+    finders: ClassVar[list[searching.Finder]] = [
+        searching.by_person("confirmed_by", said="confirmed:"),
+        searching.by_person("editor", said="made:"),
+        searching.by_person("editor", "confirmed_by"),
+    ]
+    search_help_text = (
+        "Exact: a person's user name, address or key in CloudTrail, for what they made or confirmed; "
+        "made:olivia or confirmed:olivia for the one of it"
+    )
     moment = "made_at"
     list_display = ("made", "editor", "about", "confirmed", "confirmed_by")
     list_display_links = ("made",)

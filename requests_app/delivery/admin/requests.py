@@ -122,8 +122,8 @@ class DecisionsOnMore(DecisionColumns, RecordLines):
 
 @admin.register(Extension, site=site)
 class ExtensionAdmin(ExtensionColumns, Record):
-    finders: ClassVar[list[searching.Finder]] = [searching.by_code("access_request")]
-    search_help_text = "Exact: a request's code (DP-…)"
+    finders: ClassVar[list[searching.Finder]] = [searching.by_code("access_request"), searching.by_person("asked_by")]
+    search_help_text = searching.HELP
     moment = "asked_at"
     list_display = ("when", "about", "asked_by", "more", "state", "until")
     list_select_related = ("access_request", "asked_by")

@@ -35,8 +35,13 @@ def by_code(path: str) -> Finder:
     return find
 
 
-def by_person(*paths: str) -> Finder:
+def by_person(*paths: str, said: str = "") -> Finder:
+    """`said` stands before the person, such as `by:`, where one of several is meant."""
+
     def find(word: str) -> list[Q] | None:
+        if not word.startswith(said):
+            return None
+        word = word.removeprefix(said)
         meant = Q(username__iexact=word) | Q(email__iexact=word) | Q(source_identity=word)
         person = User.objects.filter(meant).values_list("pk", flat=True).first()
         if person is None:
