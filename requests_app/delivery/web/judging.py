@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Count, Exists, OuterRef, Q
 
 from requests_app.delivery.web.holding import holds
@@ -16,6 +17,7 @@ from requests_app.domain.models import (
     Edit,
     Extension,
     Freeze,
+    Group,
     Membership,
     User,
 )
@@ -23,7 +25,7 @@ from requests_app.domain.terms import StageTerms
 from requests_app.domain.transitions import RevocationState, State
 
 LATELY = timedelta(days=30)
-# People are counted so far and no further; nobody chooses differently at 200 and at 2,000.
+# The people of a group are counted so far and no further; nobody chooses differently at 200 and at 2,000.
 MOST_PEOPLE = 2000
 
 
@@ -39,12 +41,12 @@ class Deciders:
         groups = {group for stage in stages for group in (*stage.groups, *stage.more_groups)}
         users = {user for stage in stages for user in (*stage.users, *stage.more_users)}
         own = Edit.objects.unconfirmed().filter(editor=OuterRef("user"), group=OuterRef("group"))
-        rows = Membership.objects.filter(~Exists(own), group__in=groups, user__deactivated_at=None)
-        self._members: dict[int, set[int]] = defaultdict(set)
-        for group, user in rows.values_list("group_id", "user_id")[:MOST_PEOPLE] if groups else ():
-            self._members[group].add(user)
+        rows = Membership.objects.filter(~Exists(own), group=OuterRef("pk"), user__deactivated_at=None)
+        # The first of each group, or a big one would leave no room for a small one.
+        some = Group.objects.filter(pk__in=groups).values_list("pk", ArraySubquery(rows.values("user")[:MOST_PEOPLE]))
+        self._members = {group: set(members) for group, members in some} if groups else {}
         named = User.objects.filter(pk__in=users, deactivated_at=None).values_list("pk", flat=True)
-        self._named = set(named[:MOST_PEOPLE]) if users else set()
+        self._named = set(named) if users else set()
         self._editors = _editors(rules) if stages else {}
 
     def number(
@@ -53,7 +55,7 @@ class Deciders:
         groups, users = stage.asked(escalated=escalated)
         able = users & self._named
         for group in groups:
-            able |= self._members[group]
+            able |= self._members.get(group, set())
         editors = {editor for rule in rules for editor in self._editors.get(rule, ())}
         return len(able - set(outside) - editors)
 
