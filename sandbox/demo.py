@@ -1,13 +1,16 @@
 """What `make run` shows: people, a catalog, entitlements, and months of history made by the product's own verbs.
 
-`python -m sandbox.demo` fills an empty database and leaves any other as it is.
+`python -m sandbox.demo` fills an empty database and leaves any other as it is; with `today` there is also something
+that waits for each of the people.
 """
 
 import contextlib
 import os
 import random
+import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import time, timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 import django
@@ -46,6 +49,7 @@ GROUPS = {
     "Data engineers": ("erin",),
     "Payments leads": ("bob", "carol"),
     "Security": ("carol", "frank"),
+    "Freelancers": ("erin",),
 }
 TIME_ZONES = {
     "alice": "Europe/Berlin",
@@ -66,8 +70,8 @@ REASONS = (
 )
 
 
-def fill() -> None:
-    """Fill an empty database; otherwise do nothing."""
+def fill(*, today: bool = False) -> None:
+    """Fill an empty database; otherwise do nothing. `today`: with what waits now."""
     if urlsplit(settings.BASE_URL).hostname not in ("localhost", "127.0.0.1"):
         raise SystemExit("The demo has a public password, so it is only for an address on this machine.")
     if User.objects.exists():
@@ -79,6 +83,8 @@ def fill() -> None:
     with audit.context(channel="demo"):
         cast["olivia"] = people.make_operator("olivia@example.com")
         _history(cast)
+        if today:
+            _today(cast)
     # Nobody wants mail about last month.
     Notice.objects.filter(sent_at=None, gave_up_at=None).update(sent_at=F("due_at"))
 
@@ -152,19 +158,21 @@ def _entitlements(groups: dict[str, Group], roles: dict[str, Role]) -> None:
     hour = 3600
     payments = landscape.ACCOUNTS[0]
 
-    def make(name: str, who: str, what: list[str], *stages: tuple[str, int], **terms: object) -> None:
-        made = Entitlement.objects.create(name=name, approval="staged" if stages else "automatic", **terms)
+    def make(name: str, who: str, what: list[str], *stages: tuple[str, int], **terms: object) -> Entitlement:
+        made = Entitlement.objects.create(**{"name": name, "approval": "staged" if stages else "automatic", **terms})
         made.groups.add(groups[who])
         made.roles.add(*(roles[one] for one in what))
         for position, (asked, quorum) in enumerate(stages, start=1):
             Stage.objects.create(entitlement=made, position=position, quorum=quorum).groups.add(groups[asked])
+        return made
 
-    make(
+    for_others = make(
         "Reading, automatic",
         "Engineers",
         ["payments-prod/ReadOnly", "data-lake-prod/ReadOnly", "web-staging/DeployRole"],
         longest_seconds=8 * hour,
     )
+    for_others.askers.add(groups["Payments leads"])
     make(
         "Payments administrator, one lead",
         "Payments engineers",
@@ -172,6 +180,9 @@ def _entitlements(groups: dict[str, Group], roles: dict[str, Role]) -> None:
         ("Payments leads", 1),
         longest_seconds=hour,
         ticket=Entitlement.Ticket.OPTIONAL,
+        schedule_ahead_seconds=7 * 24 * hour,
+        extensions_most=2,
+        extension_total_seconds=3 * hour,
     )
     make(
         "Payments administrator, reading only",
@@ -195,6 +206,24 @@ def _entitlements(groups: dict[str, Group], roles: dict[str, Role]) -> None:
     reading = Entitlement.objects.get(name="Security reads production")
     production = OrganisationalUnit.objects.get(name="Production")
     reading.selectors.create(unit=production, role_tag_key="access", role_tag_value="read")
+    make(
+        "Data lake, in office hours",
+        "Data engineers",
+        ["data-lake-prod/DataEngineer"],
+        longest_seconds=2 * hour,
+        hours_days=[1, 2, 3, 4, 5],
+        hours_begin=time(8),
+        hours_end=time(18),
+        hours_zone="Europe/Stockholm",
+    )
+    owned = make(
+        "Data lake, its owners decide",
+        "Payments engineers",
+        ["data-lake-prod/DataEngineer"],
+        approval="staged",
+        longest_seconds=4 * hour,
+    )
+    Stage.objects.create(entitlement=owned, position=1, owners=Stage.Owners.ACCOUNT)
 
 
 def _history(cast: dict[str, User]) -> None:
@@ -230,6 +259,47 @@ def _history(cast: dict[str, User]) -> None:
         with clock.moved(-ago + timedelta(days=1, minutes=30)):
             sweeps.lapse_due()
             sweeps.expire_due()
+
+
+def _today(cast: dict[str, User]) -> None:
+    """Something that waits for each: more time, a start that is planned, an acceptance, owners, an exclusion."""
+
+    def wish(by: str, entitlement: str, role: str, why: str, **wanted: Any) -> AccessRequest:
+        account, _, name = role.partition("/")
+        return workflow.submit(
+            Role.objects.get(account__name=account, name=name),
+            by=cast[by],
+            entitlement=Entitlement.objects.get(name=entitlement),
+            **{"duration": timedelta(hours=1), "justification": why, **wanted},
+        )
+
+    one_lead = "Payments administrator, one lead"
+    with clock.moved(-timedelta(minutes=6)):
+        running = wish("alice", one_lead, "payments-prod/DatabaseOperator", "find the payment a customer wrote about")
+        workflow.approve(running, by=cast["bob"])
+        running = workflow.start(running, by=cast["alice"])
+    workflow.extend(
+        running,
+        by=cast["alice"],
+        duration=timedelta(minutes=30),
+        justification="the bank answers within the hour",
+    )
+    there = cast["alice"].zone
+    tomorrow = (clock.now() + timedelta(days=1)).astimezone(there).replace(hour=9, minute=0, second=0, microsecond=0)
+    wish(
+        "alice", one_lead, "payments-prod/Administrator", "rotate the card vault's key, as planned",
+        start=AccessRequest.Start.AT_TIME, start_at=tomorrow,
+    )  # fmt: skip
+    wish(
+        "carol", "Reading, automatic", "payments-prod/ReadOnly", "look at the ledger with me, for the audit",
+        beneficiary=cast["alice"],
+    )  # fmt: skip
+    wish("alice", "Data lake, its owners decide", "data-lake-prod/DataEngineer", "compare the ledger with the events")
+    with clock.moved(-timedelta(hours=1)):
+        withdrawn = wish("erin", "Staging administrator", "web-staging/Administrator", "try the new build's set-up")
+        workflow.withdraw(withdrawn, by=cast["erin"])
+    staging = Entitlement.objects.get(name="Staging administrator")
+    staging.excluded_groups.add(Group.objects.get(name="Freelancers"))
 
 
 def _approve_all(access_request: AccessRequest) -> None:
@@ -271,4 +341,4 @@ def _forgotten(access_request: AccessRequest, cast: dict[str, User], chance: ran
 
 
 if __name__ == "__main__":
-    fill()
+    fill(today="today" in sys.argv[1:])

@@ -144,7 +144,7 @@ class Setting:
     def _demo(self) -> None:
         # Never into somebody's own database.
         if self.has_demo:
-            _finish(self._python("-m", "sandbox.demo"))
+            _finish(self._python("-m", "sandbox.demo", "today"))
 
     def _manage(self, *arguments: str) -> subprocess.Popen[bytes]:
         return self._python("manage.py", *arguments)

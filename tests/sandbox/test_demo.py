@@ -1,0 +1,48 @@
+"""What `make run` fills in: each thing that the screen says to try is there, for the person it names."""
+
+from typing import Any
+
+import pytest
+
+from requests_app.domain.models import AccessRequest, Role, User
+from tests.web.pages import page, signed_in
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def demo(db: Any, settings: Any) -> None:
+    from sandbox.demo import fill
+
+    settings.BASE_URL = "http://localhost:8000"
+    fill(today=True)
+
+
+def test_what_the_screen_says_to_try_is_there(demo: None) -> None:
+    clients = {person.username: signed_in(person) for person in User.objects.all()}
+
+    def shown(who: str, at: str) -> str:
+        return page(clients[who].get(at, follow=True)).text.replace("\xa0", " ")
+
+    waiting = shown("bob", "/approvals/")
+    assert "Alice Adler asks for 30 min more" in waiting
+    planned = AccessRequest.objects.get(start="at_time", state="pending")
+    assert "Begin later" in shown("bob", f"/requests/{planned.code}/approve")
+    assert planned.code in shown("carol", "/approvals/")
+
+    assert "Carol Castro" in shown("alice", "/")
+    assert f"/requests/{AccessRequest.objects.get(accepted_at=None, requester__username='carol').code}/accept" in str(
+        clients["alice"].get("/").content
+    )
+    role = Role.objects.get(account__name="payments-prod", name="ReadOnly")
+    assert "Ask for somebody else" in shown("carol", f"/request/?role={role.public_id}")
+
+    lake = Role.objects.get(account__name="data-lake-prod", name="DataEngineer")
+    ways = shown("erin", f"/request/?role={lake.public_id}")
+    assert "automatic · Mon–Fri 08:00–18:00 Europe/Stockholm" in ways
+    assert "Data lake, lead and security" in ways
+    assert "compare the ledger with the events" in shown("erin", "/approvals/")
+
+    again = AccessRequest.objects.get(beneficiary__username="erin", justification="try the new build's set-up")
+    assert f"?again={again.code}" in str(clients["erin"].get(f"/requests/{again.code}").content)
+    assert "These terms exclude you" in shown("erin", f"/request/?again={again.code}")
