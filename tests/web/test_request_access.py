@@ -377,6 +377,47 @@ def test_ones_own_edit_is_refused_beforehand_and_when_asked(
     assert "replay the failed settlement batch" in response.content.decode()
 
 
+@pytest.mark.parametrize(
+    ("wish", "terms", "said"),
+    [
+        ({"duration": "other", "duration_other": "600"}, {}, "Choose between 1 minute and 1 h."),
+        ({"at": -timedelta(days=1)}, {}, "Choose a time from now on, at most 7 days ahead."),
+        ({"at": timedelta(days=8)}, {}, "Choose a time from now on, at most 7 days ahead."),
+        ({"at": timedelta(days=1)}, {"closed_on_that_day": True}, "Choose a time within."),
+        ({"at": timedelta(days=1)}, {"schedule_ahead_seconds": 0}, "These terms know no scheduled start."),
+        ({}, {"open": True}, "You already have 1 open requests or passes for this role."),
+    ],
+    ids=["too long", "over", "too far ahead", "outside the hours", "never at a time", "too many"],
+)
+def test_the_dry_run_promises_nothing_that_is_refused(
+    wish: dict[str, Any],
+    terms: dict[str, Any],
+    said: str,
+    alice: User,
+    administrator: Role,
+    staged: Entitlement,
+    settings: Any,
+) -> None:
+    wish, terms = {**wish}, {"schedule_ahead_seconds": 7 * 86400, **terms}
+    settings.OPEN_REQUESTS_PER_PERSON_AND_ROLE = 1
+    if at := wish.pop("at", None):
+        at += clock.now()
+        wish |= {"start": "at_time", "start_date": f"{at:%Y-%m-%d}", "start_time": f"{at:%H:%M}"}
+    if terms.pop("closed_on_that_day", None):
+        terms |= {"hours_days": [at.isoweekday() % 7 + 1], "hours_begin": "09:00", "hours_end": "10:00"}
+    if terms.pop("open", None):
+        factories.wish(alice, administrator, staged)
+    Entitlement.objects.filter(pk=staged.pk).update(**terms)
+    before, client = AccessRequest.objects.count(), signed_in(alice)
+
+    dry = outlook(client, administrator, staged, **wish)
+    assert "This would be refused." in dry
+    assert said in dry
+    assert not re.search("it begins|it would end", dry)
+    assert said in page(client.post("/request/", typed(administrator, staged, **wish))).text
+    assert AccessRequest.objects.count() == before
+
+
 def test_night_is_said_where_most_approvers_have_it(
     alice: User, bob: User, carol: User, administrator: Role, staged: Entitlement
 ) -> None:

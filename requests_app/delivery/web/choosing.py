@@ -95,7 +95,7 @@ class StageOutlook:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What would happen if this were asked for now, and approved by now."""
+    """What would happen if this were asked for now, and approved by now; the times hold if `verdict` is a yes."""
 
     choice: Choice
     verdict: policy.Verdict
@@ -199,6 +199,7 @@ def outlook(
     asker: User,
     beneficiary: User,
     duration: timedelta,
+    start: str,
     start_at: datetime | None,
     now: datetime,
 ) -> Outlook:
@@ -208,7 +209,15 @@ def outlook(
     ends = policy.ends_at(opens, int(duration.total_seconds()), terms)
     return Outlook(
         choice=choice,
-        verdict=workflow.outlooks.on_asking(role, by=asker, entitlement=choice.entitlement, beneficiary=beneficiary),
+        verdict=workflow.outlooks.on_wish(
+            role,
+            by=asker,
+            entitlement=choice.entitlement,
+            beneficiary=beneficiary,
+            duration=duration,
+            start=start,
+            start_at=start_at,
+        ),
         stages=tuple(_stages(choice, role, outside=[asker.pk, beneficiary.pk], now=now)),
         usually=_usually(role, choice.entitlement),
         scheduled=start_at is not None,

@@ -1,17 +1,38 @@
 """What the verbs would say now, for a page that shows the right buttons and tells beforehand. They decide nothing."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from requests_app.domain import clock, facts, policy
-from requests_app.domain.errors import NotAllowed
+from requests_app.domain.errors import DomainError, NotAllowed
 from requests_app.domain.models import AccessRequest, Entitlement, Role, User
 from requests_app.domain.terms import Terms
 from requests_app.domain.workflow import approval, requests
 
 
 def on_asking(role: Role, *, by: User, entitlement: Entitlement, beneficiary: User) -> policy.Verdict:
-    """What `submit` would say, whatever is typed."""
+    """Whether these terms let them ask, whatever for and however often."""
     return requests.may_request(role, entitlement, Terms.of(entitlement, role), by=by, beneficiary=beneficiary)
+
+
+def on_wish(
+    role: Role,
+    *,
+    by: User,
+    entitlement: Entitlement,
+    beneficiary: User,
+    duration: timedelta,
+    start: str,
+    start_at: datetime | None,
+) -> policy.Verdict:
+    """What `submit` would say to this, limits included, whatever reason and ticket are typed."""
+    terms = Terms.of(entitlement, role)
+    try:
+        requests.check_asking(
+            role, entitlement, terms, by=by, beneficiary=beneficiary, duration=duration, start=start, start_at=start_at
+        )
+    except DomainError as refusal:
+        return policy.Verdict(False, refusal.rule, refusal.message)
+    return policy.Verdict(True, "entitlement.reaches")
 
 
 def on_approving(matter: approval.Matter, by: User) -> policy.Verdict:

@@ -71,10 +71,11 @@ def _submit(
     role = Role.objects.select_related("account__unit", "account__owners", "owners").get(pk=role.pk)
     entitlement = Entitlement.objects.get(pk=entitlement.pk)
     terms = Terms.of(entitlement, role)
-    may_request(role, entitlement, terms, by=by, beneficiary=beneficiary).require()
     justification, ticket = justification.strip(), ticket.strip()
-    _check_wish(terms, duration, justification, ticket, start, start_at, clock.now())
-    now = _check_limits(role, beneficiary)
+    now = check_asking(
+        role, entitlement, terms, by=by, beneficiary=beneficiary, duration=duration, start=start, start_at=start_at,
+        said=(justification, ticket),
+    )  # fmt: skip
     access_request = AccessRequest(
         requester=by,
         beneficiary=beneficiary,
@@ -335,6 +336,31 @@ def begin(access_request: AccessRequest, *, by: User | None, now: datetime) -> N
     )
 
 
+def check_asking(
+    role: Role,
+    entitlement: Entitlement,
+    terms: Terms,
+    *,
+    by: User,
+    beneficiary: User,
+    duration: timedelta,
+    start: str,
+    start_at: datetime | None,
+    said: tuple[str, str] | None = None,
+) -> datetime:
+    """Raises whatever `submit` would raise; without `said`, the justification and the ticket, whatever those will be.
+
+    Returns the moment that the request goes by.
+    """
+    may_request(role, entitlement, terms, by=by, beneficiary=beneficiary).require()
+    wrong = _wrong_with_times(terms, duration, start, start_at, clock.now())
+    if said is not None:
+        wrong |= _wrong_with_words(terms, *said)
+    if wrong:
+        raise Invalid(wrong)
+    return _check_limits(role, beneficiary)
+
+
 def may_request(role: Role, entitlement: Entitlement, terms: Terms, *, by: User, beneficiary: User) -> policy.Verdict:
     """Who may ask for what, whatever is typed."""
     asker = facts.person(by) if by.pk != beneficiary.pk else None
@@ -397,19 +423,19 @@ def _insert(access_request: AccessRequest) -> None:
         ) from refused
 
 
-def _check_wish(
-    terms: Terms,
-    duration: timedelta,
-    justification: str,
-    ticket: str,
-    start: str,
-    start_at: datetime | None,
-    now: datetime,
-) -> None:
+def _wrong_with_times(
+    terms: Terms, duration: timedelta, start: str, start_at: datetime | None, now: datetime
+) -> dict[str, list[str]]:
     wrong: dict[str, list[str]] = {}
-    seconds = duration.total_seconds()
-    if not policy.SHORTEST_SECONDS <= seconds <= terms.longest_seconds:
+    if not policy.SHORTEST_SECONDS <= duration.total_seconds() <= terms.longest_seconds:
         wrong["duration"] = [f"Choose between 1 minute and {in_words(timedelta(seconds=terms.longest_seconds))}."]
+    if sentence := _wrong_with_start(terms, start, start_at, now):
+        wrong["start_at" if start == AccessRequest.Start.AT_TIME else "start"] = [sentence]
+    return wrong
+
+
+def _wrong_with_words(terms: Terms, justification: str, ticket: str) -> dict[str, list[str]]:
+    wrong: dict[str, list[str]] = {}
     if len(justification) < terms.justification_min:
         wrong["justification"] = [
             f"Write at least {terms.justification_min} characters: what you will do, and for whom."
@@ -428,10 +454,7 @@ def _check_wish(
         wrong["ticket"] = [approval.CANNOT_BE_STORED]
     elif ticket and terms.ticket != Entitlement.Ticket.NONE and not patterns.fits(terms.ticket_pattern, ticket):
         wrong["ticket"] = [f"These terms want it to look like {terms.ticket_pattern}"]
-    if sentence := _wrong_with_start(terms, start, start_at, now):
-        wrong["start_at" if start == AccessRequest.Start.AT_TIME else "start"] = [sentence]
-    if wrong:
-        raise Invalid(wrong)
+    return wrong
 
 
 def _wrong_with_start(terms: Terms, start: str, start_at: datetime | None, now: datetime) -> str:

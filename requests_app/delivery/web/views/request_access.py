@@ -215,6 +215,8 @@ def _outlook(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
         asker=request.user,
         beneficiary=asking.beneficiary,
         duration=timedelta(minutes=_minutes(form, form.chosen)),
+        # Where it is not said yet at what time, that alone is said.
+        start=AccessRequest.Start.AT_TIME if form.start_at else AccessRequest.Start.ON_DEMAND,
         start_at=form.start_at,
         now=now_of(request),
     )
@@ -236,11 +238,11 @@ def _start_said(form: RequestForm) -> list[str]:
 
 
 def _minutes(form: RequestForm, choice: Choice) -> int:
-    """How long, as far as it is chosen; never more than the terms give."""
+    """How long, as far as it is chosen."""
     name = "duration_other" if form["duration"].value() == "other" else "duration"
     typed = str(form[name].value() or "")
     minutes = int(typed) if typed.isascii() and typed.isdigit() and len(typed) < 6 else 0
-    return min(minutes or choice.usual_minutes, choice.longest_minutes)
+    return minutes or choice.usual_minutes
 
 
 def _words(request: PersonRequest, name: str) -> str:
