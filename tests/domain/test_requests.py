@@ -24,6 +24,19 @@ def test_nobody_approves_their_own_request(pending_request: AccessRequest, alice
     assert AuditEvent.objects.filter(action="request.approved.refused", actor=alice).count() == 1
 
 
+def test_who_is_asked_stands_in_the_terms_and_nowhere_else(
+    pending_request: AccessRequest, alice: User, mallory: User, bob: User
+) -> None:
+    """What a row says to be found by decides nothing, whoever wrote it there."""
+    mallorys = factories.group("Mallory's", mallory)
+    AccessRequest.objects.update(deciding_users=[mallory.pk, alice.pk], deciding_groups=[mallorys.pk])
+    for person, rule in ((mallory, "decision.not_asked"), (alice, "decision.own_request")):
+        with refused(rule, NotAllowed):
+            workflow.approve(pending_request, by=person)
+    assert workflow.who_can_decide(pending_request) == [bob, *User.objects.filter(username="carol")]
+    workflow.approve(pending_request, by=bob)
+
+
 def test_from_wish_to_expiry(alice: User, bob: User, administrator: Role, staged: Entitlement) -> None:
     access_request = factories.wish(alice, administrator, staged, duration=timedelta(minutes=20), ticket="OPS-1")
     workflow.approve(access_request, by=bob, comment="for the batch")

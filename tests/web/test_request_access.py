@@ -85,6 +85,27 @@ def test_what_is_wrong_is_said_and_what_was_typed_is_kept(
     assert not AccessRequest.objects.exists()
 
 
+def test_nothing_else_that_is_posted_decides_anything(
+    alice: User, mallory: User, administrator: Role, staged: Entitlement
+) -> None:
+    """Whoever asks chooses none of who decides, how long it is good for, or what became of it."""
+    forged = {
+        "requester": str(mallory.public_id), "stages": "[]", "stage": "0", "approval": "automatic", "state": "approved",
+        "deciding_users": str(alice.pk), "approvers": str(alice.pk), "owners": "role", "terms_document": "{}",
+        "decide_by": "2036-01-01", "expires_at": "2036-01-01", "approved_seconds": "86400", "longest_seconds": "86400",
+        "accepted_at": "2026-01-01", "code": "DP-00000000", "pk": "1", "id": "1",
+    }  # fmt: skip
+    signed_in(alice).post("/request/", typed(administrator, staged))
+    fair = AccessRequest.objects.get()
+    signed_in(alice).post("/request/", typed(administrator, staged, **forged))
+    made = AccessRequest.objects.exclude(pk=fair.pk).get()
+    same = ("requester", "beneficiary", "terms_document", "stage", "state", "deciding_users", "deciding_groups")
+    same += ("accepted_at", "approved_seconds", "expires_at", "duration_seconds")
+    assert [getattr(made, name) for name in same] == [getattr(fair, name) for name in same]
+    assert made.code != "DP-00000000"
+    assert made.decide_by - made.asked_at == fair.decide_by - fair.asked_at
+
+
 def test_terms_are_not_called_by_their_number(alice: User, administrator: Role, staged: Entitlement) -> None:
     client = signed_in(alice)
     response = client.post("/request/", typed(administrator, staged, entitlement=str(staged.pk)))
