@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import Exists, F, Model, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, F, Model, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import JSONObject
 
 from requests_app.domain import policy
@@ -31,37 +31,40 @@ from requests_app.domain.models.catalog import keys_in
 from requests_app.domain.terms import StageTerms, Terms
 from requests_app.domain.transitions import ExtensionState, State
 
-RULES = ("entitlement", "role", "account", "unit", "group")
+# What decides who may have what, memberships apart, and can be edited.
+RULES = ("entitlement", "role", "account", "unit")
+MOST_APPROVERS = 200
 
 
 def person(user: User) -> policy.Person:
     # Never what an older copy of the row says: someone may have been deactivated since.
     groups = Membership.objects.filter(user=OuterRef("pk")).values("group")
-    edits = Edit.objects.unconfirmed().filter(editor=OuterRef("pk"))
+    edits = Edit.objects.unconfirmed().filter(editor=OuterRef("pk"), member=None)
+    placed = Edit.objects.unconfirmed().filter(member=OuterRef("pk"))
     found = User.objects.filter(pk=user.pk).values_list(
         "deactivated_at",
         "time_zone",
         ArraySubquery(groups),
-        ArraySubquery(edits.values(json=JSONObject(**{kind: kind for kind in RULES}))),
+        ArraySubquery(edits.values(json=JSONObject(**{kind: kind for kind in RULES})).distinct()),
+        ArraySubquery(placed.values(json=JSONObject(editor="editor", group="group")).distinct()),
     )
-    deactivated_at, time_zone, member_of, edited = found.get()
-    rules = frozenset((kind, key) for edit in edited for kind, key in edit.items() if key is not None)
-    own = {key for kind, key in rules if kind == "group"}
+    deactivated_at, time_zone, member_of, edited, placed_by = found.get()
     return policy.Person(
         id=user.pk,
         active=deactivated_at is None,
-        groups=frozenset(member_of) - own,
-        edits=rules,
+        groups=frozenset(member_of),
+        edits=frozenset((kind, key) for edit in edited for kind, key in edit.items() if key is not None),
+        placed=frozenset((edit["editor"], edit["group"]) for edit in placed_by),
         zone=User(time_zone=time_zone).zone,
     )
 
 
 def reach_of_role(
-    entitlement: Entitlement, role: Role, *, outside: Iterable[int] = (), terms: Terms | None = None
+    entitlement: Entitlement, role: Role, *, asking: Iterable[int] = (), terms: Terms | None = None
 ) -> policy.Reach:
     """Whom the entitlement reaches, and whether with this role: it may name thousands.
 
-    `outside` are the people who could not decide: requester and beneficiary. Without `terms` nobody is counted.
+    `asking`: requester and beneficiary, who could not decide. Without `terms` nobody is counted.
     """
     # Never what an older copy of the row says.
     row = Entitlement.objects.filter(pk=entitlement.pk, is_active=True).values_list(
@@ -82,7 +85,7 @@ def reach_of_role(
         users=users,
         roles=roles,
         approval=entitlement.approval,
-        stages_with_enough_people=tuple(enough_people(terms, outside=outside, rules=rules)) if terms else (),
+        stages_with_enough_people=tuple(enough_people(terms, asking=asking, rules=rules)) if terms else (),
         askers=askers,
         rules=of_entitlement,
         excluded_groups=excluded_groups,
@@ -143,19 +146,20 @@ def of(access_request: AccessRequest) -> policy.Pass:
 
 def of_extended(access_request: AccessRequest) -> policy.Pass:
     """What is known of a request, with its extensions."""
-    extensions = list(access_request.extensions.values_list("state", "seconds"))
-    granted = [seconds for state, seconds in extensions if state == ExtensionState.GRANTED]
-    known = of(access_request)
-    return replace(
-        known,
-        seconds=known.seconds + sum(granted),
-        extensions=len(granted),
-        extension_pending=any(state == ExtensionState.PENDING for state, _ in extensions),
+    granted, pending = Q(state=ExtensionState.GRANTED), Q(state=ExtensionState.PENDING)
+    found = access_request.extensions.aggregate(
+        more=Sum("seconds", filter=granted, default=0),
+        extensions=Count("pk", filter=granted),
+        extensions_in_vain=Count("pk", filter=~granted & ~pending),
+        pending=Count("pk", filter=pending),
     )
+    known = of(access_request)
+    seconds, pending_now = known.seconds + found.pop("more"), found.pop("pending") > 0
+    return replace(known, seconds=seconds, extension_pending=pending_now, **found)
 
 
 def of_extension(extension: Extension) -> policy.Pass:
-    """What is decided about an extension, as `may_decide` looks at it."""
+    """What is known of an extension that is decided."""
     access_request = extension.access_request
     return policy.Pass(
         state=State.PENDING if extension.state == ExtensionState.PENDING else access_request.state,  # type: ignore[arg-type]
@@ -170,6 +174,13 @@ def of_extension(extension: Extension) -> policy.Pass:
 
 def known_of(matter: AccessRequest | Extension) -> policy.Pass:
     return of_extension(matter) if isinstance(matter, Extension) else of(matter)
+
+
+def to_be_decided(matter: AccessRequest | Extension) -> policy.Pass:
+    """What is known of it, as `may_decide` looks at it."""
+    one = matter.access_request if isinstance(matter, Extension) else matter
+    placing = Edit.objects.placing(*one.asking_side, under=one.entitlement_id)
+    return replace(known_of(matter), placed_by=frozenset(placing.values_list("editor", flat=True).distinct()))
 
 
 def rules_of(access_request: AccessRequest) -> frozenset[policy.Rule]:
@@ -189,21 +200,30 @@ def clock(region: str) -> policy.Clock | None:
 
 
 def approvers(
-    stage: StageTerms, *, outside: Iterable[int], rules: frozenset[policy.Rule] = frozenset(), escalated: bool = False
+    stage: StageTerms,
+    *,
+    asking: Iterable[int],
+    outside: Iterable[int] = (),
+    rules: frozenset[policy.Rule] = frozenset(),
+    escalated: bool = False,
 ) -> "list[User]":
-    """Who could decide this stage now: active, asked, not on the asking side, and not by their own edit of `rules`.
+    """Who could decide this stage now: active, asked, not on the asking side or `outside`, and by no edit of `rules` or
+    of a membership that is theirs or the asking side's.
 
-    By name, at most 200.
+    By name, at most `MOST_APPROVERS`.
     """
+    asking = list(asking)
     groups, users = stage.asked(escalated=escalated)
-    able = User.objects.filter(deactivated_at=None).exclude(pk__in=list(outside))
+    able = User.objects.filter(deactivated_at=None).exclude(pk__in=[*asking, *outside])
     if rules:
-        able = able.exclude(pk__in=editors_of(rules))
-    own = Edit.objects.unconfirmed().filter(editor=OuterRef("user"), group=OuterRef("group"))
+        able = able.exclude(pk__in=editors_of(rules)).exclude(pk__in=_placers_of(asking, rules))
+    own = Edit.objects.unconfirmed().filter(
+        Q(editor=OuterRef("user")) | Q(editor__in=asking), member=OuterRef("user"), group=OuterRef("group")
+    )
     # A union, so that each side has its index; asked for either at once, the database would read everybody.
     members = Membership.objects.filter(~Exists(own), group__in=groups).values("user")
     asked = able.filter(pk__in=members).union(able.filter(pk__in=users))
-    return list(asked.order_by("name", "pk")[:200])
+    return list(asked.order_by("name", "pk")[:MOST_APPROVERS])
 
 
 def editors_of(rules: frozenset[policy.Rule]) -> QuerySet[Any]:
@@ -214,12 +234,26 @@ def editors_of(rules: frozenset[policy.Rule]) -> QuerySet[Any]:
     return Edit.objects.unconfirmed().filter(about).values("editor")
 
 
-def enough_people(terms: Terms, *, outside: Iterable[int], rules: frozenset[policy.Rule] = frozenset()) -> list[bool]:
+def _placers_of(asking: Iterable[int], rules: frozenset[policy.Rule]) -> QuerySet[Any]:
+    """The keys of the people who put these into a group of the entitlement, or took them out."""
+    (entitlement,) = (key for kind, key in rules if kind == "entitlement")
+    return Edit.objects.placing(*asking, under=entitlement).values("editor")
+
+
+def enough_people(
+    terms: Terms,
+    *,
+    asking: Iterable[int],
+    outside: Iterable[int] = (),
+    rules: frozenset[policy.Rule] = frozenset(),
+) -> list[bool]:
     """For each stage whether its quorum can be reached by people who satisfy no other stage, further ones included."""
     able = [
         {
             user.pk
-            for user in approvers(stage, outside=outside, rules=rules, escalated=stage.escalate_seconds is not None)
+            for user in approvers(
+                stage, asking=asking, outside=outside, rules=rules, escalated=stage.escalate_seconds is not None
+            )
         }
         for stage in terms.stages
     ]

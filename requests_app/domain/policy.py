@@ -43,22 +43,31 @@ Rule = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """`groups`: those whose membership counts for them.
+    """`groups`: those that they are in. `zone`: whose clocks they read.
 
-    `edits`: what they changed without another operator's confirmation, as `("entitlement", 7)`; of a group, their own
-    membership in it. `zone`: whose clocks they read.
+    No other operator has confirmed these: `edits`, what they changed, as `("entitlement", 7)`, and `placed`, who put
+    them into which group or took them out, as `(3, 12)`.
     """
 
     id: int
     active: bool
     groups: frozenset[int]
     edits: frozenset[Rule] = frozenset()
+    placed: frozenset[tuple[int, int]] = frozenset()
     zone: tzinfo = UTC
+
+    def placed_by(self, *people: int) -> frozenset[int]:
+        """The groups that they are in or not by the doing of one of these people."""
+        return frozenset(group for editor, group in self.placed if editor in people)
+
+    def counts_in(self, *others: int) -> frozenset[int]:
+        """The groups whose member they are in favour of themselves and of these others: by none's own doing."""
+        return self.groups - self.placed_by(self.id, *others)
 
     @property
     def all_groups(self) -> frozenset[int]:
-        """With those that they joined or left by themselves: what excludes them still does."""
-        return self.groups | {key for kind, key in self.edits if kind == "group"}
+        """With those that they left by themselves: what excludes them still does."""
+        return self.groups | self.placed_by(self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +152,21 @@ class Reach:
     excluded_users: frozenset[int] = frozenset()
     selectors: tuple[Selector, ...] = ()
 
+    @property
+    def all_groups(self) -> frozenset[int]:
+        """Whose membership decides who may ask by it."""
+        return self.groups | self.excluded_groups | self.askers
+
 
 @dataclass(frozen=True, slots=True)
 class Pass:
     """What is known of one access request.
 
-    `rules`: what it follows. `accepted`: the beneficiary wants what somebody else asked for them.
-    `seconds`: how long it lasts from start to end, extensions included; `extensions`: how many were granted.
+    `rules`: what it follows. `placed_by`: who put requester or beneficiary into a group of the entitlement, or took
+    them out, where no other operator has confirmed that; only known where somebody decides.
+    `accepted`: the beneficiary wants what somebody else asked for them.
+    `seconds`: how long it lasts from start to end, extensions included; `extensions`: how many were granted, and
+    `extensions_in_vain`, how many were not.
     """
 
     state: State
@@ -158,11 +175,13 @@ class Pass:
     stage: int
     expires_at: datetime | None
     rules: frozenset[Rule] = frozenset()
+    placed_by: frozenset[int] = frozenset()
     accepted: bool = True
     stage_since: datetime | None = None
     scheduled_at: datetime | None = None
     seconds: int = 0
     extensions: int = 0
+    extensions_in_vain: int = 0
     extension_pending: bool = False
 
 
@@ -192,7 +211,7 @@ def may_request(
     if not person.active:
         return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
     if asked_by is not None:
-        for_others = may_ask_for_others(asked_by, reach, catalog)
+        for_others = may_ask_for_others(asked_by, reach, catalog, whom=person)
         if not for_others:
             return for_others
     if not catalog.usable:
@@ -219,30 +238,34 @@ def may_request(
     if reach.approval == "staged":
         if not reach.stages_with_enough_people:
             return Verdict(False, "stage.none", "Nobody was named to decide on this. The operators can mend that.")
-        for position, enough in enumerate(reach.stages_with_enough_people, start=1):
-            if not enough:
-                return Verdict(
-                    False,
-                    "stage.nobody_can",
-                    f"Too few people could decide stage {position} of this. Choose other terms, "
-                    "or tell an operator: they can name more approvers.",
-                )
-    if most is not None and open_already >= most:
+        lacking = _stage_that_lacks_people(reach, "Choose other terms")
+        if lacking is not None:
+            return lacking
+    if most is not None and not may_be_open(open_already, most):
+        return may_be_open(open_already, most)
+    return Verdict(True, "entitlement.reaches")
+
+
+def may_be_open(open_already: int, most: int) -> Verdict:
+    """Whether one more may be, of terms that allow `most` at once."""
+    if open_already >= most:
         return Verdict(
             False,
             "terms.at_once",
             f"These terms allow {most} at once, and that many are open. End or withdraw one first.",
         )
-    return Verdict(True, "entitlement.reaches")
+    return Verdict(True, "terms.at_once")
 
 
-def may_ask_for_others(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
-    """Whether the terms let this person ask on behalf of those whom they reach."""
+def may_ask_for_others(person: Person, reach: Reach, catalog: Catalog, *, whom: Person | None = None) -> Verdict:
+    """Whether the terms let this person ask on behalf of those whom they reach, and of `whom` among them."""
     if not person.active:
         return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
     if person.edits & (reach.rules | catalog.rules):
         return OWN_EDIT
-    if not person.groups & reach.askers:
+    if whom is not None and whom.placed_by(person.id) & reach.all_groups:
+        return PLACED_THEM
+    if not person.counts_in(*([whom.id] if whom else [])) & reach.askers:
         return Verdict(
             False, "behalf.not_named", "These terms do not let you ask for somebody else. They can ask themselves."
         )
@@ -267,11 +290,18 @@ def may_decide(
         return Verdict(False, "decision.not_accepted", "The person this is for has not accepted it yet.")
     if person.edits & of.rules:
         return OWN_EDIT
+    if person.id in of.placed_by:
+        return PLACED_THEM
     stage = terms.stage(of.stage)
     escalated = now is not None and of.stage_since is not None and stage.is_escalated(of.stage_since, now)
     groups, users = stage.asked(escalated=escalated)
-    if not (person.id in users or person.groups & groups):
-        return Verdict(False, "decision.not_asked", f"This is for {stage.asks} to decide.")
+    if not (person.id in users or person.counts_in(of.requester, of.beneficiary) & groups):
+        unless = " That you are among them was changed by you or the asking side, and another operator must confirm it."
+        return Verdict(
+            False,
+            "decision.not_asked",
+            f"This is for {stage.asks} to decide.{unless if person.groups & groups else ''}",
+        )
     return Verdict(True, f"stage.{of.stage}")
 
 
@@ -280,13 +310,19 @@ def may_start(of: Pass, terms: Terms, *, now: datetime, zone: tzinfo = UTC) -> V
     if of.scheduled_at is not None and of.scheduled_at > now:
         begins = at_in_words(of.scheduled_at, zone)
         return Verdict(False, "start.scheduled", f"This begins at {begins} and starts by itself.")
-    if terms.hours is not None and terms.hours.closes(now) is None:
-        opens = terms.hours.next_opening(now)
+    if terms.hours is not None and not leaves_time(terms.hours, now):
+        opens = terms.hours.next_opening(terms.hours.closes(now) or now)
         when = "Tell an operator: that is never."
         if opens:
             when = f"It can be started from {at_in_words(opens, zone)} on."
         return Verdict(False, "start.hours", f"These terms hold {terms.hours.in_words()}. {when}")
     return Verdict(True, "start.now")
+
+
+def leaves_time(hours: Hours, now: datetime) -> bool:
+    """Whether a pass that starts now has its shortest time before these hours close."""
+    closes = hours.closes(now)
+    return closes is not None and closes - now >= timedelta(seconds=SHORTEST_SECONDS)
 
 
 def ends_at(begun_at: datetime, seconds: int, terms: Terms) -> datetime:
@@ -297,9 +333,21 @@ def ends_at(begun_at: datetime, seconds: int, terms: Terms) -> datetime:
 
 
 def may_extend(
-    person: Person, of: Pass, reach: Reach, catalog: Catalog, terms: Terms, *, seconds: int, now: datetime
+    person: Person,
+    of: Pass,
+    reach: Reach,
+    catalog: Catalog,
+    terms: Terms,
+    *,
+    seconds: int,
+    now: datetime,
+    most_in_vain: int = 10,
 ) -> Verdict:
-    """Whether the beneficiary may ask for so much longer. The decision is a fresh one, under the same terms."""
+    """Whether the beneficiary may ask for so much longer. The decision is a fresh one, under the same terms.
+
+    `reach` counts who could decide by these terms, where somebody decides. `most_in_vain`: so often it may be asked
+    for and not be granted, for each time people are written to.
+    """
     if person.id != of.beneficiary:
         return Verdict(False, "extend.not_yours", "Only the person a pass is for can ask for more time.")
     if of.state != State.ACTIVE or of.expires_at is None or of.expires_at <= now:
@@ -313,6 +361,12 @@ def may_extend(
         return Verdict(False, "extend.pending", "More time was asked for already and waits for a decision.")
     if of.extensions >= terms.extensions_most:
         return Verdict(False, "extend.often", f"It was extended {of.extensions} times, as often as the terms allow.")
+    if of.extensions_in_vain >= most_in_vain:
+        return Verdict(
+            False,
+            "extend.in_vain",
+            f"More time was asked for {of.extensions_in_vain} times and not granted. Ask again when it has ended.",
+        )
     left = terms.extension_total_seconds - of.seconds
     if seconds > left:
         words = f"at most {left // 60} min more" if left >= SHORTEST_SECONDS else "no more time"
@@ -321,14 +375,21 @@ def may_extend(
         return Verdict(False, "extend.short", "Ask for at least 1 minute more.")
     if terms.hours and of.expires_at + timedelta(seconds=seconds) > (terms.hours.closes(now) or now):
         return Verdict(False, "extend.hours", f"The terms hold {terms.hours.in_words()}, and it would end later.")
-    return Verdict(True, "extend.terms")
+    lacking = _stage_that_lacks_people(reach, "Ask again under other terms")
+    return Verdict(True, "extend.terms") if lacking is None else lacking
 
 
 def last_start(approved_at: datetime, scheduled_at: datetime | None, terms: Terms) -> datetime:
-    """When an approved request lapses if nobody has started it: so long after it could begin at the earliest."""
+    """When an approved request lapses if nobody has started it: so long after it could begin at the earliest.
+
+    Where too little is left of the hours of its terms for any pass, that is when they open again.
+    """
     begins = max(approved_at, scheduled_at or approved_at)
-    opens = terms.hours.next_opening(begins) if terms.hours else None
-    return (opens or begins) + timedelta(seconds=terms.start_within_seconds)
+    if terms.hours is not None:
+        begins = terms.hours.next_opening(begins) or begins
+        if not leaves_time(terms.hours, begins):
+            begins = terms.hours.next_opening(terms.hours.closes(begins) or begins) or begins
+    return begins + timedelta(seconds=terms.start_within_seconds)
 
 
 def may_use(terms: Terms, channel: str) -> Verdict:
@@ -421,6 +482,12 @@ OWN_EDIT = Verdict(
     "You changed these rules yourself, and nobody uses their own change before another operator has confirmed it. "
     "Ask one.",
 )
+PLACED_THEM = Verdict(
+    False,
+    "edit.own",
+    "You put somebody whom this concerns into a group that decides who may ask for it, or took them out of one. Nobody "
+    "uses their own change before another operator has confirmed it. Ask one.",
+)
 
 
 def clock_is_known(clock: Clock | None, *, now: datetime) -> Verdict:
@@ -450,9 +517,21 @@ def _is_frozen(catalog: Catalog) -> Verdict:
     )
 
 
+def _stage_that_lacks_people(reach: Reach, instead: str) -> Verdict | None:
+    for position, enough in enumerate(reach.stages_with_enough_people, start=1):
+        if not enough:
+            return Verdict(
+                False,
+                "stage.nobody_can",
+                f"Too few people could decide stage {position} of this. {instead}, "
+                "or tell an operator: they can name more approvers.",
+            )
+    return None
+
+
 def _reaches(reach: Reach, person: Person, catalog: Catalog) -> bool:
     """Exclusions apart."""
-    named = person.id in reach.users or bool(person.groups & reach.groups)
+    named = person.id in reach.users or bool(person.counts_in() & reach.groups)
     return reach.active and named and _gives(reach, catalog)
 
 

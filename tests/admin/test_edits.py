@@ -156,15 +156,16 @@ def test_what_is_new_in_the_catalog(operator: Client, payments: Account) -> None
 
 
 @pytest.mark.parametrize("page", ["group", "person"])
-def test_ones_own_membership_and_nobody_elses(
+def test_whoever_is_put_into_a_group_or_taken_out(
     page: str, operator: Client, olivia: User, mallory: User, leads: Group
 ) -> None:
     for person in (mallory, olivia):
         one, field = (leads, {"user": person.pk}) if page == "group" else (person, {"group": leads.pk})
         at = address(type(one), one.pk)
         assert send(operator, at, add_line(read(operator, at), "memberships", **field)).status_code == 302
-    assert about() == [("olivia", leads)]
-    assert Edit.objects.get().change["members"] == {"added": [{"user": "olivia", "source": "hand"}]}
+    assert about() == [("olivia", leads)] * 2
+    assert [one.member for one in Edit.objects.order_by("pk")] == [mallory, olivia]
+    assert Edit.objects.latest("pk").change["members"] == {"added": [{"user": "olivia", "source": "hand"}]}
 
     for person in (mallory, olivia):
         at = address(Group, leads.pk) if page == "group" else address(User, person.pk)
@@ -174,7 +175,8 @@ def test_ones_own_membership_and_nobody_elses(
         number = place if page == "group" else 0
         assert save(operator, at, **{f"memberships-{number}-DELETE": "on"}).status_code == 302
     assert not leads.memberships.filter(user__in=[olivia, mallory]).exists()
-    assert about() == [("olivia", leads)] * 2
+    assert about() == [("olivia", leads)] * 4
+    assert [one.member for one in Edit.objects.order_by("pk")] == [mallory, olivia] * 2
 
 
 def test_what_changes_nothing_or_only_words_is_no_edit(
@@ -294,7 +296,7 @@ def test_a_lines_own_button_is_about_that_line_only(
 def test_nobody_confirms_their_own(operator: Client, olivia: User, oscar: User, staged: Entitlement) -> None:
     own = edit_of(staged, olivia)
     found = Page(operator.get(reverse(ADDRESS)).content.decode())
-    assert "Your own: another operator must confirm" in found.text
+    assert "Your own, or about your membership: another operator must confirm" in found.text
     assert not [one for one in (*found.all("input"), *found.all("button")) if one.get("name") in ("edit", "only")]
 
     answer = operator.post(reverse(ADDRESS), {"edit": own.pk}, follow=True)

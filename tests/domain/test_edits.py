@@ -65,7 +65,14 @@ def subject(administrator: Role, staged: Entitlement, units: list[Organisational
 
 
 def changes(who: User, what: Any) -> Edit:
-    return edits.note(what, by=who, change={"name": ["old", "new"]})
+    """What somebody changed; of a group whether they are in it themselves."""
+    return edits.note(what, by=who, change={"name": ["old", "new"]}, member=who if isinstance(what, Group) else None)
+
+
+def places(who: User, whom: User, group: Group) -> Edit:
+    """`who` puts somebody into a group."""
+    Membership.objects.get_or_create(group=group, user=whom)
+    return edits.note(group, by=who, change={}, member=whom)
 
 
 @pytest.mark.parametrize("what", SUBJECTS)

@@ -173,7 +173,7 @@ def test_enough_people_against_brute_force(asked: list[tuple[frozenset[int], int
     possible = any(len(set(chosen)) == len(seats) for chosen in itertools.product(*seats))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(facts, "approvers", able)
-        enough = facts.enough_people(terms_with(stages), outside=())
+        enough = facts.enough_people(terms_with(stages), asking=())
     assert len(enough) == len(stages)
     assert all(enough) is possible
     # A stage that could not even be filled alone is always among those that are named.
@@ -191,7 +191,7 @@ def test_approvers_are_the_active_people_of_groups_and_by_name_once() -> None:
     Membership.objects.create(group=leads, user=asking)
 
     def asked(groups: tuple[int, ...], users: tuple[int, ...]) -> list[User]:
-        return facts.approvers(StageTerms(1, 1, groups, users, "x"), outside=[asking.pk])
+        return facts.approvers(StageTerms(1, 1, groups, users, "x"), asking=[asking.pk])
 
     assert asked((leads.pk,), (named.pk, zoe.pk, gone.pk, asking.pk)) == [adam, named, zoe]
     assert asked((), (named.pk,)) == [named]

@@ -278,7 +278,7 @@ def test_approvers_by_group_and_by_name_are_found_once_in_order(bob: User, carol
     leads = bob.memberships.get().group
     entitlement = factories.entitlement(factories.role(), users=[alice], stages=[([leads, bob, alice], 1)])
     (stage,) = Terms.of(entitlement).stages
-    assert facts.approvers(stage, outside=[alice.pk]) == [bob, carol]
+    assert facts.approvers(stage, asking=[alice.pk]) == [bob, carol]
 
 
 @pytest.mark.django_db

@@ -423,7 +423,7 @@ def test_what_the_database_counts_is_what_the_rules_count(
         with connection.cursor() as cursor:
             cursor.execute("SELECT requests_app_lacks_deciders(%s)", [one.pk])
             (lacks,) = cursor.fetchone()
-        able = facts.approvers(one.terms.stage(1), outside=[alice.pk], rules=facts.rules_of(one), escalated=True)
+        able = facts.approvers(one.terms.stage(1), asking=[alice.pk], rules=facts.rules_of(one), escalated=True)
         assert lacks is (len(able) < 2), happens
         said.append(lacks)
     assert set(said) == {True, False}

@@ -21,7 +21,7 @@ NOW = datetime(2026, 12, 31, 20, tzinfo=UTC)
 MINUTE, QUARTER = timedelta(minutes=1), timedelta(minutes=15)
 small = st.integers(1, 4)
 some = st.frozensets(small, max_size=3)
-kinds = st.sampled_from(["entitlement", "role", "account", "unit", "group"])
+kinds = st.sampled_from(["entitlement", "role", "account", "unit"])
 edits: st.SearchStrategy[frozenset[Rule]] = st.frozensets(st.tuples(kinds, small), max_size=2)
 office = st.builds(
     Hours,

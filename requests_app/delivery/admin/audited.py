@@ -118,14 +118,14 @@ class Audited(OperatorsChange, admin.ModelAdmin):
                 changes=changes,
                 **detail,
             )
-            if self._decides(obj, changes, about=beneficiary, by=by):
-                workflow.edits.note(obj, by=by, change=changes)
+            if self._decides(obj, changes, member=beneficiary):
+                workflow.edits.note(obj, by=by, change=changes, member=beneficiary)
 
-    def _decides(self, obj: Any, changes: Changes, *, about: User | None, by: User) -> bool:
+    def _decides(self, obj: Any, changes: Changes, *, member: User | None) -> bool:
         """Whether this changes who may have what, so that it does not count for `by` until another confirms it."""
         kind = kind_of(obj)
         if kind == "group":
-            return about == by  # that others come and go is not their own doing
+            return member is not None  # what it is called decides nothing
         return kind is not None and bool(changes.keys() - (self.decides_nothing if type(obj) is self.model else ()))
 
     def render_change_form(

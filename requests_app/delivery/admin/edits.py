@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -22,7 +22,7 @@ from requests_app.domain.models import Edit, User
 
 MOST_SHOWN = 50
 LONGEST_SHOWN = 600
-_AROUND = ("editor", "confirmed_by", "entitlement", "role__account", "account", "unit", "group")
+_AROUND = ("editor", "confirmed_by", "entitlement", "role__account", "account", "unit", "group", "member")
 
 
 class ConfirmedFilter(admin.SimpleListFilter):
@@ -75,8 +75,8 @@ class EditAdmin(Record):
             **self.admin_site.each_context(request),
             "title": "Edits to confirm",
             "opts": self.opts,
-            "others": _lines(waiting.exclude(editor=request.user)),
-            "own": _lines(waiting.filter(editor=request.user)),
+            "others": _lines(waiting.exclude(_concerns(request.user))),
+            "own": _lines(waiting.filter(_concerns(request.user))),
             "most": MOST_SHOWN,
             "may_confirm": request.user.is_superuser,
         }
@@ -122,6 +122,11 @@ class EditAdmin(Record):
         return shown.utc(edit.confirmed_at)
 
 
+def _concerns(person: Any) -> Q:
+    """What this person made, or what is about their own membership: another operator confirms it."""
+    return Q(editor=person) | Q(member=person)
+
+
 def _lines(edits: QuerySet[Edit]) -> dict[str, Any]:
     """The first of them as the page shows them, and whether there are more."""
     first = list(edits[: MOST_SHOWN + 1])
@@ -129,7 +134,7 @@ def _lines(edits: QuerySet[Edit]) -> dict[str, Any]:
         {
             "edit": edit,
             "about": _link(edit),
-            "kind": edit.subject._meta.verbose_name if edit.subject else "",
+            "kind": "membership" if edit.member else edit.subject._meta.verbose_name if edit.subject else "",
             "changes": [(name, _cut(change)) for name, change in shown.changes(edit.change)],
         }
         for edit in first[:MOST_SHOWN]
@@ -145,5 +150,11 @@ def _link(edit: Edit) -> SafeString:
     subject = edit.subject
     if subject is None:
         return format_html("{}", shown.NOTHING)
-    address = reverse(f"admin:requests_app_{subject._meta.model_name}_change", args=[subject.pk])
-    return format_html('<a href="{}">{}</a>', address, subject)
+    if edit.member is not None:
+        return format_html("{} in {}", _link_to(edit.member), _link_to(subject))
+    return _link_to(subject)
+
+
+def _link_to(row: Model) -> SafeString:
+    address = reverse(f"admin:requests_app_{row._meta.model_name}_change", args=[row.pk])
+    return format_html('<a href="{}">{}</a>', address, row)

@@ -1,28 +1,30 @@
 from django.db import models
-from django.db.models import Q
+from django.db.models import OuterRef, Q
 
 from requests_app.domain.models.catalog import Account, OrganisationalUnit, Role
-from requests_app.domain.models.entitlements import Entitlement
+from requests_app.domain.models.entitlements import Entitlement, EntitlementAsker, EntitlementGroup, ExcludedGroup
 from requests_app.domain.models.people import Group, User
-
-# What an edit can be about.
-KINDS = ("entitlement", "role", "account", "unit", "group")
 
 
 class EditQuerySet(models.QuerySet["Edit"]):
     def unconfirmed(self) -> "EditQuerySet":
         return self.filter(confirmed_at=None)
 
-    def made_by(self, editor: User) -> set[tuple[str, int]]:
-        """What does not count for this person, as `("entitlement", 7)`."""
-        rows = self.unconfirmed().filter(editor=editor).values_list(*(f"{kind}_id" for kind in KINDS))
-        return {(kind, key) for row in rows for kind, key in zip(KINDS, row, strict=True) if key is not None}
+    def placing(self, *people: int | OuterRef, under: int | OuterRef) -> "EditQuerySet":
+        """By which one of these people may have come into, or out of, a group that the entitlement `under` names."""
+        named = Q()
+        for through in (EntitlementGroup, ExcludedGroup, EntitlementAsker):
+            named |= Q(group__in=through._default_manager.filter(entitlement=under).values("group"))
+        them = Q(pk__in=[])
+        for person in people:
+            them |= Q(member=person)
+        return self.unconfirmed().filter(them, named)
 
 
 class Edit(models.Model):
     """Someone changed the rules: for that person the change does not count until another operator confirmed it.
 
-    Of a group only what people do about their own membership counts as an edit.
+    Of a group it is always about one member: who was put in, or taken out.
     """
 
     editor = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="edits")
@@ -31,6 +33,7 @@ class Edit(models.Model):
     account = models.ForeignKey(Account, models.PROTECT, null=True, related_name="edits")
     unit = models.ForeignKey(OrganisationalUnit, models.PROTECT, null=True, related_name="edits")
     group = models.ForeignKey(Group, models.PROTECT, null=True, related_name="edits")
+    member = models.ForeignKey(User, models.PROTECT, null=True, db_index=False, related_name="+")
     # What was changed, as the record of it has it: for whoever confirms.
     change = models.JSONField(default=dict)
     made_at = models.DateTimeField()
@@ -47,16 +50,26 @@ class Edit(models.Model):
                 name="edit_confirmed_by_someone",
             ),
             models.CheckConstraint(condition=~Q(confirmed_by=models.F("editor")), name="edit_confirmed_by_another"),
+            models.CheckConstraint(
+                condition=Q(group=None, member=None) | Q(group__isnull=False, member__isnull=False),
+                name="edit_of_a_group_names_the_member",
+            ),
         ]
         indexes = [
-            models.Index(fields=["editor"], condition=Q(confirmed_at=None), name="edit_unconfirmed"),
+            # An operator who is alone may have put in a hundred thousand people, whom nobody confirms.
+            models.Index(fields=["editor"], condition=Q(confirmed_at=None, member=None), name="edit_unconfirmed_rules"),
+            models.Index(
+                fields=["member", "group", "editor"], condition=Q(confirmed_at=None), name="edit_unconfirmed_of_member"
+            ),
+            models.Index(fields=["group", "editor", "-id"], condition=Q(confirmed_at=None), name="edit_unconfirmed_in"),
+            models.Index(fields=["id"], condition=Q(confirmed_at=None), name="edit_to_confirm"),
             # As the admin goes through them.
             models.Index(fields=["editor", "-id"], name="edit_newest_of_editor"),
             models.Index(fields=["confirmed_by", "-id"], name="edit_newest_confirmed_by"),
         ]
 
     def __str__(self) -> str:
-        return str(self.subject)
+        return f"{self.member} in {self.group}" if self.member else str(self.subject)
 
     @property
     def subject(self) -> Entitlement | Role | Account | OrganisationalUnit | Group | None:

@@ -1,4 +1,5 @@
 import uuid
+from collections import defaultdict
 from datetime import datetime, timedelta
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -6,16 +7,21 @@ from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.functions import RandomUUID
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import F, Func, Q
+from django.db.models import Exists, ExpressionWrapper, F, Func, OuterRef, Q, Value
 from django.db.models.functions import Now
 
 from requests_app.domain import codes
-from requests_app.domain.models.catalog import Role
+from requests_app.domain.models.catalog import OrganisationalUnit, Role
 from requests_app.domain.models.edits import Edit
 from requests_app.domain.models.entitlements import Entitlement
 from requests_app.domain.models.people import User
 from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import ENDED, OPEN, ExtensionState, State
+
+_HOLDS = Func(
+    F("entitlement"), F("beneficiary"), F("role"),
+    function="requests_app_holds", output_field=models.BooleanField(),
+)  # fmt: skip
 
 
 class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
@@ -48,14 +54,28 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
         in_time = Q(state=State.PENDING, decide_by__gt=now) | Q(state=State.APPROVED, start_by__gt=now)
         return self.filter(in_time | Q(state=State.ACTIVE, expires_at__gt=now))
 
+    def of_use(self) -> "AccessRequestQuerySet":
+        """Those that the beneficiary may still have, as `policy.may_hold_on` says it, freezes apart."""
+        return self.filter(_HOLDS)
+
+    def of_no_use(self) -> "AccessRequestQuerySet":
+        return self.filter(~Q(_HOLDS))
+
+    def with_use(self) -> "AccessRequestQuerySet":
+        """Each knows as `is_of_use` whether it is."""
+        return self.annotate(is_of_use=_HOLDS)
+
+    def wanted(self) -> "AccessRequestQuerySet":
+        """Without what somebody else asked for, as long as whom it is for has not accepted it."""
+        return self.filter(Q(requester=F("beneficiary")) | Q(accepted_at__isnull=False))
+
     def waiting_for(self, person: User, now: datetime) -> "AccessRequestQuerySet":
         """Candidates: what `policy.may_decide` allows this person."""
-        edits = Edit.objects.made_by(person)
         return (
             self.filter(state=State.PENDING, decide_by__gt=now)
-            .filter(_asks(person, edits))
+            .filter(_asks(person, now))
             .exclude(Q(requester=person) | Q(beneficiary=person))
-            .exclude(_follows(edits))
+            .exclude(_by_edits_of(person))
             .exclude(pk__in=Decision.objects.filter(approver=person, extension=None).values("access_request"))
         )
 
@@ -63,32 +83,59 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
 class ExtensionQuerySet(models.QuerySet["Extension"]):
     def waiting_for(self, person: User, now: datetime) -> "ExtensionQuerySet":
         """Candidates: what `policy.may_decide` allows this person."""
-        edits = Edit.objects.made_by(person)
         return (
             self.filter(state=ExtensionState.PENDING, decide_by__gt=now)
-            .filter(_asks(person, edits))
+            .filter(_asks(person, now, "access_request__"))
             .exclude(Q(access_request__requester=person) | Q(access_request__beneficiary=person))
-            .exclude(_follows(edits, "access_request__"))
+            .exclude(_by_edits_of(person, "access_request__"))
             .exclude(pk__in=Decision.objects.filter(approver=person, extension__isnull=False).values("extension"))
         )
 
 
-def _asks(person: User, edits: "set[tuple[str, int]]") -> Q:
-    """That the present stage asks this person, by a membership that counts for them."""
-    own = [key for kind, key in edits if kind == "group"]
-    mine = person.memberships.exclude(group__in=own).values_list("group_id", flat=True)
-    return Q(deciding_groups__overlap=list(mine)) | Q(deciding_users__contains=[person.pk])
+def _asks(person: User, now: datetime, prefix: str = "") -> Q:
+    """That the present stage asks this person: by name, or by a membership that neither they nor the asking side made.
+
+    `prefix` leads to the request.
+    """
+    changed = Edit.objects.unconfirmed().filter(member=person, group=OuterRef("group"))
+    memberships = person.memberships.values_list("group", ArraySubquery(changed.values("editor").distinct()))
+    groups: dict[frozenset[int], list[int]] = defaultdict(list)
+    for group, editors in memberships:
+        if person.pk not in editors:
+            groups[frozenset(editors)].append(group)
+
+    def further(theirs: list[int]) -> Q:
+        # Whose time has come since the sweep last wrote them into the row.
+        asked = Func(
+            F(f"{prefix}terms_document"), F("stage"),
+            Value(theirs, ArrayField(models.BigIntegerField())), Value(person.pk, models.BigIntegerField()),
+            function="requests_app_asks_further", output_field=models.BooleanField(),
+        )  # fmt: skip
+        return Q(escalate_at__lte=now) & Q(asked)
+
+    asks = Q(deciding_users__contains=[person.pk]) | further([])
+    for editors, theirs in groups.items():
+        doing = Q(**{f"{prefix}requester__in": editors}) | Q(**{f"{prefix}beneficiary__in": editors})
+        asks |= (Q(deciding_groups__overlap=theirs) | further(theirs)) & ~doing
+    return asks
 
 
-def _follows(edits: "set[tuple[str, int]]", prefix: str = "") -> Q:
-    """That it follows rules which were edited. Most people have edited none."""
-    found = Q(pk__in=[])
-    for kind, key in edits:
-        if kind == "unit":
-            found |= Q(**{f"{prefix}role__account__unit__path__contains": f"/{key}/"})
-        elif kind in _WHERE:
-            found |= Q(**{prefix + _WHERE[kind]: key})
-    return found
+def _by_edits_of(person: User, prefix: str = "") -> Q:
+    """That it follows rules which this person edited, or is for somebody whom they put where these are asked by.
+
+    `prefix` leads to the request.
+    """
+    edits = Edit.objects.unconfirmed().filter(editor=person, member=None)
+    edited = {kind: edits.filter(**{f"{kind}__isnull": False}).values(kind) for kind in (*_WHERE, "unit")}
+    path = ExpressionWrapper(OuterRef("path"), output_field=models.TextField())
+    above = OrganisationalUnit.objects.filter(pk__in=edited["unit"]).alias(below=path)
+    below = OrganisationalUnit.objects.filter(Exists(above.filter(below__startswith=F("path"))))
+    found = Q(**{f"{prefix}role__account__unit__in": below})
+    for kind, where in _WHERE.items():
+        found |= Q(**{f"{prefix}{where}__in": edited[kind]})
+    sides = (OuterRef(f"{prefix}{side}") for side in ("requester", "beneficiary"))
+    placed = Edit.objects.placing(*sides, under=OuterRef(OuterRef(f"{prefix}entitlement")))
+    return found | Q(Exists(placed.filter(editor=person)))
 
 
 _WHERE = {"entitlement": "entitlement", "role": "role", "account": "role__account"}

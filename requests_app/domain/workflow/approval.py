@@ -8,6 +8,7 @@ from django.db.models import Max
 from requests_app.domain import facts, notices, policy
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Extension, User
+from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import ExtensionState, State
 
 # What is decided.
@@ -22,7 +23,8 @@ def who_can_decide(matter: Matter, now: datetime) -> list[User]:
     stage = matter.terms.stage(matter.stage)
     return facts.approvers(
         stage,
-        outside=matter.asking_side | _deciders(matter),
+        asking=matter.asking_side,
+        outside=_deciders(matter),
         rules=facts.rules_of(request_of(matter)),
         escalated=stage.is_escalated(_since(matter), now),
     )
@@ -33,6 +35,47 @@ def verdict_on_deciding(matter: Matter, by: User, now: datetime) -> policy.Verdi
     return policy.may_decide(
         facts.person(by), facts.to_be_decided(matter), matter.terms, decided=_deciders(matter), now=now
     )
+
+
+def to_be_asked(matter: Matter, now: datetime) -> list[User]:
+    """Whom to write to about the present stage: at most 200 of those asked first, and of the further ones as many."""
+    people = who_can_decide(matter, now)
+    if len(people) < facts.MOST_APPROVERS or not matter.terms.stage(matter.stage).is_escalated(_since(matter), now):
+        return people
+    stage = matter.terms.stage(matter.stage)
+    further = replace(stage, groups=stage.more_groups, users=stage.more_users)
+    more = facts.approvers(
+        further,
+        asking=matter.asking_side,
+        outside=_deciders(matter),
+        rules=facts.rules_of(request_of(matter)),
+    )
+    return list({person.pk: person for person in (*people, *more)}.values())
+
+
+def stages_that_lack_people(matter: Matter, now: datetime) -> list[int]:
+    """The positions of the stages, from the present one on, for which too few people are left."""
+    if not _is_pending(matter) or not matter.stage:
+        return []
+    agreed = matter.decisions.filter(stage=matter.stage, verdict=Decision.Verdict.APPROVE).count()
+    enough = facts.enough_people(
+        _still_to_agree(matter, agreed, now),
+        asking=matter.asking_side,
+        outside=_deciders(matter),
+        rules=facts.rules_of(request_of(matter)),
+    )
+    return [matter.stage + number for number, there_are in enumerate(enough) if not there_are]
+
+
+def _still_to_agree(matter: Matter, agreed: int, now: datetime) -> Terms:
+    """The terms with only the stages from the present one on, as far as they can be decided in time."""
+    present, *later = matter.terms.stages[matter.stage - 1 :]
+    began = _since(matter) if facts.known_of(matter).accepted else now
+    present = replace(present, quorum=max(present.quorum - agreed, 0)).within(
+        (matter.decide_by - began).total_seconds()
+    )
+    left = (matter.decide_by - now).total_seconds()
+    return replace(matter.terms, stages=(present, *(stage.within(left) for stage in later)))
 
 
 def check_may_decide(matter: Matter, by: User, comment: str, now: datetime, *, stage: int | None) -> None:
@@ -54,7 +97,7 @@ def check_may_decide(matter: Matter, by: User, comment: str, now: datetime, *, s
 def decide(matter: Matter, by: User, verdict: Decision.Verdict, comment: str, now: datetime) -> Decision:
     """Record one verdict, which was checked, on the present stage of a locked, pending matter."""
     if verdict == Decision.Verdict.APPROVE:
-        check_who_is_left(matter, by)
+        check_who_is_left(matter, by, now)
     return Decision.objects.create(
         access_request=request_of(matter),
         extension=matter if isinstance(matter, Extension) else None,
@@ -93,7 +136,7 @@ STAGE_FIELDS = ["stage", "stage_since", "escalate_at", "deciding_groups", "decid
 
 def ask_the_stage(matter: Matter, now: datetime) -> None:
     """Mail whoever can decide now and was not written to about this stage."""
-    people = who_can_decide(matter, now)
+    people = to_be_asked(matter, now)
     if isinstance(matter, Extension):
         kind, occasion = notices.Kind.MORE_ASKED, f"stage {matter.stage} of extension {matter.pk}"
     else:
@@ -144,22 +187,19 @@ def _deciders(matter: Matter) -> set[int]:
     return set(matter.decisions.values_list("approver_id", flat=True))
 
 
-def check_who_is_left(matter: Matter, by: User) -> None:
+def check_who_is_left(matter: Matter, by: User, now: datetime) -> None:
     """One person has one say: whoever is needed for a later stage must not spend it on this one."""
-    terms = matter.terms
-    later = terms.stages[matter.stage :]
-    if not later:
+    if matter.stage == len(matter.terms.stages):
         return
     decisions = matter.decisions.filter(verdict=Decision.Verdict.APPROVE)
     # As if this approval were recorded already.
     agreed = decisions.filter(stage=matter.stage).count() + 1
-    outside = matter.asking_side | set(decisions.values_list("approver_id", flat=True)) | {by.pk}
+    outside = set(decisions.values_list("approver_id", flat=True)) | {by.pk}
     rules = facts.rules_of(request_of(matter))
 
     def can_go_on(agreed: int, outside: set[int]) -> bool:
-        present = terms.stage(matter.stage)
-        left = replace(present, quorum=max(present.quorum - agreed, 0))
-        return all(facts.enough_people(replace(terms, stages=(left, *later)), outside=outside, rules=rules))
+        left = _still_to_agree(matter, agreed, now)
+        return all(facts.enough_people(left, asking=matter.asking_side, outside=outside, rules=rules))
 
     # If it could not go on without this approval either, then it is not this approval's fault.
     if not can_go_on(agreed, outside) and can_go_on(agreed - 1, outside - {by.pk}):

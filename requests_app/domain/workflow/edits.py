@@ -1,5 +1,6 @@
 """Nobody profits from their own edit: what someone changed in the rules counts for them when another confirmed it."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from requests_app.domain import audit, clock, notices
@@ -25,22 +26,36 @@ def kind_of(subject: object) -> str | None:
     return _KINDS.get(type(subject))
 
 
-def note(subject: Ruled, *, by: User, change: dict[str, Any]) -> Edit:
-    """`by` changes this now, in the caller's transaction. Of a group only for a change of their own membership."""
+def note(subject: Ruled, *, by: User, change: dict[str, Any], member: User | None = None) -> Edit:
+    """`by` changes this now, in the caller's transaction; of a group it is `member` who comes or goes."""
     now = clock.now()
+    is_more = member is not None and _told_lately(subject, by, now)
     edit = Edit.objects.create(
-        **{_KINDS[type(subject)]: subject}, editor=by, change=audit.storable(change), made_at=now
+        **{_KINDS[type(subject)]: subject}, member=member, editor=by, change=audit.storable(change), made_at=now
     )
-    others = User.objects.filter(is_superuser=True, deactivated_at=None).exclude(pk=by.pk).order_by("pk")[:50]
+    if not is_more:
+        _tell_the_others(edit, now)
+    operators.tell_auditors_of_only_one(at=now)
+    return edit
+
+
+def _told_lately(group: Ruled, by: User, now: datetime) -> bool:
+    """Whoever fills a group makes an edit for each member, and others hear of it once an hour."""
+    lately = Edit.objects.unconfirmed().filter(editor=by, group=group.pk, made_at__gt=now - timedelta(hours=1))
+    return lately.exists()
+
+
+def _tell_the_others(edit: Edit, now: datetime) -> None:
+    concerned = [edit.editor_id, edit.member_id or edit.editor_id]
+    others = User.objects.filter(is_superuser=True, deactivated_at=None).exclude(pk__in=concerned).order_by("pk")[:50]
+    what = f"who is in {edit.group} ({edit.member} first)" if edit.member else edit
     notices.tell(
         notices.Kind.UNCONFIRMED,
-        f"{by} changed {subject}. For {by} this does not count until another operator has confirmed it.",
+        f"{edit.editor} changed {what}. For {edit.editor} this does not count until another operator has confirmed it.",
         at=now,
         to=others,
         occasion=f"edit {edit.pk}",
     )
-    operators.tell_auditors_of_only_one(at=now)
-    return edit
 
 
 @verb(Action.EDIT_CONFIRMED)
@@ -52,6 +67,8 @@ def confirm(edit: Edit, *, by: User) -> Edit:
         raise Conflict("This was confirmed in the meantime.", rule="edit.confirmed")
     if edit.editor_id == by.pk:
         raise NotAllowed("This is your own change: another operator must confirm it.", rule="edit.own")
+    if edit.member_id == by.pk:
+        raise NotAllowed("This is about your own membership: another operator must confirm it.", rule="edit.own")
     edit.confirmed_by, edit.confirmed_at = by, clock.now()
     edit.save(update_fields=["confirmed_by", "confirmed_at"])
     audit.record(

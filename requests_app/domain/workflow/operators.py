@@ -2,9 +2,12 @@
 
 from datetime import datetime
 
-from requests_app.domain import notices
+from django.db import transaction
+
+from requests_app.domain import clock, notices
 from requests_app.domain.database import AUDITORS
-from requests_app.domain.models import User
+from requests_app.domain.errors import NotAllowed
+from requests_app.domain.models import Entitlement, Role, User
 
 MOST_TOLD = 50
 
@@ -23,9 +26,31 @@ def tell_auditors_of_only_one(*, at: datetime) -> None:
     auditors = User.objects.filter(groups__name=AUDITORS, deactivated_at=None).exclude(pk=only.pk).order_by("pk")
     notices.tell(
         notices.Kind.TROUBLE,
-        f"Daypass has only one operator, {only}. What they change in the rules never counts for themselves, "
+        f"Daypass has only one operator, {only}. What they change in the rules, or in who is in which group, never counts for themselves, "
         "because nobody else can confirm it: make somebody else an operator too.",
         at=at,
         to=auditors[:MOST_TOLD],
         occasion=f"only operator:{at:%Y-%m-%d}",
     )
+
+
+# Refusals that meet everybody who asks under these terms.
+_FOR_OPERATORS_TO_MEND = ("stage.none", "stage.nobody_can", "narrowing.does_not_fit")
+
+
+def tell_of_refusal(role: Role, entitlement: Entitlement, refusal: NotAllowed) -> None:
+    """Mail, once a day at most, what only operators can mend; in a transaction of its own, after the refused one."""
+    if refusal.rule not in _FOR_OPERATORS_TO_MEND:
+        return
+    now = clock.now()
+    # Where the role matters, what is to be mended differs from role to role.
+    of_role = refusal.rule == "narrowing.does_not_fit" or entitlement.stages.exclude(owners="").exists()
+    which = f"{entitlement.pk} {role.pk}" if of_role else str(entitlement.pk)
+    with transaction.atomic():
+        notices.tell(
+            notices.Kind.NOBODY,
+            f"Someone asked for {role} under “{entitlement}” and was refused: {refusal.message}",
+            at=now,
+            to=User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:MOST_TOLD],
+            occasion=f"{which}:{now:%Y-%m-%d}",
+        )

@@ -16,7 +16,7 @@ from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany
 from requests_app.domain.models import AccessRequest, Decision, Entitlement, Role, User
 from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import REQUEST, State, may_follow
-from requests_app.domain.workflow import approval, revocations, sweeps
+from requests_app.domain.workflow import approval, operators, revocations, sweeps
 from requests_app.domain.workflow.verb import frozen_meanwhile, hold, lock, require_active, verb
 
 REMIND_EVERY = timedelta(minutes=15)
@@ -48,8 +48,7 @@ def submit(
             start=start, start_at=start_at, beneficiary=beneficiary or by,
         )  # fmt: skip
     except NotAllowed as refusal:
-        if refusal.rule in _FOR_OPERATORS_TO_MEND:
-            _tell_operators(role, entitlement, refusal)
+        operators.tell_of_refusal(role, entitlement, refusal)
         raise
 
 
@@ -66,8 +65,7 @@ def _submit(
     start_at: datetime | None,
     beneficiary: User,
 ) -> AccessRequest:
-    # Whoever asks in several places at once asks one after the other, or all would count too few.
-    User.objects.select_for_update(no_key=True).values_list("pk").get(pk=beneficiary.pk)
+    _one_after_the_other(by, beneficiary)
     role = Role.objects.select_related("account__unit", "account__owners", "owners").get(pk=role.pk)
     entitlement = Entitlement.objects.get(pk=entitlement.pk)
     terms = Terms.of(entitlement, role)
@@ -114,7 +112,11 @@ def accept(access_request: AccessRequest, *, by: User) -> AccessRequest:
     if not access_request.waits_for_acceptance:
         raise Conflict("You have accepted this already.", rule="accept.once")
     require_active(by)
-    _may_hold_on(access_request).require()
+    may_hold_on(access_request).require()
+    # From here on it counts. Whoever asks and accepts in several places at once does one after the other.
+    _one_after_the_other(by)
+    _check_at_once(access_request, by)
+    _check_limits(access_request.role, by, now)
     access_request.accepted_at = now
     approval.enter_stage(access_request, access_request.stage, now)
     access_request.save(update_fields=["accepted_at", *approval.STAGE_FIELDS])
@@ -262,7 +264,7 @@ def remind(access_request: AccessRequest, *, by: User) -> AccessRequest:
     if now < last + REMIND_EVERY:
         minutes = math.ceil((last + REMIND_EVERY - now) / timedelta(minutes=1))
         raise TooMany(f"They were asked a moment ago. Remind them again in {minutes} min.", rule="remind.too_soon")
-    people = approval.who_can_decide(access_request, now)
+    people = approval.to_be_asked(access_request, now)
     if not people:
         raise Conflict(
             "Nobody can decide on this any more. Tell an operator, or withdraw it and choose other terms.",
@@ -319,7 +321,7 @@ def begin(access_request: AccessRequest, *, by: User | None, now: datetime) -> N
     if by is not None:
         if by.pk != access_request.beneficiary_id:
             raise NotAllowed("Only the person a pass is for can start it.", rule="start.not_yours")
-        _may_hold_on(access_request).require()
+        may_hold_on(access_request).require()
     zone = by.zone if by is not None else UTC
     policy.may_start(facts.of(access_request), access_request.terms, now=now, zone=zone).require()
     _move(access_request, State.ACTIVE)
@@ -358,24 +360,30 @@ def check_asking(
         wrong |= _wrong_with_words(terms, *said)
     if wrong:
         raise Invalid(wrong)
-    return _check_limits(role, beneficiary)
+    now = _check_number(by, beneficiary)
+    if by.pk == beneficiary.pk:
+        _check_limits(role, by, now)
+    return now
 
 
 def may_request(role: Role, entitlement: Entitlement, terms: Terms, *, by: User, beneficiary: User) -> policy.Verdict:
     """Who may ask for what, whatever is typed."""
-    asker = facts.person(by) if by.pk != beneficiary.pk else None
-    reach = facts.reach_of_role(entitlement, role, outside=[by.pk, beneficiary.pk], terms=terms)
+    person, asker = facts.person(beneficiary), facts.person(by) if by.pk != beneficiary.pk else None
+    reach = facts.reach_of_role(
+        entitlement, role, asking=[by.pk, beneficiary.pk], terms=terms.within(terms.pending_seconds)
+    )
     catalog = facts.catalog(role)
     verdict = policy.may_request(
-        facts.person(beneficiary),
+        person,
         reach,
         catalog,
         asked_by=asker,
-        open_already=_open_already(beneficiary, entitlement) if terms.most_at_once is not None else 0,
+        # What is asked for somebody else counts when they accept it.
+        open_already=_open_already(beneficiary, entitlement) if asker is None and terms.most_at_once is not None else 0,
         most=terms.most_at_once,
         narrowing_fits=not narrowing.problem(terms.narrowing_statements, terms.narrowing_policy_arns, role.arn),
     )
-    of_the_other = asker is not None and policy.may_ask_for_others(asker, reach, catalog)
+    of_the_other = asker is not None and policy.may_ask_for_others(asker, reach, catalog, whom=person)
     if not verdict and of_the_other and verdict.rule in _SAID_TO_THE_PERSON:
         return replace(verdict, message=f"{beneficiary} may not have this on these terms. Ask an operator.")
     return verdict
@@ -386,7 +394,14 @@ _SAID_TO_THE_PERSON = ("person.deactivated", "edit.own", "entitlement.does_not_r
 
 
 def _open_already(beneficiary: User, entitlement: Entitlement) -> int:
-    return AccessRequest.objects.open_at(clock.now()).filter(beneficiary=beneficiary, entitlement=entitlement).count()
+    open_ = AccessRequest.objects.open_at(clock.now()).wanted()
+    return open_.filter(beneficiary=beneficiary, entitlement=entitlement).count()
+
+
+def _check_at_once(access_request: AccessRequest, by: User) -> None:
+    most = access_request.terms.most_at_once
+    if most is not None:
+        policy.may_be_open(_open_already(by, access_request.entitlement), most).require()
 
 
 def _begin_deciding(access_request: AccessRequest, now: datetime) -> None:
@@ -394,23 +409,6 @@ def _begin_deciding(access_request: AccessRequest, now: datetime) -> None:
         _grant(access_request, by=None, now=now, rule="approval.automatic")
     else:
         approval.ask_the_stage(access_request, now)
-
-
-# Refusals that meet everybody who asks under these terms.
-_FOR_OPERATORS_TO_MEND = ("stage.none", "stage.nobody_can", "narrowing.does_not_fit")
-
-
-def _tell_operators(role: Role, entitlement: Entitlement, refusal: NotAllowed) -> None:
-    now = clock.now()
-    operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50]
-    with transaction.atomic():
-        notices.tell(
-            notices.Kind.NOBODY,
-            f"Someone asked for {role} under “{entitlement}” and was refused: {refusal.message}",
-            at=now,
-            to=operators,
-            occasion=f"{entitlement.pk}:{now:%Y-%m-%d}",
-        )
 
 
 def _insert(access_request: AccessRequest) -> None:
@@ -474,19 +472,39 @@ def _wrong_with_start(terms: Terms, start: str, start_at: datetime | None, now: 
     return ""
 
 
-def _check_limits(role: Role, by: User) -> datetime:
-    """The moment that this request goes by."""
+def _one_after_the_other(*people: User) -> None:
+    """Whoever asks in several places at once asks one after the other, or all would count too few."""
+    keys = [person.pk for person in people]
+    list(User.objects.select_for_update(no_key=True).filter(pk__in=keys).order_by("pk").values_list("pk"))
+
+
+def _check_number(by: User, beneficiary: User) -> datetime:
+    """The moment that this request goes by. Each is mail to others: raises TooMany for whoever asks without end."""
     now = clock.now()
-    in_time = Q(state=State.PENDING, decide_by__gt=now) | Q(state=State.APPROVED, start_by__gt=now)
-    open_ = AccessRequest.objects.filter(in_time | Q(state=State.ACTIVE, expires_at__gt=now), role=role)
+    an_hour_ago = now - timedelta(hours=1)
+    most = settings.REQUESTS_PER_PERSON_PER_HOUR
+    if AccessRequest.objects.filter(requester=by, asked_at__gt=an_hour_ago).count() >= most:
+        raise TooMany(f"You made {most} requests in the last hour. Ask again later.", rule="limit.requests")
+    if by.pk != beneficiary.pk:
+        most = settings.UNACCEPTED_PER_ASKER_AND_PERSON
+        wishes = AccessRequest.objects.filter(requester=by, beneficiary=beneficiary, accepted_at=None)
+        if wishes.filter(Q(asked_at__gt=an_hour_ago) | Q(state=State.PENDING, decide_by__gt=now)).count() >= most:
+            raise TooMany(
+                f"You asked for {beneficiary} {most} times and they have not accepted. Talk to them first.",
+                rule="limit.unaccepted",
+            )
+    return now
+
+
+def _check_limits(role: Role, by: User, now: datetime) -> None:
+    open_ = AccessRequest.objects.open_at(now).wanted().filter(role=role, beneficiary=by)
     most = settings.OPEN_REQUESTS_PER_PERSON_AND_ROLE
-    if open_.filter(beneficiary=by).count() >= most:
+    if open_.count() >= most:
         raise TooMany(
             f"You already have {most} open requests or passes for this role. Use one of them, or end one.",
             rule="limit.passes",
         )
     revocations.check_returned(role, by, now)
-    return now
 
 
 def _offer(access_request: AccessRequest, start_at: datetime | None, duration: timedelta | None) -> dict[str, Any]:
@@ -520,7 +538,8 @@ def _must_be_pending(access_request: AccessRequest) -> None:
         raise Conflict(_already(access_request), rule="decision.not_pending")
 
 
-def _may_hold_on(access_request: AccessRequest) -> policy.Verdict:
+def may_hold_on(access_request: AccessRequest) -> policy.Verdict:
+    """Whether its beneficiary may still have it, before its end or at it."""
     return policy.may_hold_on(
         facts.person(access_request.beneficiary),
         facts.reach_of_role(access_request.entitlement, access_request.role),
@@ -530,7 +549,7 @@ def _may_hold_on(access_request: AccessRequest) -> policy.Verdict:
 
 def _check_still_of_use(access_request: AccessRequest) -> None:
     """The rule that let someone ask must still hold when the answer is yes; a no is always possible."""
-    verdict = _may_hold_on(access_request)
+    verdict = may_hold_on(access_request)
     if verdict.rule == "freeze":
         raise Conflict(verdict.message, rule=verdict.rule)
     if not verdict:
