@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from requests_app.delivery.web import choosing
 from requests_app.domain import clock, workflow
 from requests_app.domain.models import AccessRequest, Account, Entitlement, Group, Membership, Role, User
 from tests import factories
@@ -273,6 +274,46 @@ def test_each_way_to_ask_is_said_in_plain_words_the_least_demanding_first(
     places = [shown.find(words) for words in said]
     assert -1 not in places
     assert places == sorted(places)
+
+
+def test_however_many_terms_there_are_the_least_demanding_is_offered(
+    alice: User, read_only: Role, engineers: Group, leads: Group, bob: User
+) -> None:
+    for _ in range(choosing.MOST_CHOICES):
+        factories.entitlement(read_only, groups=[engineers], stages=[(leads, 1)])
+    longer = factories.entitlement(read_only, groups=[engineers], stages=[(leads, 1)], longest_seconds=7200)
+    automatic = factories.entitlement(read_only, groups=[engineers])
+
+    found = [choice.entitlement for choice in choosing.choices(alice, read_only)]
+    assert found[:2] == [automatic, longer]
+    assert len(found) == choosing.MOST_CHOICES
+
+
+def test_terms_that_would_refuse_are_offered_last(
+    alice: User, read_only: Role, engineers: Group, leads: Group, bob: User, carol: User, security: Group
+) -> None:
+    def make(name: str, *stages: tuple[Group, int], **values: Any) -> Entitlement:
+        return factories.entitlement(read_only, groups=[engineers], stages=stages, name=name, **values)
+
+    make("nobody", (factories.group("Nobody"), 1))
+    make("does not fit", narrowing_policy_arns=["arn:aws:iam::999999999999:policy/Other"])
+    factories.wish(alice, read_only, make("used up", most_at_once=1))
+    workflow.edits.note(make("own edit"), by=alice, change={})
+    too_late = make("further ones too late", (factories.group("Away"), 1), pending_seconds=3600)
+    too_late.stages.update(escalate_seconds=7200)
+    too_late.stages.get().more_groups.add(security)
+    in_time = make("further ones in time", (factories.group("Off"), 1))
+    in_time.stages.update(escalate_seconds=3600)
+    in_time.stages.get().more_groups.add(security)
+    make("works", (leads, 2))
+
+    shown = page(signed_in(alice).get(f"/request/?role={read_only.public_id}"))
+    chosen = [one["value"] for one in shown.all("input") if one.get("name") == "entitlement" and "checked" in one]
+    assert chosen == [str(in_time.public_id)]
+    assert "would be refused" not in shown.text
+    assert [choice.entitlement.name for choice in choosing.choices(alice, read_only)[:2]] == [
+        *("further ones in time", "works"),
+    ]
 
 
 def test_the_usual_duration_of_the_first_choice_is_offered(

@@ -1,5 +1,6 @@
 """Finding a role and whom it is for, and on which terms it may be asked for."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,10 +10,12 @@ from zoneinfo import ZoneInfo
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from requests_app.domain import facts, policy, workflow
+from requests_app.delivery.web.judging import Deciders
+from requests_app.domain import clock, facts, narrowing, policy, workflow
 from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import (
     AccessRequest,
+    Edit,
     Entitlement,
     EntitlementAsker,
     EntitlementGroup,
@@ -30,6 +33,9 @@ from requests_app.domain.terms import StageTerms, Terms
 
 MOST_FOUND = 12
 MOST_CHOICES = 10
+# Those that demand least are looked at before some of them are offered.
+MOST_LOOKED_AT = 100
+MOST_OPEN = 1000
 MOST_PEOPLE = 8
 # Whoever may ask for others finds them by a part of their name; fewer letters would list them.
 LETTERS = 3
@@ -176,12 +182,17 @@ def find_person(asker: User, role: Role, public_id: str) -> User | None:
 
 
 def choices(asker: User, role: Role, *, beneficiary: User | None = None) -> list[Choice]:
-    """On which terms `asker` may ask for `role`, for themselves or `beneficiary`: the least demanding first."""
+    """On which terms `asker` may ask for `role`, for themselves or `beneficiary`: the least demanding first.
+
+    Terms that would refuse whatever is typed come last, however little they demand.
+    """
     entitlements = Entitlement.objects.reaching(beneficiary or asker).for_role(role)
     if beneficiary not in (None, asker):
         entitlements = entitlements.filter(pk__in=_asking(asker))
-    found = entitlements.with_terms().order_by("pk")[:MOST_CHOICES]
-    return sorted((Choice(one, Terms.of(one, role)) for one in found), key=lambda choice: choice.demands)
+    first = entitlements.least_demanding_first().with_terms()[:MOST_LOOKED_AT]
+    found = [Choice(one, Terms.of(one, role)) for one in first]
+    refusing = _refusing(found, role, asker, beneficiary or asker)
+    return sorted(found, key=lambda choice: (choice.key in refusing, choice.demands))[:MOST_CHOICES]
 
 
 def steps(found: Sequence[Choice]) -> list[int]:
@@ -226,6 +237,33 @@ def outlook(
         cut_short=ends < opens + duration,
         opens=opens if opens != begins else None,
     )
+
+
+def _refusing(found: Sequence[Choice], role: Role, asker: User, beneficiary: User) -> set[str]:
+    """The keys of those that nobody could decide, that do not fit the role, or that are used up or one's own edit.
+
+    For their order only, a few queries however many there are; `workflow.outlooks` knows exactly.
+    """
+    keys, outside = [choice.entitlement.pk for choice in found], {asker.pk, beneficiary.pk}
+    open_ = AccessRequest.objects.open_at(clock.now()).filter(beneficiary=beneficiary, entitlement__in=keys)
+    number = Counter(open_.values_list("entitlement", flat=True)[:MOST_OPEN]) if asker == beneficiary else Counter()
+    edits = Edit.objects.unconfirmed().filter(editor__in=outside, entitlement__in=keys)
+    edited = set(edits.values_list("entitlement", flat=True).distinct())
+    rules = {key: facts.rules_of_role(role) | {("entitlement", key)} for key in keys}
+    deciders = Deciders(
+        [stage for choice in found for stage in choice.terms.stages], frozenset[policy.Rule]().union(*rules.values())
+    )
+
+    def enough(stage: StageTerms, key: int, terms: Terms) -> bool:
+        in_time = stage.escalate_seconds is not None and stage.escalate_seconds < terms.pending_seconds
+        return deciders.number(stage, outside=outside, rules=rules[key], escalated=in_time) >= stage.quorum
+
+    def refuses(key: int, terms: Terms) -> bool:
+        full = terms.most_at_once is not None and number[key] >= terms.most_at_once
+        unfit = narrowing.problem(terms.narrowing_statements, terms.narrowing_policy_arns, role.arn)
+        return full or key in edited or bool(unfit) or not all(enough(stage, key, terms) for stage in terms.stages)
+
+    return {choice.key for choice in found if refuses(choice.entitlement.pk, choice.terms)}
 
 
 def _stages(choice: Choice, role: Role, *, outside: Sequence[int], now: datetime) -> list[StageOutlook]:

@@ -5,9 +5,9 @@ from django.contrib.postgres.functions import RandomUUID
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, Count, Q, Sum, When
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import Lower
+from django.db.models.functions import Coalesce, Lower
 
 from requests_app.domain import hours, patterns
 from requests_app.domain.hours import Hours
@@ -50,6 +50,12 @@ class EntitlementQuerySet(models.QuerySet["Entitlement"]):
         named = EntitlementRole.objects.filter(role=role).values("entitlement")
         selecting = RawSQL("SELECT requests_app_selecting(%s)", [role.pk])
         return self.filter(Q(pk__in=named) | Q(pk__in=selecting))
+
+    def least_demanding_first(self) -> "EntitlementQuerySet":
+        """Fewer to agree, fewer stages, then longer."""
+        staged = Case(When(approval=Entitlement.Approval.AUTOMATIC, then=0), default=1)
+        asked = self.annotate(agreements=Coalesce(Sum("stages__quorum"), 0) + staged, steps=Count("stages"))
+        return asked.order_by("agreements", "steps", "-longest_seconds", "pk")
 
     def with_terms(self) -> "EntitlementQuerySet":
         """With what `Terms.of` reads."""
