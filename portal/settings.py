@@ -236,6 +236,9 @@ DELIVERIES_PER_ROLE_PER_MINUTE = env.int("DELIVERIES_PER_ROLE_PER_MINUTE", defau
 # How many open requests and passes somebody may have for one role, and how many passes of it they may give back while
 # AWS still has to refuse what was issued for them: each takes some of the 10,240 characters that IAM gives a role.
 OPEN_REQUESTS_PER_PERSON_AND_ROLE = env.int("OPEN_REQUESTS_PER_PERSON_AND_ROLE", default=5)
+REQUESTS_PER_PERSON_PER_HOUR = env.int("REQUESTS_PER_PERSON_PER_HOUR", default=60)
+UNACCEPTED_PER_ASKER_AND_PERSON = env.int("UNACCEPTED_PER_ASKER_AND_PERSON", default=5)
+EXTENSIONS_IN_VAIN_PER_PASS = env.int("EXTENSIONS_IN_VAIN_PER_PASS", default=10)
 RETURNED_PER_PERSON_AND_ROLE = env.int("RETURNED_PER_PERSON_AND_ROLE", default=20)
 # The role in each target account through which the revoking worker writes deny policies.
 REVOKER_ROLE_NAME = env.str("REVOKER_ROLE_NAME", default="daypass-revoker")

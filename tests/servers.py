@@ -243,6 +243,7 @@ def _set_environment() -> None:
         "FEDERATION_URL": "",
         # Tests ask far more often than people do; the limits have tests of their own.
         "OPEN_REQUESTS_PER_PERSON_AND_ROLE": "10000",
+        "REQUESTS_PER_PERSON_PER_HOUR": "100000",
         "RETURNED_PER_PERSON_AND_ROLE": "10000",
         # Only for static files straight from their sources; pytest-django sets DEBUG to False.
         "DEBUG": "1",

@@ -15,7 +15,7 @@ from requests_app.domain import clock, notices
 from requests_app.domain.models import AccessRequest, Decision, Edit, Extension, Notice
 from requests_app.domain.notices import Kind
 from requests_app.domain.transitions import ExtensionState, State
-from requests_app.domain.workflow import in_words, sweeps, verdict_on_deciding
+from requests_app.domain.workflow import in_words, outlooks, sweeps, verdict_on_deciding
 
 log = structlog.get_logger(__name__)
 BATCH = 50
@@ -74,12 +74,7 @@ def words(notice: Notice) -> Words:
             "You are one of the people who can decide on this.",
         ),
         Kind.MORE_DECIDED: (_more_decided(notice, what), "Open the pass", "This pass is yours."),
-        Kind.STUCK: (
-            f"Nobody can decide on {what} for {who} any more: too few people are left at stage {access_request.stage}.",
-            "Look at it",
-            "You asked for it, or you operate Daypass. It goes on when someone joins the groups that are asked; "
-            "or withdraw it, and ask on other terms.",
-        ),
+        Kind.STUCK: _stuck(notice, access_request, what, who),
         Kind.ISSUED: (
             f"Keys for {what} were issued to a browser signed in as you.",
             "Look at it",
@@ -158,9 +153,43 @@ def _decided(notice: Notice, access_request: AccessRequest, what: str, long: str
     return f"{asked} for {long} was approved{by}."
 
 
+def _stuck(notice: Notice, access_request: AccessRequest, what: str, who: str) -> tuple[str, str, str]:
+    if _is_of_no_use(notice):
+        way = outlooks.in_the_way(access_request, notice.recipient)
+        return f"{what} for {who}: {way[:1].lower()}{way[1:]}", "Look at it", "You asked for it, or it is for you."
+    extension = _extension(notice)
+    lacking = outlooks.stages_that_lack_people(extension or access_request)
+    which = f" at stage {lacking[0]}" if lacking else ""
+    return (
+        f"Nobody can decide on {'more time with ' if extension else ''}{what} for {who} any more: "
+        f"too few people are left{which}.",
+        "Look at it",
+        "You asked for it, or you operate Daypass. It goes on when someone joins the groups that are asked; "
+        "or withdraw it, and ask on other terms.",
+    )
+
+
+def _is_of_no_use(notice: Notice) -> bool:
+    """Whether it says that the beneficiary may not have it any more: its occasion is the state that it was in."""
+    return notice.kind == Kind.STUCK and _occasion(notice) in set(State)
+
+
+def _is_stuck(notice: Notice, access_request: AccessRequest, state: State) -> bool:
+    """Whether what a notice says of this is still so."""
+    if _is_of_no_use(notice):
+        return state == _occasion(notice) and bool(outlooks.in_the_way(access_request, notice.recipient))
+    matter = _extension(notice) or access_request
+    return matter.state == State.PENDING and bool(outlooks.stages_that_lack_people(matter))
+
+
+def _occasion(notice: Notice) -> str:
+    return notice.key.rpartition(":")[2]
+
+
 def _extension(notice: Notice) -> Extension | None:
     """The one that a notice is about, if it is about one: its occasion ends with the key."""
-    if notice.access_request is None or notice.kind not in (Kind.MORE_ASKED, Kind.MORE_DECIDED):
+    of_one = notice.kind in (Kind.MORE_ASKED, Kind.MORE_DECIDED) or " of extension " in notice.key
+    if notice.access_request is None or not of_one:
         return None
     return notice.access_request.extensions.filter(pk=int(notice.key.rpartition(" ")[2])).first()
 
@@ -258,8 +287,8 @@ def _no_longer_due(notice: Notice) -> str:
             return "extended meanwhile"
         case Kind.ACCEPT if state != State.PENDING or not access_request.waits_for_acceptance:
             return "accepted or ended meanwhile"
-        case Kind.STUCK if state != State.PENDING:
-            return "ended meanwhile"
+        case Kind.STUCK if not _is_stuck(notice, access_request, state):
+            return "ended or mended meanwhile"
         case Kind.ASKED | Kind.REMINDED if state != State.PENDING or not verdict_on_deciding(
             access_request, notice.recipient
         ):

@@ -118,7 +118,8 @@ def sweep_requests() -> None:
 @shared_task(name="default.find_stuck")
 def find_stuck() -> None:
     """Nobody loses anything by hearing of this a minute later, and it looks at every pending request."""
-    troubles.sweep("default.find_stuck", sweeps.tell_stuck, AccessRequest.objects.all())
+    for tell in (sweeps.tell_stuck, sweeps.tell_of_no_use):
+        troubles.sweep("default.find_stuck", tell, AccessRequest.objects.all())
 
 
 @shared_task(name="default.sweep_deliveries")

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import CharField, F, Func, Q, QuerySet
+from django.db.models import CharField, F, Func, Q, QuerySet, Value
 
 from requests_app.domain import jobs
 from requests_app.domain.database import AUDITORS
@@ -79,6 +79,19 @@ KEY_OF_ENDING = Func(
 )  # fmt: skip
 KEY_OF_STUCK = Func(
     F("pk"), F("requester"), F("stage"),
+    template="concat_ws(':', 'stuck', %(expressions)s)", output_field=CharField(),
+)  # fmt: skip
+# Of an extension: `stage 2 of extension 7`.
+_OF_EXTENSION = Func(
+    Value("stage "), F("stage"), Value(" of extension "), F("pk"), function="concat", output_field=CharField()
+)
+KEY_OF_STUCK_EXTENSION = Func(
+    F("access_request"), F("asked_by"), _OF_EXTENSION,
+    template="concat_ws(':', 'stuck', %(expressions)s)", output_field=CharField(),
+)  # fmt: skip
+# Of what its beneficiary may not have any more, once for each state.
+KEY_OF_NO_USE = Func(
+    F("pk"), F("requester"), F("state"),
     template="concat_ws(':', 'stuck', %(expressions)s)", output_field=CharField(),
 )  # fmt: skip
 

@@ -306,6 +306,7 @@ class StagesFormSet(FirstLines):
         if approval == Entitlement.Approval.STAGED and not stages:
             raise ValidationError("Staged approval needs at least one stage: say who decides.", code="stages")
         if stages and all(form.is_valid() for form in stages):
+            _check_escalation(stages, self.instance)
             _check_people(stages)
 
     def save(self, commit: bool = True) -> Any:
@@ -644,11 +645,23 @@ def _first_of(given: list[Q], question: Q) -> str:
     return ", ".join(names[:FIRST_SAID]) + (", …" if len(names) > FIRST_SAID else "")
 
 
+def _check_escalation(stages: list[Any], entitlement: Entitlement) -> None:
+    """Further people who are asked when it has lapsed are asked never."""
+    for form in stages:
+        after = form.cleaned_data["escalate_seconds"]
+        if after is not None and after >= entitlement.pending_seconds:
+            form.add_error(
+                "escalate_seconds",
+                f"By then it has lapsed: a request is decided within {length(entitlement.pending_seconds)}. "
+                "Ask them earlier, or give more time.",
+            )
+
+
 def _check_people(stages: list[Any]) -> None:
     """Where owners are asked nobody knows who they are before somebody asks for a role: those are not checked."""
     named = [form for form in stages if not form.cleaned_data["owners"]]
     named.sort(key=lambda form: form.cleaned_data["position"])
-    enough = facts.enough_people(_terms_of(named), outside=())
+    enough = facts.enough_people(_terms_of(named), asking=())
     for form, can_be_reached in zip(named, enough, strict=True):
         if not can_be_reached:
             form.add_error(

@@ -86,6 +86,8 @@ def _granted(extensions: list[Extension]) -> list[Extension]:
 
 def _extensions(ids: Collection[int]) -> dict[int, list[Extension]]:
     found: dict[int, list[Extension]] = defaultdict(list)
-    for extension in Extension.objects.filter(access_request__in=ids).order_by("pk") if ids else ():
+    # As many as the terms allow, at most; those that came to nothing are said in the timeline.
+    shown = Extension.objects.filter(state__in=[ExtensionState.PENDING, ExtensionState.GRANTED])
+    for extension in shown.filter(access_request__in=ids).order_by("pk") if ids else ():
         found[extension.access_request_id].append(extension)
     return found

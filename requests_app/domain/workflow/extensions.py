@@ -5,32 +5,34 @@ Sessions minted before keep their old end; whoever needs longer ones gets new on
 
 from datetime import datetime, timedelta
 
+from django.conf import settings
+
 from requests_app.domain import audit, clock, facts, notices, patterns, policy
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Extension, User
 from requests_app.domain.transitions import ExtensionState
-from requests_app.domain.workflow import approval
+from requests_app.domain.workflow import approval, operators
 from requests_app.domain.workflow.verb import Due, lock, verb
 
 
-@verb(Action.EXTENSION_ASKED)
 def extend(access_request: AccessRequest, *, by: User, duration: timedelta, justification: str) -> Extension:
     """The beneficiary asks for so much more; automatic terms grant it at once.
 
     Raises NotAllowed by the rules of `policy.may_extend`, Invalid for what was typed.
     """
+    try:
+        return _extend(access_request, by=by, duration=duration, justification=justification)
+    except NotAllowed as refusal:
+        operators.tell_of_refusal(access_request.role, access_request.entitlement, refusal)
+        raise
+
+
+@verb(Action.EXTENSION_ASKED)
+def _extend(access_request: AccessRequest, *, by: User, duration: timedelta, justification: str) -> Extension:
     access_request, now = lock(access_request)
     terms = access_request.terms
-    policy.may_extend(
-        facts.person(by),
-        facts.of_extended(access_request),
-        facts.reach_of_role(access_request.entitlement, access_request.role),
-        facts.catalog(access_request.role),
-        terms,
-        seconds=int(duration.total_seconds()),
-        now=now,
-    ).require()
+    may_extend(access_request, by, duration, now).require()
     justification = justification.strip()
     if not terms.justification_min <= len(justification) <= 2000 or not approval.can_be_stored(justification):
         raise Invalid(
@@ -38,14 +40,13 @@ def extend(access_request: AccessRequest, *, by: User, duration: timedelta, just
         )
     if not patterns.fits(terms.justification_pattern, justification):
         raise Invalid({"justification": [f"These terms want it to look like {terms.justification_pattern}"]})
-    assert access_request.expires_at is not None  # noqa: S101 - may_extend has just said so
     extension = Extension(
         access_request=access_request,
         asked_by=by,
         seconds=int(duration.total_seconds()),
         justification=justification,
         asked_at=now,
-        decide_by=min(access_request.expires_at, now + timedelta(seconds=terms.pending_seconds)),
+        decide_by=_decide_by(access_request, now),
     )
     approval.enter_stage(extension, 1 if terms.stages else 0, now)
     extension.save(force_insert=True)
@@ -101,6 +102,31 @@ def withdraw_extension(extension: Extension, *, by: User) -> Extension:
     _finish(extension, ExtensionState.WITHDRAWN, now)
     audit.record(Action.EXTENSION_WITHDRAWN, extension.access_request, by=by, at=now)
     return extension
+
+
+def may_extend(access_request: AccessRequest, by: User, duration: timedelta, now: datetime) -> policy.Verdict:
+    """What asking for so much more would say to this person, whatever is typed."""
+    left = (_decide_by(access_request, now) - now).total_seconds()
+    return policy.may_extend(
+        facts.person(by),
+        facts.of_extended(access_request),
+        facts.reach_of_role(
+            access_request.entitlement,
+            access_request.role,
+            asking=access_request.asking_side,
+            terms=access_request.terms.within(left),
+        ),
+        facts.catalog(access_request.role),
+        access_request.terms,
+        seconds=int(duration.total_seconds()),
+        now=now,
+        most_in_vain=settings.EXTENSIONS_IN_VAIN_PER_PASS,
+    )
+
+
+def _decide_by(access_request: AccessRequest, now: datetime) -> datetime:
+    in_time = now + timedelta(seconds=access_request.terms.pending_seconds)
+    return min(access_request.expires_at or in_time, in_time)
 
 
 def _lock(extension: Extension) -> tuple[Extension, datetime]:

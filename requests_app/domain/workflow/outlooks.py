@@ -2,11 +2,12 @@
 
 from datetime import datetime, timedelta
 
-from requests_app.domain import clock, facts, policy
+from requests_app.domain import clock, policy
 from requests_app.domain.errors import DomainError, NotAllowed
 from requests_app.domain.models import AccessRequest, Entitlement, Role, User
 from requests_app.domain.terms import Terms
-from requests_app.domain.workflow import approval, requests
+from requests_app.domain.transitions import State
+from requests_app.domain.workflow import approval, extensions, requests
 
 
 def on_asking(role: Role, *, by: User, entitlement: Entitlement, beneficiary: User) -> policy.Verdict:
@@ -40,8 +41,12 @@ def on_approving(matter: approval.Matter, by: User) -> policy.Verdict:
     verdict = approval.verdict_on_deciding(matter, by, clock.now())
     if not verdict:
         return verdict
+    one = approval.request_of(matter)
+    of_use = requests.may_hold_on(one)
+    if not of_use and of_use.rule != "freeze":
+        return policy.Verdict(False, "decision.no_use", in_the_way(one, by))
     try:
-        approval.check_who_is_left(matter, by)
+        approval.check_who_is_left(matter, by, clock.now())
     except NotAllowed as refusal:
         return policy.Verdict(False, refusal.rule, refusal.message)
     return verdict
@@ -54,15 +59,46 @@ def on_denying(matter: approval.Matter, by: User) -> policy.Verdict:
 
 def on_extending(access_request: AccessRequest, by: User, duration: timedelta) -> policy.Verdict:
     """What `extend` would say to so much more, whatever is typed."""
-    return policy.may_extend(
-        facts.person(by),
-        facts.of_extended(access_request),
-        facts.reach_of_role(access_request.entitlement, access_request.role),
-        facts.catalog(access_request.role),
-        access_request.terms,
-        seconds=int(duration.total_seconds()),
-        now=clock.now(),
-    )
+    return extensions.may_extend(access_request, by, duration, clock.now())
+
+
+def in_the_way(access_request: AccessRequest, reader: User) -> str:
+    """Why an open request, approved pass or active pass is of no more use as things are; empty where it is, or where it
+    is frozen, which is said elsewhere."""
+    if AccessRequest.objects.of_use().filter(pk=access_request.pk).exists():
+        return ""
+    verdict = requests.may_hold_on(access_request)
+    if verdict or verdict.rule == "freeze" or access_request.state not in _COMES_TO:
+        return ""
+    comes_to, instead = _COMES_TO[State(access_request.state)]
+    if access_request.state == State.PENDING and reader.pk not in access_request.asking_side:
+        instead = "Deny it, or let it lapse."
+    return f"{comes_to}: {_because(verdict.rule, access_request, reader)}. {instead}"
+
+
+_COMES_TO = {
+    State.PENDING: ("This cannot be approved any more", "Withdraw it, or ask on other terms."),
+    State.APPROVED: ("This cannot be started", "It lapses if that stays so. Ask on other terms, or ask an operator."),
+    State.ACTIVE: ("There are no new credentials", "What was issued works until the pass ends."),
+}
+
+
+def _because(rule: str, access_request: AccessRequest, reader: User) -> str:
+    """Only the person themselves reads which rule of theirs it is."""
+    if rule == "role.inactive":
+        return "the role was taken out of use"
+    if reader.pk != access_request.beneficiary_id:
+        return f"{access_request.beneficiary} may not have this role on these terms any more"
+    return {
+        "edit.own": "you changed these rules yourself, and no other operator has confirmed it",
+        "entitlement.excluded": "these terms exclude you now",
+        "person.deactivated": "your account is deactivated",
+    }.get(rule, "these terms do not give you this role any more")
+
+
+def stages_that_lack_people(matter: approval.Matter) -> list[int]:
+    """The positions of the stages that are still to agree and for which too few people are left."""
+    return approval.stages_that_lack_people(matter, clock.now())
 
 
 def who_can_decide(matter: approval.Matter) -> list[User]:

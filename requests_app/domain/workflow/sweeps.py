@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySet
+from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySet, Value
 
 from requests_app.domain import audit, clock, facts, notices, policy
+from requests_app.domain.hours import Hours
 from requests_app.domain.models import AccessRequest, Extension, Freeze, Notice, Role, User
 from requests_app.domain.transitions import ExtensionState, State
 from requests_app.domain.workflow import approval
@@ -97,18 +98,49 @@ def _escalate_extensions(limit: int, among: QuerySet[AccessRequest] | None) -> i
 
 
 def tell_stuck(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
-    """Say once, to the asking side and the operators, that nobody can decide a stage any more; returns how many."""
+    """Say once at each stage, to the asking side and the operators, that too few people are left to decide a request
+    or an extension, at this stage or a later one; returns how many."""
     with transaction.atomic():
         now = clock.now()
         pending = _these(among).filter(state=State.PENDING, stage__gt=0, decide_by__gt=now)
-        pending = pending.alias(key=notices.KEY_OF_STUCK).exclude(Exists(Notice.objects.filter(key=OuterRef("key"))))
-        stuck = pending.filter(_database_says("requests_app_lacks_deciders", "pk"))
+        pending = _not_told(pending, notices.KEY_OF_STUCK)
+        stuck = pending.filter(_database_says("requests_app_request_lacks_people", F("pk"), Value(now)))
         # Whoever is at one of them decides it or ends it.
         found = _take(stuck, "decide_by", limit)
-        operators = list(User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50])
         for one in AccessRequest.objects.select_related("requester", "beneficiary").filter(pk__in=found):
-            people = {person.pk: person for person in (one.requester, one.beneficiary, *operators)}
-            notices.announce(notices.Kind.STUCK, [one], at=now, to=people.values(), occasion=str(one.stage))
+            _say_stuck(one, str(one.stage), now)
+    return len(found) + _tell_stuck_extensions(limit, among)
+
+
+def _tell_stuck_extensions(limit: int, among: QuerySet[AccessRequest] | None) -> int:
+    with transaction.atomic():
+        now = clock.now()
+        pending = _not_told(
+            _pending_extensions(among).filter(stage__gt=0, decide_by__gt=now), notices.KEY_OF_STUCK_EXTENSION
+        )
+        stuck = pending.filter(_database_says("requests_app_extension_lacks_people", F("pk"), Value(now)))
+        rows = stuck.order_by("decide_by").select_related("access_request__requester", "access_request__beneficiary")
+        found = list(rows[:limit])
+        for one in found:
+            _say_stuck(one.access_request, f"stage {one.stage} of extension {one.pk}", now)
+    return len(found)
+
+
+def tell_of_no_use(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
+    """Say once in each state, to the asking side, that the beneficiary may not have it any more: so it cannot be
+    approved, or started, or there are no new credentials. Returns how many."""
+    with transaction.atomic():
+        now = clock.now()
+        open_ = _not_told(_these(among).open_at(now), notices.KEY_OF_NO_USE)
+        open_ = open_.filter(beneficiary__deactivated_at=None)
+        # What can never be approved ends by itself, and that is said.
+        hopeless = Q(state=State.PENDING) & (Q(role__is_active=False) | Q(role__account__is_active=False))
+        found = list(
+            open_.exclude(hopeless).of_no_use().select_related("requester", "beneficiary").order_by("pk")[:limit]
+        )
+        for one in found:
+            side = {person.pk: person for person in (one.requester, one.beneficiary)}
+            notices.announce(notices.Kind.STUCK, [one], at=now, to=side.values(), occasion=one.state)
     return len(found)
 
 
@@ -149,7 +181,13 @@ def _activate(among: QuerySet[AccessRequest], order: str, limit: int) -> int:
             return 0
         due = due.exclude(role=role) if role else due.exclude(role__in=Role.objects.filter(account=account))
     # Nor does what the person may not have any more: it lapses, or starts if that is mended in time.
-    due = due.filter(_database_says("requests_app_holds", "entitlement", "beneficiary", "role"))
+    due = due.of_use()
+    # Those that wait for their hours would else stand before those that could start.
+    waiting_for = due.exclude(terms_document__hours=None).values_list("terms_document__hours", flat=True).distinct()
+    now = clock.now()
+    closed = [hours for hours in waiting_for if not policy.leaves_time(Hours.from_document(hours), now)]
+    if closed:
+        due = due.exclude(terms_document__hours__in=closed)
     with transaction.atomic():
         taken = _take(due, order, limit)
         now = clock.now()
@@ -187,11 +225,21 @@ def announce_endings(limit: int = BATCH, *, among: QuerySet[AccessRequest] | Non
     return len(found)
 
 
-def _database_says(function: str, *of: str) -> Func:
-    return Func(*map(F, of), function=function, output_field=BooleanField())
+def _database_says(function: str, *of: Any) -> Func:
+    return Func(*of, function=function, output_field=BooleanField())
 
 
-def _these(among: QuerySet[AccessRequest] | None) -> QuerySet[AccessRequest]:
+def _not_told(rows: QuerySet[Any], key: Func) -> Any:
+    return rows.alias(key=key).exclude(Exists(Notice.objects.filter(key=OuterRef("key"))))
+
+
+def _say_stuck(one: AccessRequest, occasion: str, now: datetime) -> None:
+    operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50]
+    people = {person.pk: person for person in (one.requester, one.beneficiary, *operators)}
+    notices.announce(notices.Kind.STUCK, [one], at=now, to=people.values(), occasion=occasion)
+
+
+def _these(among: QuerySet[AccessRequest] | None) -> Any:
     return AccessRequest.objects.all() if among is None else among
 
 

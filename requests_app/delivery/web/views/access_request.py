@@ -34,6 +34,7 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
     state = one.state_at(now)
     (dossier,) = dossiers([one], now)
     longer = more([one], now).get(one.pk) if state == State.ACTIVE else None
+    in_the_way = workflow.outlooks.in_the_way(one, request.user) if state == one.state and one.is_open else ""
     return render(
         request,
         "access_request.html",
@@ -51,7 +52,8 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
             **_at_aws(one),
             "held": _held(one, now) if state == State.ACTIVE else None,
             "lifted": lifted(one),
-            "may": _acts(one, state, request.user, longer, now),
+            "may": _acts(one, state, request.user, longer, now, of_use=not in_the_way),
+            "in_the_way": in_the_way,
             "begins": begins(one, now),
             "remind_at": (one.reminded_at or one.asked_at) + REMIND_EVERY,
         },
@@ -63,7 +65,9 @@ def lifted(one: AccessRequest) -> list[str]:
     return [Liftable(name).description for name in one.terms.lifted if name in set(Liftable)]
 
 
-def _acts(one: AccessRequest, state: State, viewer: User, longer: More | None, now: datetime) -> dict[str, Any]:
+def _acts(
+    one: AccessRequest, state: State, viewer: User, longer: More | None, now: datetime, *, of_use: bool
+) -> dict[str, Any]:
     """Which buttons to show. Only to show: each verb asks again."""
     mine = viewer.pk == one.beneficiary_id
     asking_side = viewer.pk in one.asking_side
@@ -73,14 +77,17 @@ def _acts(one: AccessRequest, state: State, viewer: User, longer: More | None, n
     return {
         "approve": bool(deciding),
         # Whoever must leave the approval to somebody else may still end it.
-        "deny": bool(deciding) or deciding.rule == "decision.needed_later",
+        "deny": bool(deciding) or deciding.rule in ("decision.needed_later", "decision.no_use"),
         "not_decide": deciding.message if deciding.rule in _WORTH_SAYING else "",
-        "use": mine and state == State.ACTIVE,
-        "console": mine and state == State.ACTIVE and one.terms.allows(CONSOLE),
+        "use": of_use and mine and state == State.ACTIVE,
+        "console": of_use and mine and state == State.ACTIVE and one.terms.allows(CONSOLE),
         "give_back": mine and state == State.ACTIVE,
-        "extend": mine and longer is not None and longer.possible and _may_extend(one, viewer),
+        "extend": of_use and mine and longer is not None and longer.possible and _may_extend(one, viewer),
         "accept": accept,
-        "start": mine and state == State.APPROVED and bool(policy.may_start(facts.of(one), one.terms, now=now)),
+        "start": of_use
+        and mine
+        and state == State.APPROVED
+        and bool(policy.may_start(facts.of(one), one.terms, now=now)),
         "withdraw": asking_side and not accept and state in (State.PENDING, State.APPROVED),
         "remind": asking_side and state == State.PENDING and not one.waits_for_acceptance,
         "revoke": state in (State.APPROVED, State.ACTIVE) and workflow.may_revoke(one, viewer),
