@@ -248,6 +248,7 @@ def test_narrowing_that_does_something_is_taken(statements: str, operator: Clien
         ({}, "or the owners"),
         ({"owners": "role", "escalate_seconds": "1 h"}, "Name at least one further group or person"),
         ({"owners": "role", "more_groups": "leads"}, "Say after how long"),
+        ({"owners": "role", "escalate_seconds": "1 day", "more_groups": "leads"}, "decided within 1 day"),
         ({"owners": "role", "escalate_seconds": "5", "more_groups": "leads"}, "at least 1 min"),
         ({"users": "bob", "quorum": 2, "escalate_seconds": "1 h", "more_users": "bob"}, "2 must agree here"),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from requests_app.domain import clock, workflow
 from requests_app.domain.errors import DomainError, NotAllowed, TooMany
-from requests_app.domain.models import AccessRequest, AuditEvent, Entitlement, Revocation, Role, User
+from requests_app.domain.models import AccessRequest, AuditEvent, Entitlement, Extension, Group, Revocation, Role, User
 from requests_app.domain.workflow import deliveries, verb
 from tests import factories
 from tests.domain.expect import refused
@@ -45,6 +45,52 @@ def test_asking_everywhere_at_once_gives_no_more(
 
     assert AccessRequest.objects.count() == 2
     assert [one.rule for one in said if isinstance(one, DomainError)] == ["limit.passes"] * 4
+
+
+@pytest.mark.django_db
+def test_nobody_asks_without_end(
+    alice: User, bob: User, administrator: Role, staged: Entitlement, engineers: Group, settings: Any
+) -> None:
+    """Each is mail to those who decide, also where it is withdrawn at once."""
+    settings.REQUESTS_PER_PERSON_PER_HOUR = 3
+    with clock.moved(-timedelta(minutes=90)):
+        workflow.withdraw(factories.wish(alice, administrator, staged), by=alice)
+    for _ in range(3):
+        workflow.withdraw(factories.wish(alice, administrator, staged), by=alice)
+    with refused("limit.requests", TooMany):
+        factories.wish(alice, administrator, staged)
+    assert AccessRequest.objects.count() == 4
+    assert factories.wish(factories.person("erin", engineers), administrator, staged), "others may"
+
+
+@pytest.mark.django_db
+def test_nobody_asks_for_more_time_without_end(
+    active_request: AccessRequest, alice: User, bob: User, settings: Any
+) -> None:
+    settings.EXTENSIONS_IN_VAIN_PER_PASS = 4
+    entitlement = active_request.entitlement
+    Entitlement.objects.update(extensions_most=20, extension_total_seconds=86400)
+    entitlement.refresh_from_db()
+    one = factories.wish(alice, active_request.role, entitlement)
+    workflow.approve(one, by=bob)
+    one = workflow.start(AccessRequest.objects.get(pk=one.pk), by=alice)
+
+    def ask() -> Extension:
+        return workflow.extend(
+            one, by=alice, duration=timedelta(minutes=1), justification="it takes longer than we thought"
+        )
+
+    for number in range(7):
+        # What is granted counts by the terms.
+        if number % 2:
+            workflow.approve_extension(ask(), by=bob)
+        elif number % 4:
+            workflow.deny_extension(ask(), by=bob)
+        else:
+            workflow.withdraw_extension(ask(), by=alice)
+    with refused("extend.in_vain", NotAllowed):
+        ask()
+    assert Extension.objects.count() == 7
 
 
 @pytest.mark.django_db

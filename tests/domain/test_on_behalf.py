@@ -1,11 +1,12 @@
 """Asking for somebody else: judged for the beneficiary, counted when they accept, used by nobody else."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from requests_app.domain import clock, workflow
-from requests_app.domain.errors import Conflict, NotAllowed
+from requests_app.domain.errors import Conflict, NotAllowed, TooMany
 from requests_app.domain.models import (
     AccessRequest,
     AuditEvent,
@@ -230,15 +231,65 @@ def test_one_who_asked_and_left_the_desk_has_asked(
     assert for_alice.state == State.APPROVED
 
 
-def test_the_limit_at_once_counts_for_the_beneficiary(
-    erin: User, alice: User, administrator: Role, staged: Entitlement, engineers: Group
+def test_what_others_ask_for_counts_when_it_is_accepted(
+    erin: User, alice: User, administrator: Role, staged: Entitlement
 ) -> None:
     Entitlement.objects.update(most_at_once=1)
-    frank = factories.person("frank", engineers)
-    factories.wish(erin, administrator, staged, beneficiary=alice)
-    factories.wish(erin, administrator, staged, beneficiary=frank)
+    waits = factories.wish(erin, administrator, staged, beneficiary=alice)
+    own = factories.wish(alice, administrator, staged)
+    # The asker learns nothing of what she has.
+    again = factories.wish(erin, administrator, staged, beneficiary=alice)
     with refused("terms.at_once", NotAllowed):
-        factories.wish(alice, administrator, staged)
+        workflow.accept(waits, by=alice)
+    workflow.withdraw(own, by=alice)
+    workflow.accept(waits, by=alice)
+    for asking in (lambda: factories.wish(alice, administrator, staged), lambda: workflow.accept(again, by=alice)):
+        with refused("terms.at_once", NotAllowed):
+            asking()
+
+
+def test_the_limit_per_role_counts_what_is_accepted(
+    erin: User, alice: User, read_only: Role, automatic: Entitlement, settings: Any
+) -> None:
+    settings.OPEN_REQUESTS_PER_PERSON_AND_ROLE = 2
+    waiting = [factories.wish(erin, read_only, automatic, beneficiary=alice) for _ in range(3)]
+    factories.wish(alice, read_only, automatic)
+    workflow.accept(waiting[0], by=alice)
+    with refused("limit.passes", TooMany):
+        factories.wish(alice, read_only, automatic)
+    with refused("limit.passes", TooMany):
+        workflow.accept(waiting[1], by=alice)
+    waiting[1].refresh_from_db()
+    assert waiting[1].waits_for_acceptance
+
+
+@pytest.mark.django_db(transaction=True)
+def test_accepting_in_several_tabs_at_once_gives_no_more(
+    erin: User, alice: User, administrator: Role, staged: Entitlement
+) -> None:
+    Entitlement.objects.update(most_at_once=1)
+    ones = [factories.wish(erin, administrator, staged, beneficiary=alice) for _ in range(3)]
+    at_once(
+        *[lambda one=one: workflow.accept(one, by=alice) for one in ones],
+        lambda: factories.wish(alice, administrator, staged),
+        held=("requests_app_user", alice.pk),
+    )
+    assert AccessRequest.objects.wanted().count() == 1
+
+
+def test_nobody_is_flooded_with_wishes(
+    erin: User, alice: User, bob: User, administrator: Role, staged: Entitlement, engineers: Group, settings: Any
+) -> None:
+    settings.UNACCEPTED_PER_ASKER_AND_PERSON = 3
+    for _ in range(2):
+        workflow.withdraw(factories.wish(erin, administrator, staged, beneficiary=alice), by=erin)
+    open_ = factories.wish(erin, administrator, staged, beneficiary=alice)
+    with refused("limit.unaccepted", TooMany):
+        factories.wish(erin, administrator, staged, beneficiary=alice)
+    # Somebody else is another matter, and what was accepted was welcome.
+    factories.wish(erin, administrator, staged, beneficiary=factories.person("frank", engineers))
+    workflow.accept(open_, by=alice)
+    factories.wish(erin, administrator, staged, beneficiary=alice)
 
 
 def test_a_stage_that_escalates_begins_with_the_acceptance(

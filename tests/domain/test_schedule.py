@@ -320,6 +320,48 @@ def test_outside_its_hours_it_waits_for_them(
     assert at_once.state == State.ACTIVE
 
 
+def test_what_waits_for_its_hours_holds_up_nothing_else(
+    alice: User, read_only: Role, automatic: Entitlement, engineers: Group, noon: datetime
+) -> None:
+    """More of them than one sweep looks at, and to be started before the one that could."""
+    closed = factories.entitlement(read_only, groups=[engineers], start_within_seconds=60)
+    within(closed, noon - 9 * DAY + HOUR, noon - 9 * DAY + 2 * HOUR)
+    within(automatic, noon - 9 * DAY, noon - 9 * DAY + 6 * HOUR)
+    Entitlement.objects.filter(pk=automatic.pk).update(start_within_seconds=9 * 86400)
+    automatic.refresh_from_db()
+    with at(noon - 9 * DAY - HOUR):
+        for number in range(4):
+            factories.wish(factories.person(f"p{number}", engineers), read_only, closed, start="at_once")
+        one = factories.wish(alice, read_only, automatic, start="at_once")
+        assert sweeps.activate_due(limit=3) == 0
+    with at(noon - 9 * DAY + MINUTE):
+        assert sweeps.activate_due(limit=3) == 1
+        one.refresh_from_db()
+        assert one.state == State.ACTIVE
+    with at(noon - 9 * DAY + HOUR + timedelta(seconds=1)):
+        assert (sweeps.activate_due(limit=3), sweeps.activate_due(limit=3)) == (3, 1)
+
+
+def test_no_pass_begins_in_the_last_seconds_of_the_hours(
+    alice: User, read_only: Role, automatic: Entitlement, noon: datetime
+) -> None:
+    """Approved then, it has its time from when they open again, and does not run out overnight."""
+    past = noon - 9 * DAY
+    within(automatic, past - HOUR, past)
+    with at(past - timedelta(seconds=30)):
+        at_once = factories.wish(alice, read_only, automatic, start="at_once")
+        by_hand = factories.wish(alice, read_only, automatic)
+        assert (at_once.state, by_hand.state) == (State.APPROVED, State.APPROVED)
+        with refused("start.hours", NotAllowed):
+            workflow.start(by_hand, by=alice)
+    automatic.refresh_from_db()
+    opens = automatic.hours.next_opening(past) if automatic.hours else None
+    assert opens is not None
+    assert by_hand.start_by == at_once.start_by == opens + timedelta(seconds=automatic.start_within_seconds)
+    with at(past - timedelta(seconds=90)):
+        assert factories.wish(alice, read_only, automatic, start="at_once").state == State.ACTIVE
+
+
 def test_a_start_is_scheduled_within_the_hours(
     alice: User, administrator: Role, staged: Entitlement, bob: User, noon: datetime
 ) -> None:

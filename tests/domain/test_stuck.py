@@ -24,7 +24,7 @@ from requests_app.domain.models import (
     User,
 )
 from requests_app.domain.transitions import State
-from requests_app.domain.workflow import sweeps
+from requests_app.domain.workflow import approval, sweeps
 from tests import factories
 from tests.domain.expect import refused
 from tests.domain.meeting import at_once, in_background, row_held
@@ -72,6 +72,7 @@ def test_further_people_are_asked_after_the_time_once(
     with clock.moved(MINUTE):
         # By the clock at once, whenever the sweep comes.
         assert frank in workflow.who_can_decide(waiting)
+        assert sees(frank)
         assert sweeps.escalate_due() == 1
         assert sweeps.escalate_due() == 0
         assert sees(frank)
@@ -177,6 +178,7 @@ def test_an_extension_escalates_as_a_request_does(
         assert not Extension.objects.waiting_for(frank, clock.now()).exists()
         with refused("decision.not_asked", NotAllowed):
             workflow.approve_extension(extension, by=frank)
+    assert Extension.objects.waiting_for(frank, clock.now()).get() == extension, "before the sweep too"
     assert (sweeps.escalate_due(), sweeps.escalate_due()) == (1, 0)
     assert Extension.objects.waiting_for(frank, clock.now()).get() == extension
     assert Notice.objects.filter(kind="more_asked", recipient=frank).count() == 1
@@ -256,6 +258,13 @@ def test_what_nobody_owns_nobody_can_approve(alice: User, administrator: Role, e
     (notice,) = Notice.objects.filter(kind="nobody")
     assert notice.recipient == olivia
     assert terms.name in notice.about
+    # Of each role, for each has its owners.
+    other = factories.role("Other", administrator.account)
+    terms.roles.add(other)
+    for _ in range(2):
+        with refused("stage.nobody_can", NotAllowed):
+            factories.wish(alice, other, terms)
+    assert sorted("Other" in notice.about for notice in Notice.objects.filter(kind="nobody")) == [False, True]
 
 
 def test_the_same_person_never_satisfies_two_stages(
@@ -329,6 +338,7 @@ def test_one_left_of_two_that_are_needed(
         workflow.approve(one, by=approver)
     # Each stage is a matter of its own.
     assert sweeps.tell_stuck() == 0
+    one.refresh_from_db()
     workflow.people.deactivate(frank, by=None)
     assert (sweeps.tell_stuck(), sweeps.tell_stuck()) == (1, 0)
 
@@ -427,3 +437,149 @@ def test_what_the_database_counts_is_what_the_rules_count(
         assert lacks is (len(able) < 2), happens
         said.append(lacks)
     assert set(said) == {True, False}
+
+
+def test_who_is_left_is_counted_alike_by_the_database_and_the_rules(
+    alice: User, olivia: User, administrator: Role, engineers: Group, security: Group
+) -> None:
+    """Three stages that share people, two of them with further ones, one of those in time: whoever is there or not."""
+    people = [factories.person(name) for name in "abcde"]
+    a, b, c, d, e = people
+    Membership.objects.create(group=security, user=e)
+    terms = factories.entitlement(
+        administrator, groups=[engineers], stages=[([a, b, c], 1), ([b, c, d], 2), ([d, security], 1)],
+        pending_seconds=7200,
+    )  # fmt: skip
+    for position, seconds, further in ((1, 3600, d), (3, 7200, a)):
+        stage = terms.stages.get(position=position)
+        Stage.objects.filter(pk=stage.pk).update(escalate_seconds=seconds)
+        stage.more_users.add(further)
+    one = factories.wish(alice, administrator, terms)
+    said = set()
+    for decided in (False, True):
+        if decided:
+            User.objects.update(deactivated_at=None)
+            workflow.approve(one, by=a)
+            one.refresh_from_db()
+        for away in range(2**5):
+            gone = [person.pk for number, person in enumerate(people) if away & 1 << number]
+            User.objects.filter(pk__in=[person.pk for person in people]).update(deactivated_at=None)
+            User.objects.filter(pk__in=gone).update(deactivated_at=clock.now())
+            now = clock.now()
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT requests_app_request_lacks_people(%s, %s)", [one.pk, now])
+                (lacks,) = cursor.fetchone()
+            assert lacks is bool(approval.stages_that_lack_people(one, now)), (decided, away)
+            said.add((decided, lacks))
+    assert said == {(False, True), (False, False), (True, True), (True, False)}
+
+
+def test_further_people_who_would_be_asked_too_late_do_not_count(
+    alice: User, olivia: User, administrator: Role, escalating: Entitlement, leads: Group
+) -> None:
+    """They are asked after two days, and it lapses after one."""
+    Stage.objects.update(escalate_seconds=2 * 86400)
+    one = factories.wish(alice, administrator, escalating)
+    assert sweeps.tell_stuck() == 0
+    Membership.objects.filter(group=leads).delete()
+    assert sweeps.tell_stuck() == 1
+    with refused("stage.nobody_can", NotAllowed):
+        factories.wish(alice, administrator, escalating)
+    # In time they do.
+    Stage.objects.update(escalate_seconds=86399)
+    factories.wish(alice, administrator, escalating)
+    one.refresh_from_db()
+    assert one.state == State.PENDING
+
+
+@pytest.fixture
+def running(alice: User, bob: User, administrator: Role, staged: Entitlement) -> AccessRequest:
+    Entitlement.objects.update(extensions_most=2, extension_total_seconds=7200)
+    with clock.moved(-10 * MINUTE):
+        one = factories.wish(alice, administrator, staged)
+        workflow.approve(one, by=bob)
+        return workflow.start(AccessRequest.objects.get(pk=one.pk), by=alice)
+
+
+LONGER: Any = {"duration": 10 * MINUTE, "justification": "it takes longer than we thought"}
+
+
+def test_more_time_that_nobody_could_approve_is_found_when_asking(
+    running: AccessRequest, alice: User, olivia: User, leads: Group
+) -> None:
+    assert workflow.outlooks.on_extending(running, alice, MINUTE)
+    Membership.objects.filter(group=leads).delete()
+    assert workflow.outlooks.on_extending(running, alice, MINUTE).rule == "stage.nobody_can"
+    for _ in range(2):
+        with refused("stage.nobody_can", NotAllowed):
+            workflow.extend(running, by=alice, **LONGER)
+    (notice,) = Notice.objects.filter(kind="nobody")
+    assert notice.recipient == olivia
+    workflow.give_back(running, by=alice)
+
+
+def test_whoever_would_be_asked_after_the_end_of_the_pass_does_not_count(
+    running: AccessRequest, alice: User, bob: User, administrator: Role, escalating: Entitlement, leads: Group
+) -> None:
+    """Ten minutes are less than the twenty that are left, which are less than thirty."""
+    for seconds, rule in ((600, None), (1800, "stage.nobody_can")):
+        Stage.objects.update(escalate_seconds=seconds)
+        if not Membership.objects.filter(group=leads, user=bob).exists():
+            Membership.objects.create(group=leads, user=bob)
+        with clock.moved(-10 * MINUTE):
+            one = factories.wish(alice, administrator, escalating)
+            workflow.approve(one, by=bob)
+            one = workflow.start(AccessRequest.objects.get(pk=one.pk), by=alice)
+        Membership.objects.filter(group=leads).delete()
+        assert workflow.outlooks.on_extending(one, alice, MINUTE).rule == (rule or "extend.terms")
+
+
+def test_more_time_that_nobody_can_approve_any_more_is_told_once(
+    running: AccessRequest, alice: User, olivia: User, leads: Group
+) -> None:
+    workflow.extend(running, by=alice, **LONGER)
+    assert sweeps.tell_stuck() == 0
+    Membership.objects.filter(group=leads).delete()
+    assert (sweeps.tell_stuck(), sweeps.tell_stuck()) == (1, 0)
+    told = Notice.objects.filter(kind="stuck")
+    assert sorted(told.values_list("recipient__username", flat=True)) == ["alice", "olivia"]
+
+
+def test_a_later_stage_that_nobody_can_decide_is_told_at_once(
+    alice: User, bob: User, administrator: Role, engineers: Group, leads: Group, security: Group, frank: User
+) -> None:
+    terms = factories.entitlement(administrator, groups=[engineers], stages=[(leads, 1), (security, 1)])
+    one = factories.wish(alice, administrator, terms)
+    assert sweeps.tell_stuck() == 0
+    Membership.objects.filter(group=security).delete()
+    assert (sweeps.tell_stuck(), sweeps.tell_stuck()) == (1, 0)
+    assert workflow.outlooks.stages_that_lack_people(one) == [2]
+
+
+def test_one_person_left_for_two_stages_is_told(
+    alice: User, bob: User, carol: User, administrator: Role, engineers: Group, leads: Group, security: Group
+) -> None:
+    """Carol is in both groups and has one say."""
+    frank = factories.person("frank", security)
+    terms = factories.entitlement(administrator, groups=[engineers], stages=[(leads, 1), (security, 1)])
+    factories.wish(alice, administrator, terms)
+    Membership.objects.filter(user=bob).delete()
+    assert sweeps.tell_stuck() == 0
+    Membership.objects.filter(user=frank).delete()
+    assert (sweeps.tell_stuck(), sweeps.tell_stuck()) == (1, 0)
+
+
+@pytest.mark.parametrize("how", ["the sweep", "a reminder"])
+def test_further_people_are_told_however_many_were_asked_first(
+    how: str, alice: User, administrator: Role, escalating: Entitlement, leads: Group, frank: User
+) -> None:
+    crowd = [User(username=f"u{n}", email=f"u{n}@example.com", name=f"A{n:04d}") for n in range(210)]
+    Membership.objects.bulk_create(Membership(group=leads, user=user) for user in User.objects.bulk_create(crowd))
+    with clock.moved(-20 * MINUTE):
+        one = factories.wish(alice, administrator, escalating)
+    if how == "the sweep":
+        sweeps.escalate_due()
+    else:
+        workflow.remind(one, by=alice)
+    kind = "asked" if how == "the sweep" else "reminded"
+    assert Notice.objects.filter(kind=kind, recipient=frank).exists()

@@ -41,7 +41,7 @@ def approvals(request: PersonRequest) -> HttpResponse:
     now = now_of(request)
     after = request.GET.get("after", "")
     waiting = _part(AccessRequest.objects.waiting_for(request.user, now), after=after)
-    shown = list(waiting.with_names().select_related(JUDGED).order_by("decide_by", "pk")[: MOST_SHOWN + 1])
+    shown = list(waiting.with_names().with_use().select_related(JUDGED).order_by("decide_by", "pk")[: MOST_SHOWN + 1])
     if after and not shown:
         return redirect("approvals")
     # A running pass does not wait: these stand before everything else.

@@ -24,7 +24,7 @@ def home(request: PersonRequest) -> HttpResponse:
     """My access: what runs, what can be started, what waits, what was."""
     now = now_of(request)
     requests = AccessRequest.objects.with_names().select_related(JUDGED)
-    open_ = list(reversed(requests.open().newest_of(request.user, MOST_OPEN)))
+    open_ = list(reversed(requests.with_use().open().newest_of(request.user, MOST_OPEN)))
     by_clock: dict[State, list[AccessRequest]] = {state: [] for state in State}
     for one in open_:
         by_clock[one.state_at(now)].append(one)
