@@ -29,6 +29,7 @@ class Crowd:
     active: int = 3_000
     deliveries: int = 100_000
     sign_ins: int = 50_000
+    placed: int = 100_000  # by Olivia, who was alone at first: people whom she put into groups
 
 
 def fill(connection: psycopg.Connection, crowd: Crowd) -> None:
@@ -261,6 +262,19 @@ SELECT 6 + i % ({people} - 5), 1 + i % {entitlements}, '{{}}', now() - interval 
 FROM generate_series(1, 5000) i
 """
 
+# Of what Olivia did, nobody has confirmed anything.
+_UNCONFIRMED = """
+INSERT INTO requests_app_edit (editor_id, entitlement_id, change, made_at)
+SELECT 5, 1 + i % {entitlements}, '{{}}', now() - interval '1 day' FROM generate_series(1, {placed} / 30) i
+"""
+
+_PLACED = """
+INSERT INTO requests_app_edit (editor_id, group_id, member_id, change, made_at)
+SELECT 5, member.groups[1 + i % member.number], member.people[1 + i % member.number], '{{}}', now() - interval '1 day'
+FROM (SELECT array_agg(group_id ORDER BY id) AS groups, array_agg(user_id ORDER BY id) AS people,
+             count(*) AS number FROM requests_app_membership) AS member, generate_series(1, {placed}) i
+"""
+
 _DECISIONS = """
 INSERT INTO requests_app_decision (access_request_id, stage, approver_id, approver_name, verdict, comment, decided_at)
 SELECT id, 1, CASE WHEN id % 50 = 0 THEN 2 ELSE 6 + (id * 7) % ({people} - 5) END, 'somebody',
@@ -326,7 +340,19 @@ _ROWS = (
     *(_PEOPLE, _FRANK, _AUDITOR, _GROUPS, _MEMBERSHIPS, _UNITS, _ACCOUNTS, _ROLES),
     *(_SELECTING, _SELECTING_FRANK, _SELECTORS),
     *(_ENTITLEMENTS, _ENTITLED_GROUPS, _ENTITLED_PEOPLE, _ENTITLED_ROLES, _STAGES, _STAGE_GROUPS, _STAGE_USERS, _TERMS),
-    *(_EDITS, _REQUESTS, _EXTENSIONS, _DECISIONS, _EVENTS, _DELIVERIES, _SESSIONS, _NOTICES, _CLOCK),
+    *(
+        _EDITS,
+        _UNCONFIRMED,
+        _PLACED,
+        _REQUESTS,
+        _EXTENSIONS,
+        _DECISIONS,
+        _EVENTS,
+        _DELIVERIES,
+        _SESSIONS,
+        _NOTICES,
+        _CLOCK,
+    ),
 )
 
 # Those whose keys were given above.

@@ -14,6 +14,7 @@ PAGES = sorted(
         *(PROJECT / "bench").glob("*.md"),
     ]
 )
+TESTS = sorted((PROJECT / "tests").rglob("test_*.py"))
 OPERATIONS = (PROJECT / "docs" / "operations.md").read_text()
 
 # Made at run time, or by whoever installs.
@@ -68,6 +69,14 @@ def test_every_link_leads_somewhere(page):
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_test_that_is_named_exists(page):
+    named = set(re.findall(r"`(test_\w+)`", prose(page)))
+    for test in TESTS if named else ():
+        named -= set(re.findall(r"^def (test_\w+)", test.read_text(), re.MULTILINE))
+    assert not named
 
 
 def test_the_checks_above_find_something_to_check():

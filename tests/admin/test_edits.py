@@ -221,6 +221,28 @@ def test_an_operator_does_not_open_a_door_for_themselves(
     assert factories.wish(olivia, administrator, staged).state == "pending"
 
 
+@pytest.mark.parametrize("half", ["approver", "beneficiary"])
+def test_an_operator_does_not_open_a_door_by_a_friend(
+    half: str, operator: Client, olivia: User, oscar: User, mallory: User, leads: Group, engineers: Group,
+    staged: Entitlement, administrator: Role,
+) -> None:  # fmt: skip
+    """She asks, and a friend whom she made a lead approves; or the friend asks, and she, one of the leads, approves."""
+    group, hers = (leads, engineers) if half == "approver" else (engineers, leads)
+    Membership.objects.create(group=hers, user=olivia)
+    at = address(Group, group.pk)
+    assert send(operator, at, add_line(read(operator, at), "memberships", user=mallory.pk)).status_code == 302
+    asks, decides = (olivia, mallory) if half == "approver" else (mallory, olivia)
+    one = factories.wish(asks, administrator, staged)
+
+    assert one.code not in signed_in(decides).get("/approvals/").content.decode()
+    with pytest.raises(NotAllowed):
+        workflow.approve(one, by=decides)
+    signed_in(oscar).post(reverse(ADDRESS), {"edit": [Edit.objects.get().pk]})
+
+    assert one.code in signed_in(decides).get("/approvals/").content.decode()
+    workflow.approve(one, by=decides)
+
+
 # --- confirming -------------------------------------------------------------------------------------
 
 
@@ -304,6 +326,24 @@ def test_nobody_confirms_their_own(operator: Client, olivia: User, oscar: User, 
     assert "another operator must confirm it" in answer.content.decode()
     assert Edit.objects.unconfirmed().get() == own
     assert AuditEvent.objects.filter(action="edit.confirmed.refused", actor=olivia).exists()
+
+
+def test_a_membership_is_told_by_both_names_and_confirmed_by_neither_of_the_two(
+    operator: Client, olivia: User, oscar: User, leads: Group
+) -> None:
+    third = factories.person("third", is_staff=True, is_superuser=True)
+    one = workflow.edits.note(leads, by=oscar, change={"members": {"added": [{"user": "olivia"}]}}, member=olivia)
+    for client in (operator, signed_in(oscar)):
+        found = Page(client.get(reverse(ADDRESS)).content.decode())
+        assert "Olivia in Payments leads membership" in found.text
+        assert not [each for each in found.all("button") if each.get("name") == "only"]
+        client.post(reverse(ADDRESS), {"edit": one.pk})
+        assert Edit.objects.unconfirmed().exists()
+
+    signed_in(third).post(reverse(ADDRESS), {"edit": one.pk})
+
+    assert not Edit.objects.unconfirmed().exists()
+    assert "Olivia in Payments leads" in operator.get(address(Edit, one.pk)).content.decode()
 
 
 def test_an_auditor_reads_and_a_stranger_does_not(
@@ -409,6 +449,9 @@ def test_the_page_is_bounded_and_its_queries_do_not_grow(
         for subject in (factories.entitlement(), factories.role(), factories.account(unit=unit), unit):
             edit_of(subject, oscar)
             edit_of(subject, olivia)
+        for editor in (oscar, olivia):
+            member, group = factories.person(f"member{Edit.objects.count()}"), factories.group(str(unit))
+            workflow.edits.note(group, by=editor, change={}, member=member)
 
     grow()
     queries()

@@ -285,8 +285,7 @@ RUNS_ON: dict[str, dict[str, Loss]] = {
         "approvers": lambda world, _: Stage.objects.get().groups.clear(),
     },
     "members of a group that decides change": {
-        # Who decided already and who is to decide next: one of each stays.
-        "one of them left": lambda world, _: Membership.objects.filter(user=world.carol).delete(),
+        "another instead": lambda world, _: Membership.objects.filter(user=world.carol).update(user=world.olivia),
     },
     "whoever asked for another may not ask for others any more": {
         "left the desk": lambda world, _: Membership.objects.filter(user=world.dora).delete(),
@@ -355,8 +354,9 @@ def _is_refused(act: Act, world: World, actor: User, loss: Loss) -> bool:
     try:
         loss(world, actor)
         act()
-    except DomainError:
-        return True
+    except DomainError as refusal:
+        # The rules themselves say so, and not only the triggers behind them.
+        return refusal.rule != "database.refused"
     else:
         return False
     finally:

@@ -1,12 +1,15 @@
 """Nobody profits from their own edit until another operator has confirmed it: by verb, on lists, and by raw SQL."""
 
+import contextlib
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 
+from requests_app.delivery.web import judging
 from requests_app.domain import clock, facts, policy, workflow
 from requests_app.domain.errors import Conflict, DomainError, NotAllowed
 from requests_app.domain.models import (
@@ -16,6 +19,7 @@ from requests_app.domain.models import (
     Edit,
     Entitlement,
     ExcludedGroup,
+    Extension,
     Group,
     Membership,
     Notice,
@@ -187,6 +191,150 @@ def test_a_pass_that_runs_is_given_nothing_new_and_runs_to_its_end(
     assert workflow.give_back(active_request, by=alice).state == "returned"
 
 
+# --- memberships of others ------------------------------------------------------------------------
+
+
+def test_an_approver_whom_the_asking_side_named(
+    alice: User, bob: User, carol: User, mallory: User, peter: User, leads: Group, engineers: Group,
+    administrator: Role, staged: Entitlement,
+) -> None:  # fmt: skip
+    edit = places(alice, mallory, leads)
+    erin = factories.person("erin", engineers)
+    of_alice, of_erin = (factories.wish(one, administrator, staged) for one in (alice, erin))
+    asked = Notice.objects.filter(kind="asked", recipient=mallory)
+    # For everybody else it counts.
+    assert [one.access_request for one in asked] == [of_erin]
+    assert list(AccessRequest.objects.waiting_for(mallory, clock.now())) == [of_erin]
+    assert workflow.who_can_decide(of_alice) == [bob, carol]
+    assert mallory in workflow.who_can_decide(of_erin)
+    for decide in (workflow.approve, workflow.deny):
+        with refused("decision.not_asked", NotAllowed):
+            decide(of_alice, by=mallory)
+    assert _attempt_decision(of_alice, mallory) == GUARD
+    assert _attempt_decision(of_erin, mallory) is WENT_THROUGH
+    workflow.approve(of_erin, by=mallory)
+    # Where nobody else is left, nobody is.
+    Membership.objects.filter(group=leads).exclude(user=mallory).delete()
+    with refused("stage.nobody_can", NotAllowed):
+        factories.wish(alice, administrator, staged)
+    assert sweeps.tell_stuck() == 1
+    edits.confirm(edit, by=peter)
+    workflow.approve(of_alice, by=mallory)
+
+
+def test_whoever_put_somebody_there_does_not_decide_for_them(
+    alice: User, bob: User, carol: User, mallory: User, peter: User, engineers: Group, administrator: Role,
+    staged: Entitlement, pending_request: AccessRequest,
+) -> None:  # fmt: skip
+    edit = places(bob, mallory, engineers)
+    one = factories.wish(mallory, administrator, staged)
+    assert [notice.recipient for notice in Notice.objects.filter(kind="asked", access_request=one)] == [carol]
+    assert list(AccessRequest.objects.waiting_for(bob, clock.now())) == [pending_request]
+    assert workflow.who_can_decide(one) == [carol]
+    for decide in (workflow.approve, workflow.deny):
+        with refused("edit.own", NotAllowed):
+            decide(one, by=bob)
+    assert _attempt_decision(one, bob) == GUARD
+    assert _attempt_decision(one, carol) is WENT_THROUGH
+    assert _attempt_decision(pending_request, bob) is WENT_THROUGH
+    edits.confirm(edit, by=peter)
+    assert _attempt_decision(one, bob) is WENT_THROUGH
+    workflow.approve(one, by=bob)
+
+
+def test_a_group_that_has_nothing_to_do_with_it_changes_nothing(
+    alice: User, bob: User, pending_request: AccessRequest
+) -> None:
+    aside = factories.group("Choir", alice)
+    places(bob, alice, aside)
+    places(alice, bob, aside)
+    workflow.approve(pending_request, by=bob)
+
+
+def test_whoever_took_somebody_out_of_an_excluded_group_does_not_decide_for_them(
+    alice: User, bob: User, carol: User, administrator: Role, staged: Entitlement, peter: User
+) -> None:
+    contractors = factories.group("Contractors", alice)
+    ExcludedGroup.objects.create(entitlement=staged, group=contractors)
+    Membership.objects.filter(group=contractors).delete()
+    edit = edits.note(contractors, by=bob, change={}, member=alice)
+    one = factories.wish(alice, administrator, staged)
+    with refused("edit.own", NotAllowed):
+        workflow.approve(one, by=bob)
+    assert _attempt_decision(one, bob) == GUARD
+    assert workflow.who_can_decide(one) == [carol]
+    edits.confirm(edit, by=peter)
+    workflow.approve(one, by=bob)
+
+
+def test_of_two_who_ask_neither_made_the_other_one(
+    alice: User, bob: User, mallory: User, administrator: Role, staged: Entitlement, engineers: Group, peter: User
+) -> None:
+    desk = factories.group("Service desk")
+    staged.askers.add(desk)
+    erin = factories.person("erin", desk)
+    # Erin may ask, for those whom she did not put among the engineers.
+    edit = places(erin, mallory, engineers)
+    with refused("edit.own", NotAllowed):
+        factories.wish(erin, administrator, staged, beneficiary=mallory)
+    for_alice = factories.wish(erin, administrator, staged, beneficiary=alice)
+    assert _new(for_alice) is WENT_THROUGH
+    assert _new(for_alice, beneficiary_id=mallory.pk) == GUARD
+    edits.confirm(edit, by=peter)
+    assert _new(for_alice, beneficiary_id=mallory.pk) is WENT_THROUGH
+    # Nor does she ask for the one who put her at the desk; and whoever did decides nothing of what she asks.
+    places(alice, erin, desk)
+    places(bob, erin, desk)
+    with refused("behalf.not_named", NotAllowed):
+        factories.wish(erin, administrator, staged, beneficiary=alice)
+    assert _new(for_alice) == GUARD
+    for_mallory = factories.wish(erin, administrator, staged, beneficiary=mallory)
+    for_mallory = workflow.accept(for_mallory, by=mallory)
+    with refused("edit.own", NotAllowed):
+        workflow.approve(for_mallory, by=bob)
+    assert _attempt_decision(for_mallory, bob) == GUARD
+
+
+def test_more_time_is_decided_by_the_same_rule(
+    alice: User, bob: User, carol: User, mallory: User, engineers: Group, leads: Group, administrator: Role,
+    staged: Entitlement,
+) -> None:  # fmt: skip
+    Entitlement.objects.update(extensions_most=1, extension_total_seconds=7200)
+    staged.refresh_from_db()
+    one = factories.wish(alice, administrator, staged)
+    workflow.approve(one, by=bob)
+    running = workflow.start(one, by=alice)
+    places(alice, mallory, leads)
+    places(carol, alice, engineers)
+    more = workflow.extend(running, by=alice, duration=timedelta(minutes=10), justification="it takes longer")
+    assert workflow.who_can_decide(more) == [bob]
+    assert list(Extension.objects.waiting_for(bob, clock.now())) == [more]
+    for person, rule in ((mallory, "decision.not_asked"), (carol, "edit.own")):
+        assert not Extension.objects.waiting_for(person, clock.now()).exists()
+        with refused(rule, NotAllowed):
+            workflow.approve_extension(more, by=person)
+        assert _attempt_decision(running, person, extension_id=more.pk) == GUARD
+    assert _attempt_decision(running, bob, extension_id=more.pk) is WENT_THROUGH
+
+
+def test_an_operator_who_is_alone_sets_up_everything_for_everybody_else(
+    olivia: User, bob: User, mallory: User, engineers: Group, leads: Group, administrator: Role, staged: Entitlement
+) -> None:
+    """Nobody can confirm whom they put where: that counts, but for what they ask for themselves."""
+    Membership.objects.all().delete()
+    for person, group in ((mallory, engineers), (bob, leads)):
+        places(olivia, person, group)
+    one = factories.wish(mallory, administrator, staged)
+    with refused("edit.own", NotAllowed):
+        workflow.approve(one, by=olivia)
+    workflow.approve(one, by=bob)
+    assert workflow.start(one, by=mallory).state == "active"
+    # Even if they were reached by somebody else's doing, only approvers whom they named are there.
+    Membership.objects.create(group=engineers, user=olivia)
+    with refused("stage.nobody_can", NotAllowed):
+        factories.wish(olivia, administrator, staged)
+
+
 # --- confirming -----------------------------------------------------------------------------------
 
 
@@ -207,6 +355,40 @@ def test_another_operator_confirms_once(staged: Entitlement, olivia: User, peter
         "edit.confirmed.refused"
     ]
     assert events[2].detail["editor"] == "Olivia"
+
+
+def test_neither_editor_nor_member_confirms_a_membership(
+    olivia: User, peter: User, mallory: User, leads: Group
+) -> None:
+    edit = places(olivia, peter, leads)
+    assert str(edit) == "Peter in Payments leads"
+    for person in (olivia, peter):
+        with refused("edit.own", NotAllowed):
+            edits.confirm(edit, by=person)
+        assert update(EDITS, edit.pk, confirmed_by_id=person.pk, confirmed_at=clock.now()) == GUARD
+    User.objects.filter(pk=mallory.pk).update(is_superuser=True)
+    assert edits.confirm(edit, by=mallory).confirmed_by == mallory
+
+
+def test_others_hear_once_an_hour_of_whoever_fills_a_group(
+    olivia: User, peter: User, alice: User, bob: User, mallory: User, leads: Group, engineers: Group
+) -> None:
+    def told() -> list[str]:
+        return list(
+            Notice.objects.filter(kind="unconfirmed", recipient=peter).order_by("pk").values_list("about", flat=True)
+        )
+
+    for person in (mallory, alice):
+        places(olivia, person, leads)
+    (said,) = told()
+    assert said.startswith("Olivia changed who is in Payments leads (Mallory first). For Olivia this does not count")
+    places(olivia, bob, engineers)
+    assert len(told()) == 2
+    places(factories.person("oscar", is_superuser=True), bob, leads)
+    assert len(told()) == 3
+    with clock.moved(timedelta(hours=1, seconds=1)):
+        places(olivia, bob, leads)
+    assert len(told()) == 4
 
 
 def test_an_operator_who_is_alone_never_profits(olivia: User, administrator: Role, bob: User) -> None:
@@ -239,6 +421,7 @@ def test_by_raw_sql_no_edit_is_confirmed_by_its_editor_undone_or_forgotten(
         assert confirm(by) == GUARD, by
     others: list[dict[str, Any]] = [
         {"editor_id": alice.pk}, {"entitlement_id": automatic.pk}, {"made_at": now}, {"change": {}},
+        {"member_id": alice.pk},
     ]  # fmt: skip
     for values in others:
         assert update(EDITS, edit.pk, **values) == GUARD, values
@@ -313,15 +496,21 @@ def test_rules_lists_and_the_database_agree_on_whose_edits_count(seed: int, db: 
     ]
     for one in terms[:2]:
         ExcludedGroup.objects.create(entitlement=one, group=chance.choice(groups))
+    terms[-1].askers.add(groups[0])
     for person, role, under in ((p, r, t) for p in people for r in roles for t in terms):
-        try:
-            factories.wish(person, role, under)
-        except DomainError:
-            continue
+        for asker in (person, chance.choice(people)):
+            with contextlib.suppress(DomainError):
+                one = factories.wish(asker, role, under, beneficiary=person)
+                if one.waits_for_acceptance:
+                    workflow.accept(one, by=person)
     subjects = [*terms, *roles, *(role.account for role in roles), *units, *groups]
     for person in people:
         for what in chance.sample(subjects, 3):
             edit = changes(person, what)
+            if chance.random() < 0.4:
+                edits.confirm(edit, by=peter)
+        for _ in range(3):
+            edit = edits.note(chance.choice(groups), by=person, change={}, member=chance.choice(people))
             if chance.random() < 0.4:
                 edits.confirm(edit, by=peter)
     pending = list(AccessRequest.objects.filter(state="pending"))
@@ -343,6 +532,19 @@ def test_rules_lists_and_the_database_agree_on_whose_edits_count(seed: int, db: 
                 counted["holds"] += bool(holds)
     assert counted["decides"] >= 3
     assert counted["holds"] >= 3
+    shown = judging.dossiers(pending, clock.now())
+    assert [one.can_now for one in shown] == [len(workflow.who_can_decide(one)) for one in pending]
+    # To ask for the same again: whoever asked, and for whomever.
+    asked_again = set()
+    for one in pending:
+        verdict = workflow.outlooks.on_asking(
+            one.role, by=one.requester, entitlement=one.entitlement, beneficiary=one.beneficiary
+        )
+        may = bool(verdict) or verdict.rule == "stage.nobody_can"
+        anew = _new(one, accepted_at=None, stage_since=one.asked_at)
+        assert (anew is WENT_THROUGH) is may, verdict
+        asked_again.add((may, one.requester == one.beneficiary))
+    assert {(True, True), (False, True), (False, False)} <= asked_again
     stuck = {one.pk for one in pending if not workflow.who_can_decide(one)}
     told = sweeps.tell_stuck()
     assert set(Notice.objects.filter(kind="stuck").values_list("access_request", flat=True)) == stuck

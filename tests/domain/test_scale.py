@@ -13,6 +13,7 @@ import pytest
 
 from requests_app.background import mail
 from requests_app.delivery.web import choosing
+from requests_app.delivery.web.views import approvals
 from requests_app.domain import audit, clock, facts, lags, notices
 from requests_app.domain.models import (
     AccessRequest,
@@ -263,6 +264,44 @@ def test_lists_of_the_record_read_the_rows_that_they_show(address: str, index: s
 def test_no_page_reads_a_big_table_whole(who: int, address: str, in_company: None) -> None:
     client = signed_in(User.objects.get(pk=who))
     indexes_for(lambda: client.get(address))
+
+
+@pytest.mark.parametrize("address", ["/approvals/", "/approvals/updates"])
+def test_no_page_loads_more_requests_than_it_shows(
+    address: str, in_company: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approvals, "MOST_SHOWN", 5)
+    bob = User.objects.get(pk=crowd.BOB)
+    assert AccessRequest.objects.waiting_for(bob, clock.now()).count() > 30
+    client = signed_in(bob)
+    with plans.watched() as statements:
+        assert client.get(address).status_code == 200
+    of_requests = [one for one in statements if one.only_reads and "requests_app_accessrequest" in one.sql]
+    assert of_requests
+    for one in of_requests:
+        # Those that are shown and one more; of what they are judged by a little more.
+        assert plans.plan(one, carried_out=True).root["Actual Rows"] <= 20, one.sql
+
+
+def test_what_an_operator_who_was_alone_left_unconfirmed_holds_nobody_up(in_company: None) -> None:
+    olivia, bob = (User.objects.get(pk=key) for key in (crowd.OLIVIA, crowd.BOB))
+    by_group = AccessRequest.objects.filter(entitlement__groups__memberships__user=F("beneficiary"))
+    pending = by_group.filter(state="pending", stage=1).select_related("role__account__unit")[0]
+    for who in (olivia, bob, pending.beneficiary):
+        used = indexes_for(lambda who=who: facts.person(who))  # type: ignore[misc]
+        assert {"edit_unconfirmed_rules", "edit_unconfirmed_of_member"} <= used
+    assert len(facts.person(olivia).edits) == SOME.entitlements
+    assert "edit_unconfirmed_of_member" in indexes_for(lambda: facts.to_be_decided(pending))
+    assert facts.to_be_decided(pending).placed_by == {crowd.OLIVIA}
+    indexes_for(lambda: workflow.who_can_decide(pending))
+    indexes_for(lambda: list(AccessRequest.objects.waiting_for(olivia, clock.now())[:50]))
+    client = signed_in(olivia)
+    for address in (
+        "edit/to-confirm/",
+        "edit/?confirmed=no",
+        f"group/{bob.memberships.values('group')[:1].get()['group']}/change/",
+    ):
+        indexes_for(lambda address=address: client.get(f"/admin/requests_app/{address}"))  # type: ignore[misc]
 
 
 def test_the_own_newest_are_found_by_their_index(in_company: None) -> None:

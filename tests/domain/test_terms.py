@@ -108,28 +108,80 @@ def test_nobody_uses_what_they_changed_themselves(
     """Alice is named and asks; Bob may ask for her, and decides; the rules are entitlement 1, role 1 and so on."""
     mine = {("entitlement", 1), ("role", 1), ("account", 1), ("unit", 1), ("unit", 2)}
     alice = Person(1, True, frozenset(), edits=of_alice)
-    # As `facts` reads it: a membership one gave oneself does not count.
-    groups = frozenset() if ("group", 3) in of_bob else frozenset({3})
-    bob = Person(9, True, groups, edits=of_bob)
+    bob = Person(9, True, frozenset({3}), edits=of_bob)
     reach = replace(ANYONE, askers=frozenset({3}))
     of = Pass(State.PENDING, 1, 1, 1, None, rules=frozenset(mine))
     decided_by = StageTerms(1, 1, (3,), () if group else (9,), "the leads")
     alice_is_clean, bob_is_clean = not of_alice & mine, not of_bob & mine
     assert bool(policy.may_request(alice, reach, ROLE)) is alice_is_clean
     assert bool(policy.may_hold_on(alice, reach, ROLE)) is alice_is_clean
-    may_ask = bob_is_clean and ("group", 3) not in of_bob
-    assert bool(policy.may_ask_for_others(bob, reach, ROLE)) is may_ask
-    assert bool(policy.may_request(alice, reach, ROLE, asked_by=bob)) is (alice_is_clean and may_ask)
-    may_decide = bob_is_clean and (not group or ("group", 3) not in of_bob)
-    assert bool(policy.may_decide(bob, of, terms_with((decided_by,)))) is may_decide
+    assert bool(policy.may_ask_for_others(bob, reach, ROLE)) is bob_is_clean
+    assert bool(policy.may_request(alice, reach, ROLE, asked_by=bob)) is (alice_is_clean and bob_is_clean)
+    assert bool(policy.may_decide(bob, of, terms_with((decided_by,)))) is bob_is_clean
 
 
-@given(some, some, edits)
-def test_leaving_what_excludes_oneself_helps_nobody(
-    groups: frozenset[int], excluded: frozenset[int], of: frozenset[Rule]
+# Who changed which membership: of four people, in groups 1 to 4.
+changed = st.frozensets(st.tuples(small, small), max_size=3)
+
+
+@settings(max_examples=300)
+@given(small, some, some, some, changed)
+def test_a_membership_counts_for_nobody_who_made_it_themselves(
+    who: int, groups: frozenset[int], reached: frozenset[int], excluded: frozenset[int], by: frozenset[tuple[int, int]]
 ) -> None:
-    own = {key for kind, key in of if kind == "group"}
-    person = Person(1, True, groups - own, edits=frozenset(edit for edit in of if edit[0] == "group"))
+    """`by` are the changes of this one person's memberships; whoever left what excludes them is still excluded."""
+    person = Person(who, True, groups, placed=by)
+    reach = replace(ANYONE, groups=reached, users=frozenset(), excluded_groups=excluded)
+    own = [group for editor, group in by if editor == who]
+    is_excluded = any(group in excluded for group in (*groups, *own))
+    is_reached = any(group in reached and group not in own for group in groups)
+    for verdict in (policy.may_hold_on(person, reach, ROLE), policy.may_request(person, reach, ROLE)):
+        assert bool(verdict) is (is_reached and not is_excluded)
+        assert (verdict.rule == "entitlement.excluded") is (is_reached and is_excluded)
+
+
+@settings(max_examples=300)
+@given(small, small, some, some, some, changed, changed)
+def test_nobody_asks_for_another_by_what_one_of_the_two_changed(
+    who: int, whom: int, groups: frozenset[int], askers: frozenset[int], other: frozenset[int],
+    of_asker: frozenset[tuple[int, int]], of_person: frozenset[tuple[int, int]],
+) -> None:  # fmt: skip
+    asker, person = Person(who, True, groups, placed=of_asker), Person(whom, True, frozenset(), placed=of_person)
+    reach = replace(ANYONE, groups=frozenset(), askers=askers, excluded_groups=other)
+    counting = [group for group in groups if group in askers and not {(who, group), (whom, group)} & of_asker]
+    placed = any(editor == who and (group in askers or group in other) for editor, group in of_person)
+    expected = bool(counting) and not placed
+    assert bool(policy.may_ask_for_others(asker, reach, ROLE, whom=person)) is expected
+    own = any(editor == whom and group in other for editor, group in of_person)
+    assert bool(policy.may_request(person, reach, ROLE, asked_by=asker)) is (expected and not own)
+
+
+@settings(max_examples=300)
+@given(small, small, some, some, some, changed, some, st.booleans())
+def test_nobody_decides_by_what_they_or_the_asking_side_changed(
+    requester: int, beneficiary: int, groups: frozenset[int], asked: frozenset[int], more: frozenset[int],
+    by: frozenset[tuple[int, int]], placers: frozenset[int], escalated: bool,
+) -> None:  # fmt: skip
+    stage = StageTerms(1, 1, tuple(asked), (), "them", 60, tuple(more), ())
+    of = Pass(State.PENDING, requester, beneficiary, 1, None, placed_by=placers, stage_since=NOW)
+    now = NOW + timedelta(seconds=60 if escalated else 59)
+    for who in range(1, 5):
+        counts = any(
+            (group in asked or (escalated and group in more))
+            and not any((editor, group) in by for editor in (who, requester, beneficiary))
+            for group in groups
+        )
+        expected = who not in (requester, beneficiary) and who not in placers and counts
+        verdict = policy.may_decide(Person(who, True, groups, placed=by), of, terms_with((stage,)), now=now)
+        assert bool(verdict) is expected
+        assert expected or verdict.message.endswith(".")
+
+
+@given(some, some, some)
+def test_leaving_what_excludes_oneself_helps_nobody(
+    groups: frozenset[int], excluded: frozenset[int], own: frozenset[int]
+) -> None:
+    person = Person(1, True, groups - own, placed=frozenset((1, group) for group in own))
     is_excluded = any(group in excluded for group in groups | own)
     reach = replace(ANYONE, excluded_groups=excluded)
     for verdict in (policy.may_hold_on(person, reach, ROLE), policy.may_request(person, reach, ROLE)):

@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from requests_app.delivery.web.views import home
 from requests_app.domain import clock, workflow
 from requests_app.domain.models import AccessRequest, Entitlement, Role, User
 from tests.factories import wish
@@ -78,6 +79,20 @@ def test_after_giving_back_it_says_until_when_keys_work(
 
 def test_other_peoples_access_is_not_shown(active_request: AccessRequest, mallory: User) -> None:
     assert active_request.code not in signed_in(mallory).get("/").content.decode()
+
+
+def test_the_newest_are_shown_and_no_more_are_read(
+    alice: User, administrator: Role, staged: Entitlement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "MOST_OPEN", 2)
+    monkeypatch.setattr(home, "MOST_RECENT", 3)
+    ended, waiting = ([wish(alice, administrator, staged) for _ in range(5)] for _ in range(2))
+    for one in ended:
+        workflow.withdraw(one, by=alice)
+    shown = page(signed_in(alice).get("/"))
+    codes = {str(one.get("href")).split("/")[2] for one in shown.all("a") if "/requests/" in str(one.get("href"))}
+
+    assert codes == {one.code for one in (*ended[-3:], *waiting[-2:])}
 
 
 def test_many_rows_take_no_more_queries(alice: User, administrator: Role, staged: Entitlement, bob: User) -> None:

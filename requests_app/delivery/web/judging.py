@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models.functions import JSONObject
 
 from requests_app.delivery.web.holding import holds
 from requests_app.domain import facts, policy
@@ -33,14 +34,21 @@ class Deciders:
     """Who could decide given stages now. A few queries, however many stages.
 
     `rules` are what is decided under: whoever edited one of them does not count until another operator confirmed it,
-    nor does a membership that somebody gave themselves.
+    nor does a membership that somebody gave themselves, or the asking side of one of these `requests` gave them.
     """
 
-    def __init__(self, stages: Iterable[StageTerms], rules: Iterable[policy.Rule] = ()) -> None:
+    def __init__(
+        self,
+        stages: Iterable[StageTerms],
+        rules: Iterable[policy.Rule] = (),
+        requests: Collection[AccessRequest] = (),
+    ) -> None:
         stages = list(stages)
         groups = {group for stage in stages for group in (*stage.groups, *stage.more_groups)}
         users = {user for stage in stages for user in (*stage.users, *stage.more_users)}
-        own = Edit.objects.unconfirmed().filter(editor=OuterRef("user"), group=OuterRef("group"))
+        own = Edit.objects.unconfirmed().filter(
+            editor=OuterRef("user"), member=OuterRef("user"), group=OuterRef("group")
+        )
         rows = Membership.objects.filter(~Exists(own), group=OuterRef("pk"), user__deactivated_at=None)
         # The first of each group, or a big one would leave no room for a small one.
         some = Group.objects.filter(pk__in=groups).values_list("pk", ArraySubquery(rows.values("user")[:MOST_PEOPLE]))
@@ -48,16 +56,24 @@ class Deciders:
         named = User.objects.filter(pk__in=users, deactivated_at=None).values_list("pk", flat=True)
         self._named = set(named) if users else set()
         self._editors = _editors(rules) if stages else {}
+        self._doing = _doing(requests, groups) if stages else {}
 
     def number(
-        self, stage: StageTerms, *, outside: Collection[int], rules: Iterable[policy.Rule] = (), escalated: bool = False
+        self,
+        stage: StageTerms,
+        of: AccessRequest | None,
+        *,
+        outside: Collection[int],
+        rules: Iterable[policy.Rule] = (),
+        escalated: bool = False,
     ) -> int:
+        placers, placed = (self._doing.get(of.pk) if of else None) or (set(), {})
         groups, users = stage.asked(escalated=escalated)
         able = users & self._named
         for group in groups:
-            able |= self._members.get(group, set())
+            able |= self._members.get(group, set()) - placed.get(group, set())
         editors = {editor for rule in rules for editor in self._editors.get(rule, ())}
-        return len(able - set(outside) - editors)
+        return len(able - set(outside) - editors - placers)
 
 
 # What to read along with requests that are judged: the rules that they follow reach up to here.
@@ -91,11 +107,12 @@ class Dossier:
 
 
 def dossiers(matters: Sequence[Matter], now: datetime, *, history: bool = True) -> list[Dossier]:
-    """One for each, in their order; six queries in all, if `JUDGED` came with them. Who decides without `history`."""
+    """One for each, in their order; seven queries in all, if `JUDGED` came with them. Who decides without `history`."""
     requests = [_request_of(one) for one in matters]
     deciders = Deciders(
         [one.terms.stage(one.stage) for one in matters if one.stage],
         {rule for one, matter in zip(requests, matters, strict=True) if matter.stage for rule in facts.rules_of(one)},
+        [one for one, matter in zip(requests, matters, strict=True) if matter.stage],
     )
     decisions = _decisions(requests)
     lately = _lately({one.beneficiary_id for one in requests}, now) if history else {}
@@ -156,7 +173,7 @@ def _dossier(
         outside = one.asking_side | {decision.approver_id for decision in decisions}
         dossier.escalated = dossier.stage.is_escalated(known.stage_since, now)
         dossier.can_now = deciders.number(
-            dossier.stage, outside=outside, rules=known.rules, escalated=dossier.escalated
+            dossier.stage, one, outside=outside, rules=known.rules, escalated=dossier.escalated
         )
     return dossier
 
@@ -186,9 +203,26 @@ def _editors(rules: Iterable[policy.Rule]) -> dict[policy.Rule, set[int]]:
     found: dict[policy.Rule, set[int]] = defaultdict(set)
     if about:
         edits = Edit.objects.unconfirmed().filter(Q(*about, _connector=Q.OR))
-        for editor, *edited in edits.values_list("editor", *facts.RULES)[:MOST_PEOPLE]:
+        for editor, *edited in edits.values_list("editor", *facts.RULES).distinct()[:MOST_PEOPLE]:
             for kind, key in zip(facts.RULES, edited, strict=True):
                 found[kind, key].add(editor)
+    return found
+
+
+def _doing(
+    access_requests: Collection[AccessRequest], groups: Collection[int]
+) -> dict[int, tuple[set[int], dict[int, set[int]]]]:
+    """Of each request: who put its asking side where it may ask, and whom its asking side put into these groups."""
+    sides = (OuterRef("requester"), OuterRef("beneficiary"))
+    placing = Edit.objects.placing(*sides, under=OuterRef(OuterRef("entitlement"))).values("editor").distinct()
+    placed = Edit.objects.unconfirmed().filter(Q(editor=sides[0]) | Q(editor=sides[1]), group__in=groups)
+    memberships = placed.values(json=JSONObject(group="group", member="member"))[:MOST_PEOPLE]
+    these = AccessRequest.objects.filter(pk__in=[one.pk for one in access_requests])
+    found: dict[int, tuple[set[int], dict[int, set[int]]]] = {}
+    for key, editors, changed in these.values_list("pk", ArraySubquery(placing), ArraySubquery(memberships)):
+        found[key] = set(editors), defaultdict(set)
+        for one in changed:
+            found[key][1][one["group"]].add(one["member"])
     return found
 
 
