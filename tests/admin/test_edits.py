@@ -450,7 +450,8 @@ def test_the_page_is_bounded_and_its_queries_do_not_grow(
             edit_of(subject, oscar)
             edit_of(subject, olivia)
         for editor in (oscar, olivia):
-            member, group = factories.person(f"member{Edit.objects.count()}"), factories.group(str(unit))
+            number = Edit.objects.count()
+            member, group = factories.person(f"member{number}"), factories.group(f"group {number}")
             workflow.edits.note(group, by=editor, change={}, member=member)
 
     grow()
