@@ -229,7 +229,7 @@ def outlook(
             start=start,
             start_at=start_at,
         ),
-        stages=tuple(_stages(choice, role, outside=[asker.pk, beneficiary.pk], now=now)),
+        stages=tuple(_stages(choice, role, asking=[asker.pk, beneficiary.pk], now=now)),
         usually=_usually(role, choice.entitlement),
         scheduled=start_at is not None,
         begins=opens,
@@ -256,7 +256,7 @@ def _refusing(found: Sequence[Choice], role: Role, asker: User, beneficiary: Use
 
     def enough(stage: StageTerms, key: int, terms: Terms) -> bool:
         in_time = stage.escalate_seconds is not None and stage.escalate_seconds < terms.pending_seconds
-        return deciders.number(stage, outside=outside, rules=rules[key], escalated=in_time) >= stage.quorum
+        return deciders.number(stage, None, outside=outside, rules=rules[key], escalated=in_time) >= stage.quorum
 
     def refuses(key: int, terms: Terms) -> bool:
         full = terms.most_at_once is not None and number[key] >= terms.most_at_once
@@ -266,11 +266,11 @@ def _refusing(found: Sequence[Choice], role: Role, asker: User, beneficiary: Use
     return {choice.key for choice in found if refuses(choice.entitlement.pk, choice.terms)}
 
 
-def _stages(choice: Choice, role: Role, *, outside: Sequence[int], now: datetime) -> list[StageOutlook]:
+def _stages(choice: Choice, role: Role, *, asking: Sequence[int], now: datetime) -> list[StageOutlook]:
     rules = frozenset({("entitlement", choice.entitlement.pk)}) | facts.rules_of_role(role)
     found = []
     for stage in choice.terms.stages:
-        able = facts.approvers(stage, outside=outside, rules=rules)
+        able = facts.approvers(stage, asking=asking, rules=rules)
         found.append(StageOutlook(stage, len(able), sum(_is_night(one, now) for one in able)))
     return found
 
