@@ -9,7 +9,7 @@ from django.db.models import ProtectedError
 from django.test.utils import CaptureQueriesContext
 
 from requests_app.domain import clock, workflow
-from requests_app.domain.errors import Invalid, NotAllowed
+from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import (
     AccessRequest,
     Account,
@@ -282,3 +282,14 @@ def test_the_time_to_decide_is_the_terms_own(alice: User, administrator: Role, s
     made = factories.wish(alice, administrator, staged)
     assert made.decide_by == made.asked_at + timedelta(minutes=10)
     assert abs(made.asked_at - clock.now()) < timedelta(seconds=5)
+
+
+def test_terms_that_were_edited_since_they_were_read_are_not_followed(
+    alice: User, administrator: Role, staged: Entitlement
+) -> None:
+    Entitlement.objects.filter(pk=staged.pk).update(revision=2)
+    with pytest.raises(Conflict) as refused:
+        factories.wish(alice, administrator, staged)
+
+    assert refused.value.rule == "terms.changed"
+    assert not AccessRequest.objects.exists()

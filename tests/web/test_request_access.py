@@ -480,6 +480,52 @@ def test_the_dry_run_promises_nothing_that_is_refused(
     assert AccessRequest.objects.count() == before
 
 
+def test_terms_that_changed_since_they_were_read_are_shown_before_anything_is_sent(
+    alice: User, read_only: Role, automatic: Entitlement
+) -> None:
+    client = signed_in(alice)
+    address = f"/request/?role={read_only.public_id}"
+
+    def seen() -> dict[str, Any]:
+        inputs = page(client.get(address)).all("input")
+        return {str(one["name"]): one["value"] for one in inputs if str(one.get("name")).startswith("seen-")}
+
+    shown = seen()
+    Entitlement.objects.filter(pk=automatic.pk).update(
+        revision=2, longest_seconds=1800, lifted=["assume-role"], hours_days=[1], hours_begin="09:00", hours_end="10:00"
+    )
+    response = client.post("/request/", typed(read_only, automatic, ticket="KEEP-1", **shown))
+    said = page(response).text.replace("\xa0", " ")
+    assert response.status_code == 422
+    assert "“Payments, reading” changed while you had this page open." in said
+    assert "It said: Up to 1 h, automatic." in said
+    assert "It says now: Up to 30 min, automatic, Mon 09:00–10:00 UTC. May assume further roles" in said
+    assert "A ticket may be given." not in said  # that is as it was
+    kept = {one.get("name"): one.get("value") for one in page(response).all("input")}
+    assert kept["ticket"] == "KEEP-1"
+    assert "replay the failed settlement batch" in response.content.decode()
+    assert not AccessRequest.objects.exists()
+
+    again = {name: value for name, value in kept.items() if str(name).startswith("seen-")}
+    assert client.post("/request/", typed(read_only, automatic, **again)).status_code == 302
+    assert AccessRequest.objects.get().terms.revision == 2
+
+
+def test_a_change_that_the_words_do_not_show_is_told_too(alice: User, read_only: Role, automatic: Entitlement) -> None:
+    seen = {f"seen-{automatic.public_id}": str(choosing.Seen.of(choosing.choices(alice, read_only)[0]))}
+    Entitlement.objects.filter(pk=automatic.pk).update(revision=2, session_ceiling_seconds=7200)
+    response = signed_in(alice).post("/request/", typed(read_only, automatic, **seen))
+
+    assert "in details that this page does not show" in page(response).text
+    assert not AccessRequest.objects.exists()
+
+
+@pytest.mark.parametrize("seen", ["", "[]", "[1]", "{", "7", '["x", []]', "[1, 2]", "null", '[1, ["<b>"]]'])
+def test_what_no_page_has_sent_does_no_harm(seen: str, alice: User, read_only: Role, automatic: Entitlement) -> None:
+    values = typed(read_only, automatic, **{f"seen-{automatic.public_id}": seen})
+    assert signed_in(alice).post("/request/", values).status_code == 302
+
+
 def test_night_is_said_where_most_approvers_have_it(
     alice: User, bob: User, carol: User, administrator: Role, staged: Entitlement
 ) -> None:

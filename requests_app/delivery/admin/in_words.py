@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from requests_app.delivery.admin.shown import length
-from requests_app.domain.liftable import Liftable
+from requests_app.delivery.web.in_words import said
 from requests_app.domain.models import Entitlement
 from requests_app.domain.terms import Terms
-from requests_app.templatetags.daypass import agreement, besides, span
 
 MOST_NAMES = 10
 
@@ -20,53 +18,14 @@ def summary(entitlement: Entitlement) -> SafeString:
 
 
 def sentences(entitlement: Entitlement) -> list[str]:
-    terms = Terms.of(entitlement)
     return [
         *([] if entitlement.is_active else ["Out of use: nobody may ask on these terms."]),
-        ", ".join([f"Up to {span(terms.longest_seconds)}", agreement(terms), *besides(terms)]) + ".",
-        *_deciding(terms),
-        *_starting(terms),
-        *_saying(terms),
-        *_more(entitlement, terms),
+        *said(Terms.of(entitlement)),
+        *_asking(entitlement),
     ]
 
 
-def _deciding(terms: Terms) -> Iterator[str]:
-    for stage in terms.stages:
-        if stage.escalate_seconds is not None and stage.more_asks:
-            yield (
-                f"At stage {stage.position}, {stage.more_asks} may decide too "
-                f"after {length(stage.escalate_seconds)} without an agreement."
-            )
-    if terms.stages:
-        yield f"Whatever nobody decides within {length(terms.pending_seconds)} lapses."
-
-
-def _starting(terms: Terms) -> Iterator[str]:
-    yield f"The form offers {length(terms.default_seconds)} first."
-    yield f"An approved pass must be started within {length(terms.start_within_seconds)}."
-    if terms.schedule_ahead_seconds:
-        yield f"A start may be scheduled up to {length(terms.schedule_ahead_seconds)} ahead."
-    if terms.may_be_extended:
-        times = "once" if terms.extensions_most == 1 else f"up to {terms.extensions_most} times"
-        yield f"A pass may be extended {times}, to {length(terms.extension_total_seconds)} in all."
-
-
-def _saying(terms: Terms) -> Iterator[str]:
-    fits = f" that fits {terms.justification_pattern}" if terms.justification_pattern else ""
-    yield f"A reason of at least {terms.justification_min} characters is needed{fits}."
-    if terms.ticket != "none":
-        needed = "must" if terms.ticket == "required" else "may"
-        fits = f"; it must fit {terms.ticket_pattern}" if terms.ticket_pattern else ""
-        yield f"A ticket {needed} be given{fits}."
-
-
-def _more(entitlement: Entitlement, terms: Terms) -> Iterator[str]:
-    if terms.most_at_once is not None:
-        yield f"One person may have {terms.most_at_once} of these open at once."
+def _asking(entitlement: Entitlement) -> Iterator[str]:
     if askers := sorted(map(str, entitlement.askers.all())):
         named = " or ".join(askers[:MOST_NAMES]) + (" …" if len(askers) > MOST_NAMES else "")
         yield f"Members of {named} may ask for others whom it reaches."
-    for name in terms.lifted:
-        if name in set(Liftable):
-            yield Liftable(name).description

@@ -1,5 +1,6 @@
 """Finding a role and whom it is for, and on which terms it may be asked for."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from requests_app.delivery.web.in_words import said
 from requests_app.delivery.web.judging import Deciders
 from requests_app.domain import clock, facts, narrowing, policy, workflow
 from requests_app.domain.liftable import Liftable
@@ -36,6 +38,7 @@ MOST_CHOICES = 10
 # Those that demand least are looked at before some of them are offered.
 MOST_LOOKED_AT = 100
 MOST_OPEN = 1000
+MOST_SEEN = 20_000
 MOST_PEOPLE = 8
 # Whoever may ask for others finds them by a part of their name; fewer letters would list them.
 LETTERS = 3
@@ -57,6 +60,10 @@ class Choice:
     @property
     def key(self) -> str:
         return str(self.entitlement.public_id)
+
+    @property
+    def seen(self) -> "Seen":
+        return Seen.of(self)
 
     @property
     def longest(self) -> timedelta:
@@ -82,6 +89,44 @@ class Choice:
         staged = not self.terms.is_automatic
         agreements = sum(stage.quorum for stage in self.terms.stages)
         return agreements + staged, len(self.terms.stages), -self.terms.longest_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a page showed of one choice; it comes back with the form."""
+
+    revision: int
+    said: tuple[str, ...]
+
+    @classmethod
+    def of(cls, choice: Choice) -> "Seen":
+        return cls(choice.terms.revision, tuple(said(choice.terms)))
+
+    @classmethod
+    def from_form(cls, text: str) -> "Seen | None":
+        """None for whatever no page of ours has sent."""
+        try:
+            revision, sentences = json.loads(text[:MOST_SEEN])
+            return cls(int(revision), tuple(map(str, sentences)))
+        except (ValueError, TypeError):
+            return None
+
+    def __str__(self) -> str:
+        return json.dumps([self.revision, self.said])
+
+    def changed(self, choice: Choice) -> list[str]:
+        """What is different now, in plain words; nothing where it is not."""
+        now = Seen.of(choice)
+        if now.revision == self.revision:
+            return []
+        gone = " ".join(one for one in self.said if one not in now.said)
+        new = " ".join(one for one in now.said if one not in self.said)
+        return [
+            f"“{choice.terms.name}” changed while you had this page open. Look at what is different and ask again.",
+            *([f"It said: {gone}"] if gone else []),
+            *([f"It says now: {new}"] if new else []),
+            *([] if gone or new else ["It is in details that this page does not show; an operator can say more."]),
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from django.forms.renderers import TemplatesSetting
 from django.utils import timezone
 
 from requests_app.delivery.web import local_time
-from requests_app.delivery.web.choosing import Choice
+from requests_app.delivery.web.choosing import Choice, Seen
 from requests_app.domain.errors import Invalid
 from requests_app.domain.models import AccessRequest
 
@@ -112,6 +112,7 @@ class RequestForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
+        self._check_seen()
         _clean_minutes(self, cleaned)
         cleaned["start"] = cleaned.get("start") or AccessRequest.Start.ON_DEMAND
         if cleaned["start"] == AccessRequest.Start.AT_TIME:
@@ -126,6 +127,12 @@ class RequestForm(forms.Form):
 
     def take(self, refusal: Invalid) -> None:
         _take(self, refusal, start_at="start_date")
+
+    def _check_seen(self) -> None:
+        """Nobody asks on terms that they have not read: those that the page showed."""
+        seen = Seen.from_form(self.data.get(f"seen-{self.chosen.key}", "")) if self.chosen else None
+        if self.chosen and seen and (sentences := seen.changed(self.chosen)):
+            self.add_error(None, sentences)
 
     def _clean_start(self, cleaned: dict[str, Any]) -> None:
         if not {"start_date", "start_time"} & set(self.errors):

@@ -40,7 +40,7 @@ def submit(
     `start_at` is the moment of a scheduled start. Automatic terms approve in the same transaction, and start it too
     if that was asked for; what is asked for another waits for their `accept` first.
     Raises NotAllowed if these terms do not reach the person or nobody could decide, Invalid for what was typed,
-    TooMany by the limits per person and role.
+    TooMany by the limits per person and role, Conflict if someone edited `entitlement` since it was read.
     """
     try:
         return _submit(
@@ -67,7 +67,9 @@ def _submit(
 ) -> AccessRequest:
     _one_after_the_other(by, beneficiary)
     role = Role.objects.select_related("account__unit", "account__owners", "owners").get(pk=role.pk)
-    entitlement = Entitlement.objects.get(pk=entitlement.pk)
+    seen, entitlement = entitlement.revision, Entitlement.objects.get(pk=entitlement.pk)
+    if entitlement.revision != seen:
+        raise _terms_changed()
     terms = Terms.of(entitlement, role)
     justification, ticket = justification.strip(), ticket.strip()
     now = check_asking(
@@ -416,9 +418,11 @@ def _insert(access_request: AccessRequest) -> None:
         access_request.save(force_insert=True)
     except IntegrityError as refused:
         # The database compares the terms with the entitlement's: someone edited it since we read it.
-        raise frozen_meanwhile(refused) or Conflict(
-            "The terms changed while you were asking. Look at them and ask again.", rule="terms.changed"
-        ) from refused
+        raise frozen_meanwhile(refused) or _terms_changed() from refused
+
+
+def _terms_changed() -> Conflict:
+    return Conflict("The terms changed while you were asking. Look at them and ask again.", rule="terms.changed")
 
 
 def _wrong_with_times(
