@@ -100,8 +100,10 @@ def test_nothing_else_that_is_posted_decides_anything(
     fair = AccessRequest.objects.get()
     signed_in(alice).post("/request/", typed(administrator, staged, **forged))
     made = AccessRequest.objects.exclude(pk=fair.pk).get()
-    same = ("requester", "beneficiary", "terms_document", "stage", "state", "deciding_users", "deciding_groups")
-    same += ("accepted_at", "approved_seconds", "expires_at", "duration_seconds")
+    same = [
+        *("requester", "beneficiary", "terms_document", "stage", "state", "deciding_users", "deciding_groups"),
+        *("accepted_at", "approved_seconds", "expires_at", "duration_seconds"),
+    ]
     assert [getattr(made, name) for name in same] == [getattr(fair, name) for name in same]
     assert made.code != "DP-00000000"
     assert made.decide_by - made.asked_at == fair.decide_by - fair.asked_at

@@ -305,7 +305,8 @@ def may_revoke(access_request: AccessRequest, by: User) -> bool:
     if not is_among(stage.asked(escalated=True) for stage in stages):
         return False
     now, extensions = clock.now(), access_request.extensions.select_related("access_request")
-    return any(is_among(approval.asked_so_far(one, now)) for one in (access_request, *extensions))
+    matters: list[approval.Matter] = [access_request, *extensions]
+    return any(is_among(approval.asked_so_far(one, now)) for one in matters)
 
 
 def who_can_decide(matter: approval.Matter) -> list[User]:
