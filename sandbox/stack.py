@@ -178,6 +178,7 @@ class Stack:
             "DELIVERIES_PER_ROLE_PER_MINUTE": "1000",
             "OPEN_REQUESTS_PER_PERSON_AND_ROLE": "1000",
             "RETURNED_PER_PERSON_AND_ROLE": "1000",
+            "REQUESTS_PER_PERSON_PER_HOUR": "100000",
             "STATIC_ROOT": str(self.folder / "static"),
             "FEDERATION_URL": federation.url if federation else "",
             "EMAIL_URL": f"filemail:///{self.folder / 'mail'}",

@@ -212,11 +212,25 @@ class Load:
         for code in waiting[:6]:
             if random.random() < 0.85:
                 self._act(
-                    person, name, code, "approve", {"comment": ""}, "You approved [^<]*{}", "approved", or_else=False
+                    person,
+                    name,
+                    code,
+                    "approve",
+                    {"comment": "", "stage": "1"},
+                    "You approved [^<]*{}",
+                    "approved",
+                    or_else=False,
                 )
             else:
                 self._act(
-                    person, name, code, "deny", {"comment": "not now"}, "You denied [^<]*{}", "denied", or_else=False
+                    person,
+                    name,
+                    code,
+                    "deny",
+                    {"comment": "not now", "stage": "1"},
+                    "You denied [^<]*{}",
+                    "denied",
+                    or_else=False,
                 )
         if not waiting:
             time.sleep(0.3)
