@@ -12,6 +12,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from requests_app.domain import clock, notices
+from requests_app.domain.hours import at_in_words
 from requests_app.domain.models import AccessRequest, Decision, Edit, Extension, Notice
 from requests_app.domain.notices import Kind
 from requests_app.domain.transitions import ExtensionState, State
@@ -117,7 +118,8 @@ def words(notice: Notice) -> Words:
             ("Who", who),
             ("What", access_request.role.name),
             ("Where", f"{access_request.role.account.name} {access_request.role.account.grouped_number}"),
-            ("How long", long),
+            ("How long", _how_long(access_request)),
+            *((("Starts", _starts(notice, access_request)),) if access_request.scheduled_at else ()),
             ("Why", access_request.justification),
         ),
     )
@@ -150,7 +152,27 @@ def _decided(notice: Notice, access_request: AccessRequest, what: str, long: str
         asked = f"What {access_request.requester} asked for you, {what}"
     if last is not None and last.verdict == Decision.Verdict.DENY:
         return f"{asked} was denied{by}."
-    return f"{asked} for {long} was approved{by}."
+    said = f"{asked} for {long} was approved{by}"
+    if access_request.scheduled_at is None:
+        return f"{said}."
+    if access_request.activated_at is not None:
+        return f"{said} and has begun."
+    return f"{said} and begins by itself at {_on(notice, access_request.scheduled_at)}."
+
+
+def _how_long(access_request: AccessRequest) -> str:
+    long, asked = access_request.duration, timedelta(seconds=access_request.duration_seconds)
+    return in_words(long) + (f" ({in_words(asked)} was asked for)" if long != asked else "")
+
+
+def _starts(notice: Notice, access_request: AccessRequest) -> str:
+    at, wanted = access_request.scheduled_at, access_request.wanted_start_at
+    said = f"by itself, {_on(notice, at)}" if at else ""
+    return said + (f" ({_on(notice, wanted)} was asked for)" if wanted and wanted != at else "")
+
+
+def _on(notice: Notice, at: datetime) -> str:
+    return at_in_words(at, notice.recipient.zone)
 
 
 def _stuck(notice: Notice, access_request: AccessRequest, what: str, who: str) -> tuple[str, str, str]:

@@ -182,6 +182,8 @@ def test_terms_are_written_in_words_and_come_back_so(
     [
         ("default_seconds", {"default_seconds": "2 h"}, "longer than the longest duration, 1 h"),
         ("longest_seconds", {"longest_seconds": "31 days"}, "at most 30 days"),
+        ("pending_seconds", {"pending_seconds": "91 days"}, "at most 90 days"),
+        ("start_within_seconds", {"start_within_seconds": "91 days"}, "at most 90 days"),
         ("session_ceiling_seconds", {"session_ceiling_seconds": "5 min"}, "at least 15 min"),
         ("schedule_ahead_seconds", {"schedule_ahead_seconds": "91 days"}, "at most 90 days"),
         ("extension_total_seconds", {"extensions_most": "1"}, "must be longer than the longest duration, 1 h"),

@@ -1,12 +1,14 @@
 """Mail about acceptance, more time, what is stuck and what was edited: in their words, and only while it is true."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core import mail as mailbox
 
 from requests_app.background import mail
 from requests_app.domain import clock, workflow
+from requests_app.domain.hours import at_in_words
 from requests_app.domain.models import AccessRequest, Entitlement, Extension, Group, Membership, Notice, Role, User
 from requests_app.domain.workflow import edits, sweeps
 from tests import factories
@@ -55,6 +57,56 @@ def running(alice: User, bob: User, administrator: Role, staged: Entitlement) ->
 
 def more(of: AccessRequest) -> Extension:
     return workflow.extend(of, by=of.beneficiary, duration=HOUR, justification=WHY)
+
+
+# --- scheduled ---------------------------------------------------------------------------------------
+
+
+def words_of(kind: str) -> mail.Words:
+    people = ("recipient", "access_request__role__account", "access_request__beneficiary", "access_request__requester")
+    notice = Notice.objects.filter(kind=kind).select_related(*people).order_by("pk").first()
+    assert notice is not None
+    return mail.words(notice)
+
+
+def test_mails_say_when_it_begins_by_the_clock_of_whoever_reads(
+    alice: User, bob: User, carol: User, administrator: Role, staged: Entitlement
+) -> None:
+    Entitlement.objects.update(schedule_ahead_seconds=7 * 86_400)
+    User.objects.update(time_zone="Asia/Kathmandu")
+    at = clock.now() + 5 * HOUR
+    one = factories.wish(alice, administrator, staged, start="at_time", start_at=at)
+
+    def there(when: datetime) -> str:
+        return at_in_words(when, ZoneInfo("Asia/Kathmandu"))
+
+    assert dict(words_of("asked").facts)["Starts"] == f"by itself, {there(at)}"
+
+    workflow.approve(one, by=bob, start_at=at + 3 * HOUR, duration=10 * MINUTE)
+    decided = words_of("decided")
+    assert decided.sentence.endswith(f"for 10 min was approved by Bob and begins by itself at {there(at + 3 * HOUR)}.")
+    facts = dict(decided.facts)
+    assert facts["How long"] == "10 min (30 min was asked for)"
+    assert facts["Starts"] == f"by itself, {there(at + 3 * HOUR)} ({there(at)} was asked for)"
+
+
+def test_what_began_when_it_was_approved_does_not_say_that_it_will(
+    alice: User, bob: User, administrator: Role, staged: Entitlement
+) -> None:
+    Entitlement.objects.update(schedule_ahead_seconds=7 * 86_400, pending_seconds=7 * 86_400)
+    staged.refresh_from_db()
+    with clock.moved(-2 * HOUR):
+        at = clock.now() + HOUR
+        one = factories.wish(alice, administrator, staged, start="at_time", start_at=at)
+    workflow.approve(one, by=bob)
+
+    assert words_of("decided").sentence.endswith("was approved by Bob and has begun.")
+
+
+def test_what_is_not_scheduled_says_nothing_of_a_start(pending_request: AccessRequest, bob: User) -> None:
+    workflow.approve(pending_request, by=bob)
+    assert "Starts" not in dict(words_of("decided").facts)
+    assert words_of("decided").sentence.endswith("for 30 min was approved by Bob.")
 
 
 # --- for somebody else ----------------------------------------------------------------------------

@@ -6,8 +6,19 @@ import pytest
 from django.db.models import F
 from django.test import Client
 
-from requests_app.domain import clock, workflow
-from requests_app.domain.models import AccessRequest, Entitlement, Group, Membership, Revocation, Role, User
+from requests_app.domain import audit, clock, workflow
+from requests_app.domain.models import (
+    AccessRequest,
+    AwsClock,
+    Entitlement,
+    Group,
+    IssuedSession,
+    Membership,
+    Revocation,
+    Role,
+    User,
+)
+from requests_app.domain.workflow import sweeps
 from tests import factories
 from tests.factories import person, wish
 from tests.web.minting import session_of
@@ -307,3 +318,36 @@ def test_further_approvers_see_what_they_are_asked_about(
         assert "so Mallory can decide too" in shown.text
         assert "so Mallory can decide too" in page(signed_in(mallory).get("/approvals/")).text
         assert "3 people can approve" in page(signed_in(alice).get("/")).text
+
+
+def test_who_only_asked_sees_neither_keys_nor_addresses(
+    alice: User, olivia: User, administrator: Role, read_only: Role, automatic: Entitlement, aws_clock: AwsClock
+) -> None:
+    desk = factories.group("Service desk")
+    erin = factories.person("erin", desk)
+    automatic.askers.add(desk)
+    asked = factories.wish(erin, read_only, automatic, beneficiary=alice)
+    with audit.context(channel="web", ip="192.0.2.7"):
+        workflow.accept(asked, by=alice)
+        asked.refresh_from_db()
+        factories.sealed(asked)
+    key = IssuedSession.objects.get().access_key_id
+    address = f"/requests/{asked.code}"
+
+    shown = page(signed_in(erin).get(address)).text
+    assert "A session was issued" in shown
+    for secret in (key, "192.0.2.7", "Access key"):
+        assert secret not in shown
+    for reader in (alice, olivia):
+        shown = page(signed_in(reader).get(address)).text
+        assert shown.count(key) == 2
+        assert "192.0.2.7" in shown
+
+
+def test_what_lapsed_by_itself_names_nobody(pending_request: AccessRequest, alice: User) -> None:
+    Role.objects.update(is_active=False)
+    assert sweeps.lapse_hopeless() == 1
+
+    shown = page(signed_in(alice).get(f"/requests/{pending_request.code}")).text
+    assert "out of use" in shown
+    assert "None" not in shown.partition("Sessions AWS issued")[0]

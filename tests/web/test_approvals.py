@@ -436,3 +436,21 @@ def test_powerful_roles_are_refused_in_bulk_by_the_verb_too(pending_request: Acc
 
     assert refusal.value.rule == "decision.in_bulk"
     assert not Decision.objects.exists()
+
+
+def test_an_approver_reads_that_the_start_is_over(
+    alice: User, bob: User, administrator: Role, staged: Entitlement
+) -> None:
+    Entitlement.objects.update(schedule_ahead_seconds=7 * 86_400, pending_seconds=7 * 86_400)
+    staged.refresh_from_db()
+    with clock.moved(-timedelta(hours=2)):
+        at = clock.now() + timedelta(hours=1)
+        late = wish(alice, administrator, staged, start="at_time", start_at=at)
+    client = signed_in(bob)
+    said = "is over: the last approval starts it at once , whether Alice is there or not"
+    for address in ("/approvals/", f"/requests/{late.code}/approve"):
+        assert said in page(client.get(address)).text
+
+    workflow.approve(late, by=bob, start_at=clock.now() + timedelta(hours=1))
+    wish(alice, administrator, staged, start="at_time", start_at=clock.now() + timedelta(hours=1))
+    assert "starts it at once" not in page(client.get("/approvals/")).text

@@ -65,9 +65,11 @@ class EntitlementForm(forms.ModelForm):
     default_seconds = Duration(
         label="Usual duration", most=MONTH, initial=HOUR // 2, help_text="What the form offers first."
     )
-    pending_seconds = Duration(label="Time to decide", initial=DAY, help_text="What nobody decides until then lapses.")
+    pending_seconds = Duration(
+        label="Time to decide", most=90 * DAY, initial=DAY, help_text="What nobody decides until then lapses."
+    )
     start_within_seconds = Duration(
-        label="Time to start", initial=8 * HOUR, help_text="After the approval; then it lapses."
+        label="Time to start", most=90 * DAY, initial=8 * HOUR, help_text="After the approval; then it lapses."
     )
     session_ceiling_seconds = Duration(
         label="Longest STS session", least=15 * MINUTE, most=12 * HOUR, initial=HOUR,

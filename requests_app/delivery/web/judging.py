@@ -98,6 +98,8 @@ class Dossier:
     revoked: int = 0
     alike: list[AccessRequest] = field(default_factory=list)
     can_now: int = 0
+    # Its scheduled start is over, so that the last approval starts it.
+    begins_at_once: bool = False
     # Why it does not go on, where operators have frozen it.
     frozen: Freeze | None = None
 
@@ -165,6 +167,7 @@ def _dossier(
         agreed=[decision for decision in decisions if decision.stage == matter.stage],
         passes=sum(lately.values()),
         returned=lately[State.RETURNED],
+        begins_at_once=matter is one and one.scheduled_at is not None and one.scheduled_at <= now,
         revoked=lately[State.REVOKED],
         alike=[other for other in alike if other.pk != one.pk][:3],
         frozen=frozen,

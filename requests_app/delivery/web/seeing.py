@@ -31,6 +31,12 @@ class Viewer:
         return any(self.person.pk in users or self.groups & groups for groups, users in asked)
 
 
+def only_asked(person: User, access_request: AccessRequest) -> bool:
+    """Whether they see it only because they asked for somebody else: from where and with which keys that person works
+    is not theirs to see."""
+    return person.pk == access_request.requester_id != access_request.beneficiary_id and not Viewer.of(person).sees_all
+
+
 def find_request(request: PersonRequest, code: str) -> AccessRequest:
     """The request with this code; 404 alike for one that is not there and one that is not theirs to see."""
     code = code.upper()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from requests_app.domain.audit import Action
-from requests_app.domain.models import AccessRequest, AuditEvent
+from requests_app.domain.models import AccessRequest, AuditEvent, User
 from requests_app.domain.workflow import in_words
 
 MOST_EVENTS = 200
@@ -78,6 +78,8 @@ class Moment:
     tone: str
     said: str
     refused: bool
+    # From which address; empty where the reader is not to know.
+    ip: str
 
     @property
     def who(self) -> str:
@@ -85,16 +87,20 @@ class Moment:
         return "" if self.words[:1].isupper() else self.event.actor_name
 
 
-def moments(access_request: AccessRequest) -> list[Moment]:
-    """What happened, oldest first; the newest 200."""
+def moments(access_request: AccessRequest, *, asked_by: User | None = None) -> list[Moment]:
+    """What happened, oldest first; the newest 200.
+
+    `asked_by`: a reader who only asked for somebody else. They read no access key, and no address but their own.
+    """
     newest = AuditEvent.objects.filter(access_request=access_request).order_by("-pk")[:MOST_EVENTS]
-    return [_moment(event) for event in sorted(newest, key=lambda event: (event.at, event.pk))]
+    return [_moment(event, asked_by) for event in sorted(newest, key=lambda event: (event.at, event.pk))]
 
 
-def _moment(event: AuditEvent) -> Moment:
+def _moment(event: AuditEvent, asked_by: User | None) -> Moment:
+    ip = (event.ip or "") if asked_by is None or event.actor_id == asked_by.pk else ""
     action = event.action.removesuffix(".refused")
     if event.action != action:
-        return Moment(event, _REFUSED.get(action, action), "amber", _text(event, "message"), refused=True)
+        return Moment(event, _REFUSED.get(action, action), "amber", _text(event, "message"), refused=True, ip=ip)
     words, tone = _DONE.get(action, (action, "grey"))
     if event.actor_id is None:
         words = _BY_ITSELF.get(action, words)
@@ -102,11 +108,10 @@ def _moment(event: AuditEvent) -> Moment:
         words += _how_long(event)
     if action == Action.DELIVERY_ASKED and event.detail.get("kind") == "console":
         words = "asked to open the console"
-    if action == Action.SESSION_ISSUED:
+    if action == Action.SESSION_ISSUED and asked_by is None:
         words = f"A session was issued: {_text(event, 'access_key_id')}"
-    return Moment(
-        event, words, tone, _text(event, "comment") or _text(event, "reason") or _failure(event), refused=False
-    )
+    said = _text(event, "comment") or _text(event, "reason") or _failure(event)
+    return Moment(event, words, tone, said, refused=False, ip=ip)
 
 
 def _how_long(event: AuditEvent) -> str:

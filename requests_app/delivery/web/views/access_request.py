@@ -9,7 +9,7 @@ from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.judging import Dossier, dossiers
 from requests_app.delivery.web.passes import More, begins, more, until
-from requests_app.delivery.web.seeing import find_request
+from requests_app.delivery.web.seeing import find_request, only_asked
 from requests_app.delivery.web.timeline import moments
 from requests_app.domain import facts, policy, workflow
 from requests_app.domain.liftable import Liftable
@@ -33,6 +33,7 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
     one = find_request(request, code)
     state = one.state_at(now)
     (dossier,) = dossiers([one], now)
+    asked_only = only_asked(request.user, one)
     longer = more([one], now).get(one.pk) if state == State.ACTIVE else None
     in_the_way = workflow.outlooks.in_the_way(one, request.user) if state == one.state and one.is_open else ""
     return render(
@@ -46,7 +47,8 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
             "more": longer,
             "more_dossier": _about(longer, one, now),
             "more_until": until(longer.pending) if longer and longer.pending else None,
-            "moments": moments(one),
+            "moments": moments(one, asked_by=request.user if asked_only else None),
+            "asked_only": asked_only,
             "sessions": one.issued_sessions.select_related("delivery").order_by("-issued_at")[:MOST_SESSIONS],
             "still_until": None if one.is_open else revocations.may_work_until([one], now).get(one.pk),
             **_at_aws(one),
