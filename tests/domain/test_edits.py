@@ -494,15 +494,15 @@ def test_rules_lists_and_the_database_agree_on_whose_edits_count(seed: int, db: 
         )
         for _ in range(4)
     ]
-    for one in terms[:2]:
-        ExcludedGroup.objects.create(entitlement=one, group=chance.choice(groups))
+    for excluding in terms[:2]:
+        ExcludedGroup.objects.create(entitlement=excluding, group=chance.choice(groups))
     terms[-1].askers.add(groups[0])
     for person, role, under in ((p, r, t) for p in people for r in roles for t in terms):
         for asker in (person, chance.choice(people)):
             with contextlib.suppress(DomainError):
-                one = factories.wish(asker, role, under, beneficiary=person)
-                if one.waits_for_acceptance:
-                    workflow.accept(one, by=person)
+                made = factories.wish(asker, role, under, beneficiary=person)
+                if made.waits_for_acceptance:
+                    workflow.accept(made, by=person)
     subjects = [*terms, *roles, *(role.account for role in roles), *units, *groups]
     for person in people:
         for what in chance.sample(subjects, 3):
@@ -536,14 +536,14 @@ def test_rules_lists_and_the_database_agree_on_whose_edits_count(seed: int, db: 
     assert [one.can_now for one in shown] == [len(workflow.who_can_decide(one)) for one in pending]
     # To ask for the same again: whoever asked, and for whomever.
     asked_again = set()
-    for one in pending:
+    for again in pending:
         verdict = workflow.outlooks.on_asking(
-            one.role, by=one.requester, entitlement=one.entitlement, beneficiary=one.beneficiary
+            again.role, by=again.requester, entitlement=again.entitlement, beneficiary=again.beneficiary
         )
         may = bool(verdict) or verdict.rule == "stage.nobody_can"
-        anew = _new(one, accepted_at=None, stage_since=one.asked_at)
+        anew = _new(again, accepted_at=None, stage_since=again.asked_at)
         assert (anew is WENT_THROUGH) is may, verdict
-        asked_again.add((may, one.requester == one.beneficiary))
+        asked_again.add((may, again.requester == again.beneficiary))
     assert {(True, True), (False, True), (False, False)} <= asked_again
     stuck = {one.pk for one in pending if not workflow.who_can_decide(one)}
     told = sweeps.tell_stuck()

@@ -987,6 +987,7 @@ def test_no_guard_was_forgotten(db: None) -> None:
         ("requests_app_auditevent", "stamp"),
         (DELIVERIES, "channel"),
         (REQUESTS, "at_once"),
+        (REQUESTS, "at_once_accepted"),
         (REQUESTS, "placed"),
         *((f"requests_app_{table}", "public_id") for table in ("entitlement", "extension", "freeze")),
         *((table, "guard") for table in guarded),
