@@ -243,6 +243,7 @@ ELSEWHERE = {
     ),
     "how many are open at once": (
         "test_asking.test_as_many_at_once_as_the_terms_allow",
+        "test_on_behalf.test_what_others_ask_for_counts_when_it_is_accepted",
         "test_extensions.test_limits_of_number_and_of_time_in_all",
     ),
     "these terms give keys, or the console": (

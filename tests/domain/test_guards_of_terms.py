@@ -158,6 +158,22 @@ def test_no_more_at_once_than_the_terms_allow(
     assert _new(third, state="pending", ended_at=None, ended_by_id=None) == GUARD
 
 
+def test_no_more_is_accepted_at_once_than_the_terms_allow(
+    alice: User, bob: User, administrator: Role, staged: Entitlement, leads: Group
+) -> None:
+    desk = factories.group("Service desk")
+    staged.askers.add(desk)
+    Entitlement.objects.update(most_at_once=1)
+    staged.refresh_from_db()
+    waits = factories.wish(factories.person("erin", desk), administrator, staged, beneficiary=alice)
+    own = factories.wish(alice, administrator, staged)
+    accepted = {"accepted_at": clock.now()}
+    accepted["stage_since"] = accepted["accepted_at"]
+    assert update(REQUESTS, waits.pk, **accepted) == GUARD
+    workflow.withdraw(own, by=alice)
+    assert update(REQUESTS, waits.pk, **accepted) is WENT_THROUGH
+
+
 # --- when it begins -------------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ def sent() -> list[str]:
     mailbox.outbox.clear()
     Notice.objects.exclude(kind="stuck").update(gave_up_at=clock.now())
     mail.send_due()
-    return [message.subject for message in mailbox.outbox]
+    return [str(message.subject) for message in mailbox.outbox]
 
 
 def end(how: str, one: AccessRequest) -> None:

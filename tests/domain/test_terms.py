@@ -65,6 +65,8 @@ def lies_in(hours: Hours | None, begin: datetime, end: datetime) -> bool:
     st.integers(0, 40),
     st.none() | office,
     st.sampled_from([0, 59, 60, 899]) | st.integers(1, 12).map(lambda n: n * 900),
+    st.sampled_from([0, 0, 2, 3, 9]),
+    st.lists(st.sampled_from([True, True, True, False]), max_size=2).map(tuple),
 )
 def test_may_extend(
     who: int,
@@ -76,6 +78,8 @@ def test_may_extend(
     total: int,
     hours: Hours | None,
     seconds: int,
+    in_vain: int,
+    enough: tuple[bool, ...],
 ) -> None:
     """In quarters of an hour: one asked for four, `granted` more, `left` are left."""
     terms = replace(
@@ -83,9 +87,11 @@ def test_may_extend(
     )
     end = NOW + left * QUARTER
     of = Pass(
-        state, 1, 1, 0, end, seconds=3600 + sum(granted) * 900, extensions=len(granted), extension_pending=pending
-    )
-    verdict = policy.may_extend(Person(who, True, frozenset()), of, ANYONE, ROLE, terms, seconds=seconds, now=NOW)
+        state, 1, 1, 0, end, seconds=3600 + sum(granted) * 900, extensions=len(granted), extension_pending=pending,
+        extensions_in_vain=in_vain,
+    )  # fmt: skip
+    reach, alice = replace(ANYONE, stages_with_enough_people=enough), Person(who, True, frozenset())
+    verdict = policy.may_extend(alice, of, reach, ROLE, terms, seconds=seconds, now=NOW, most_in_vain=3)
     new_end = end + timedelta(seconds=seconds)
     expected = (
         who == 1
@@ -96,6 +102,8 @@ def test_may_extend(
         and seconds >= 60
         and 4 * 900 + sum(quarters * 900 for quarters in granted) + seconds <= total * 900
         and lies_in(hours, NOW, new_end)
+        and in_vain < 3
+        and all(enough)
     )
     assert bool(verdict) is expected, verdict
     assert expected or (verdict.message[:1].isupper() and verdict.message.endswith("."))

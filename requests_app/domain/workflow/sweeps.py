@@ -13,6 +13,7 @@ from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySe
 from requests_app.domain import audit, clock, facts, notices, policy
 from requests_app.domain.hours import Hours
 from requests_app.domain.models import AccessRequest, Extension, Freeze, Notice, Role, User
+from requests_app.domain.models.requests import AccessRequestQuerySet
 from requests_app.domain.transitions import ExtensionState, State
 from requests_app.domain.workflow import approval
 
@@ -173,7 +174,7 @@ def activate_due(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest] | N
     return _activate(at_once, "start_by", limit) + _activate(at_time, "scheduled_at", limit)
 
 
-def _activate(among: QuerySet[AccessRequest], order: str, limit: int) -> int:
+def _activate(among: AccessRequestQuerySet, order: str, limit: int) -> int:
     due = among.filter(state=State.APPROVED)
     # What is frozen starts when the freeze is lifted, if that is in time.
     for role, account in Freeze.objects.in_force().values_list("role", "account"):
@@ -229,7 +230,7 @@ def _database_says(function: str, *of: Any) -> Func:
     return Func(*of, function=function, output_field=BooleanField())
 
 
-def _not_told(rows: QuerySet[Any], key: Func) -> Any:
+def _not_told(rows: QuerySet[Any], key: Any) -> Any:
     return rows.alias(key=key).exclude(Exists(Notice.objects.filter(key=OuterRef("key"))))
 
 
@@ -239,7 +240,7 @@ def _say_stuck(one: AccessRequest, occasion: str, now: datetime) -> None:
     notices.announce(notices.Kind.STUCK, [one], at=now, to=people.values(), occasion=occasion)
 
 
-def _these(among: QuerySet[AccessRequest] | None) -> Any:
+def _these(among: QuerySet[AccessRequest] | None) -> Any:  # with the questions of `AccessRequestQuerySet`
     return AccessRequest.objects.all() if among is None else among
 
 
