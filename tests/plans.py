@@ -23,11 +23,11 @@ class Statement:
 
     @property
     def can_be_explained(self) -> bool:
-        return self.sql.startswith(("SELECT", "UPDATE", "INSERT", "DELETE"))
+        return self.only_reads or self.sql.startswith(("UPDATE", "INSERT", "DELETE"))
 
     @property
     def only_reads(self) -> bool:
-        return self.sql.startswith("SELECT")
+        return self.sql.lstrip("(").startswith("SELECT")  # a union begins with a parenthesis
 
 
 @dataclass
