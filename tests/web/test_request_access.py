@@ -508,7 +508,7 @@ def test_terms_that_changed_since_they_were_read_are_shown_before_anything_is_se
     assert "replay the failed settlement batch" in response.content.decode()
     assert not AccessRequest.objects.exists()
 
-    again = {name: value for name, value in kept.items() if str(name).startswith("seen-")}
+    again = {str(name): value for name, value in kept.items() if str(name).startswith("seen-")}
     assert client.post("/request/", typed(read_only, automatic, **again)).status_code == 302
     assert AccessRequest.objects.get().terms.revision == 2
 

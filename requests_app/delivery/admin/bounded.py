@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.db.models.expressions import Combinable
 from django.forms import BaseInlineFormSet
 from django.http import HttpRequest
@@ -74,7 +74,7 @@ class FirstLines(BaseInlineFormSet):
     def clean(self) -> None:
         super().clean()
         added = added_by(self) if self.instance.pk else []
-        for constraint in self.model._meta.total_unique_constraints:
+        for constraint in self._kind._meta.total_unique_constraints:
             if added and self.fk.name in constraint.fields:
                 self._refuse_what_is_there([name for name in constraint.fields if name != self.fk.name], added)
 
@@ -89,14 +89,19 @@ class FirstLines(BaseInlineFormSet):
 
     def _refuse_what_is_there(self, names: list[str], added: list[Any]) -> None:
         """Beyond the rows shown, or since they were shown; those that are shown were compared before."""
-        columns = [self.model._meta.get_field(name).attname for name in names]  # type: ignore[union-attr]
+        columns = [self._kind._meta.get_field(name).attname for name in names]  # type: ignore[union-attr]
         alike = {f"{one}__in": {getattr(form.instance, one) for form in added} for one in columns}
-        rows = self.model._default_manager.filter(**{self.fk.name: self.instance}, **alike)
+        rows = self._kind._default_manager.filter(**{self.fk.name: self.instance}, **alike)
         there = set(rows.exclude(pk__in=[form.instance.pk for form in self.initial_forms]).values_list(*columns))
         for form in added:
             if tuple(getattr(form.instance, one) for one in columns) in there:
                 field = next(name for name in names if name in form.fields)
                 form.add_error(field, "This is here already, perhaps beyond the rows shown. Take this row out.")
+
+    @property
+    def _kind(self) -> type[Model]:
+        assert self.model is not None  # noqa: S101 - the factory sets it
+        return self.model
 
     def _posted(self) -> list[str]:
         key = re.compile(rf"{re.escape(str(self.prefix))}-[0-9]+-id")
