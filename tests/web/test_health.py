@@ -43,5 +43,3 @@ def test_not_ready_without_the_database(client: Client, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("django.db.transaction.atomic", down)
     assert client.get("/readyz").status_code == 503
-
-
