@@ -26,8 +26,8 @@ def tell_auditors_of_only_one(*, at: datetime) -> None:
     auditors = User.objects.filter(groups__name=AUDITORS, deactivated_at=None).exclude(pk=only.pk).order_by("pk")
     notices.tell(
         notices.Kind.TROUBLE,
-        f"Daypass has only one operator, {only}. What they change in the rules, or in who is in which group, never counts for themselves, "
-        "because nobody else can confirm it: make somebody else an operator too.",
+        f"Daypass has only one operator, {only}. What they change in the rules, or in who is in which group, never "
+        "counts for themselves, because nobody else can confirm it: make somebody else an operator too.",
         at=at,
         to=auditors[:MOST_TOLD],
         occasion=f"only operator:{at:%Y-%m-%d}",
