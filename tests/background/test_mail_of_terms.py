@@ -26,7 +26,8 @@ def sent() -> list[tuple[str, str]]:
 
 
 def why_not(kind: str) -> str:
-    return Notice.objects.get(kind=kind, sent_at=None).last_error
+    (why,) = Notice.objects.filter(kind=kind, sent_at=None).values_list("last_error", flat=True).distinct()
+    return str(why)
 
 
 @pytest.fixture
@@ -298,3 +299,23 @@ def test_every_kind_of_notice_has_its_words(for_alice: AccessRequest, alice: Use
 
 
 WITHOUT_A_REQUEST = {"frozen", "thawed", "restored", "stopped", "trouble", "nobody", "unconfirmed"}
+
+
+def test_more_time_that_nobody_can_decide_is_told_in_its_words_and_only_while_it_is_so(
+    running: AccessRequest, alice: User, olivia: User, leads: Group, bob: User
+) -> None:
+    first = more(running)
+    sent()
+    Membership.objects.filter(group=leads).delete()
+    assert sweeps.tell_stuck() == 1
+    said = "Nobody can decide on more time with Administrator in payments-prod for Alice any more: "
+    assert sent() == [(name, f"{said}too few people are left at stage 1") for name in ("alice", "olivia")]
+    workflow.withdraw_extension(first, by=alice)
+    Membership.objects.create(group=leads, user=bob)
+    more(running)
+    sent()
+    Membership.objects.filter(group=leads).delete()
+    assert sweeps.tell_stuck() == 1
+    Membership.objects.create(group=leads, user=bob)
+    assert sent() == []
+    assert why_not("stuck") == "ended or mended meanwhile"

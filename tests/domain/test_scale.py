@@ -157,6 +157,7 @@ def test_roles_without_a_preflight_are_found_without_looking_at_each_one_twice(i
         (sweeps.escalate_due, {"request_escalates"}),
         (sweeps.lapse_hopeless, {"request_pending_due"}),
         (sweeps.tell_stuck, {"request_pending_due"}),
+        (sweeps.tell_of_no_use, {"request_pending_due", "request_approved_due", "request_active_due"}),
     ],
 )
 def test_a_sweep_of_what_is_pending_reads_no_more_than_that(

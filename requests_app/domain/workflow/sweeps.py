@@ -137,7 +137,7 @@ def tell_of_no_use(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] 
         # What can never be approved ends by itself, and that is said.
         hopeless = Q(state=State.PENDING) & (Q(role__is_active=False) | Q(role__account__is_active=False))
         found = list(
-            open_.exclude(hopeless).of_no_use().select_related("requester", "beneficiary").order_by("pk")[:limit]
+            open_.exclude(hopeless).of_no_use().select_related("requester", "beneficiary").order_by("asked_at")[:limit]
         )
         for one in found:
             side = {person.pk: person for person in (one.requester, one.beneficiary)}
