@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 
 from requests_app.domain import clock, workflow
-from requests_app.domain.models import AccessRequest, Decision, Entitlement, Extension, Role, User
+from requests_app.domain.models import AccessRequest, Decision, Entitlement, Extension, IssuedSession, Role, User
 from tests import factories
-from tests.web.minting import session_of
+from tests.web.minting import seal
 from tests.web.pages import page, signed_in
 from tests.web.test_access_request import acts, shown_to
 from tests.web.test_home import queries
@@ -102,7 +102,9 @@ def test_automatic_terms_give_it_at_once(alice: User, read_only: Role, automatic
 def test_keys_from_before_keep_their_end_and_the_page_says_so(
     running: AccessRequest, alice: User, bob: User, aws_clock: Any
 ) -> None:
-    session = session_of(running, minutes=60)  # cut off when the pass would have ended
+    wanted = factories.delivery(running)
+    seal(wanted)
+    session = IssuedSession.objects.get(delivery=wanted)  # cut off when the pass would have ended
     words = "get new ones for the time until"
     assert words not in shown_to(alice, running).text
 
