@@ -95,7 +95,8 @@ def test_of_thousands_that_were_lifted_none_is_read(
         superuser_connection.execute(
             """
             INSERT INTO requests_app_freeze
-            SELECT (jsonb_populate_record(f, jsonb_build_object('id', f.id + 1000 + n))).*
+            SELECT (jsonb_populate_record(f, jsonb_build_object(
+                'id', f.id + 1000 + n, 'public_id', gen_random_uuid()))).*
             FROM requests_app_freeze f, generate_series(1, 5000) n WHERE f.id = %s
             """,
             [records["lifted"].pk],
