@@ -27,8 +27,11 @@ test: $(BIN)/installed browser lint  ## everything that must hold: lint, types, 
 	@if test -x $(POSTGRES_15)/postgres; then $(MAKE) --no-print-directory test-pg15; \
 	else echo "Left out: PostgreSQL 15 is not installed in $(POSTGRES_15)."; fi
 
+# What our own SQL decides, and how it is found; the rest says the same on every PostgreSQL. All of it: POSTGRES_BIN=…
+IN_SQL := $(foreach about,edits guards guards_of_terms invariants races reach rights scale stuck sweeps,tests/domain/test_$(about).py)
+
 test-pg15: $(BIN)/installed  ## the tests that lean on the database, on Debian's PostgreSQL 15
-	POSTGRES_BIN=$(POSTGRES_15) $(BIN)/pytest -m "not browser and not stack" -n $(WORKERS) tests/domain
+	POSTGRES_BIN=$(POSTGRES_15) $(BIN)/pytest -n $(WORKERS) $(IN_SQL)
 
 bench: $(BIN)/installed  ## what a mint costs; writes bench/mint.md
 	$(BIN)/python -m bench.mint

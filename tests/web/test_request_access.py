@@ -478,6 +478,8 @@ def test_the_dry_run_promises_nothing_that_is_refused(
     assert "This would be refused." in dry
     assert said in dry
     assert not re.search("it begins|it would end", dry)
+    linked = {"role": str(administrator.public_id), "entitlement": str(staged.public_id), **wish}
+    assert said in page(client.get("/request/", linked)).text
     assert said in page(client.post("/request/", typed(administrator, staged, **wish))).text
     assert AccessRequest.objects.count() == before
 

@@ -202,8 +202,17 @@ def _context(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
         "recent": [] if role or searching else choosing.recent_roles(request.user),
         "roles": choosing.find_roles(request.user, words) if searching else None,
         "words": words,
-        **_outlook(request, form, asking),
+        **_outlook(request, _as_if_posted(form, asking), asking),
     }
+
+
+def _as_if_posted(form: RequestForm, asking: Asking) -> RequestForm:
+    """What a link filled in is judged as if it had been typed."""
+    if form.is_bound:
+        return form
+    typed = RequestForm(form.initial, found=asking.found)
+    typed.is_valid()
+    return typed
 
 
 def _outlook(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[str, Any]:
