@@ -326,3 +326,15 @@ def test_it_asks_no_more_for_more_roles_and_writes_nothing(healthy: Preflight) -
         looked_at(role, usable="bad", verdict="bad", minter_findings=[REFUSED])
     assert len(asked()) == len(few)
     assert not {"INSERT", "UPDATE", "DELETE"} & set(few)
+
+
+@pytest.mark.parametrize(
+    ("reason", "verdict"),
+    [("ended or mended meanwhile", "good"), ("extended meanwhile", "good"), ("deactivated", "good"), ("550 no", "bad")],
+)
+def test_mail_that_was_rightly_not_sent_is_nothing_bad(
+    reason: str, verdict: str, pending_request: AccessRequest
+) -> None:
+    Notice.objects.update(gave_up_at=clock.now(), last_error=reason)
+    (mail,) = [one for one in doctor.examine(clock.now()) if one.about == "mail"]
+    assert mail.verdict == verdict

@@ -23,7 +23,7 @@ MOST_FREEZES = 20
 # Of roles that nobody can use.
 MOST_WORST = 5
 # Mail that was rightly not sent.
-NOT_WANTED = ("deactivated", "ended meanwhile", "decided meanwhile")
+NOT_WANTED = Q(last_error="deactivated") | Q(last_error__endswith="meanwhile")
 
 
 class Verdict(StrEnum):
@@ -155,7 +155,7 @@ def _freezes() -> Iterator[Finding]:
 
 
 def _mail(now: datetime) -> Finding:
-    lately = Notice.objects.filter(gave_up_at__gte=now - LATELY).exclude(last_error__in=NOT_WANTED)
+    lately = Notice.objects.filter(gave_up_at__gte=now - LATELY).exclude(NOT_WANTED)
     newest = lately.order_by("-gave_up_at").values_list("last_error", flat=True)[:10_000]
     if not newest:
         return Finding(Verdict.GOOD, "mail", "None was given up in the last 7 days.")

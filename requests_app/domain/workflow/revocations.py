@@ -374,6 +374,7 @@ def note_removed(task: Task, *, removed: bool, unknown: Sequence[str]) -> None:
         if removed:
             policy.expected, policy.denied, policy.unknown, policy.left_out = [None], [], {}, []
             policy.denied_before = policy.held_until = None
+            policy.probe_code = policy.probe_message = ""
         else:
             # What nobody looked at for so long begins anew: it is put into a document of ours first, and goes with it.
             policy.unknown = {code: seen for code, seen in policy.unknown.items() if _is_kept(seen, now)}

@@ -133,7 +133,8 @@ def tell_of_no_use(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] 
     with transaction.atomic():
         now = clock.now()
         open_ = _not_told(_these(among).open_at(now), notices.KEY_OF_NO_USE)
-        open_ = open_.filter(beneficiary__deactivated_at=None)
+        # Of what is frozen a page says that first; once it is lifted, this is said.
+        open_ = _not_frozen(open_.filter(beneficiary__deactivated_at=None))
         # What can never be approved ends by itself, and that is said.
         hopeless = Q(state=State.PENDING) & (Q(role__is_active=False) | Q(role__account__is_active=False))
         found = list(
@@ -174,13 +175,17 @@ def activate_due(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest] | N
     return _activate(at_once, "start_by", limit) + _activate(at_time, "scheduled_at", limit)
 
 
-def _activate(among: AccessRequestQuerySet, order: str, limit: int) -> int:
-    due = among.filter(state=State.APPROVED)
-    # What is frozen starts when the freeze is lifted, if that is in time.
+def _not_frozen(among: AccessRequestQuerySet) -> AccessRequestQuerySet:
     for role, account in Freeze.objects.in_force().values_list("role", "account"):
         if role is None and account is None:
-            return 0
-        due = due.exclude(role=role) if role else due.exclude(role__in=Role.objects.filter(account=account))
+            return among.none()
+        among = among.exclude(role=role) if role else among.exclude(role__in=Role.objects.filter(account=account))
+    return among
+
+
+def _activate(among: AccessRequestQuerySet, order: str, limit: int) -> int:
+    # What is frozen starts when the freeze is lifted, if that is in time.
+    due = _not_frozen(among.filter(state=State.APPROVED))
     # Nor does what the person may not have any more: it lapses, or starts if that is mended in time.
     due = due.of_use()
     # Those that wait for their hours would else stand before those that could start.
