@@ -5,6 +5,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
 
 from requests_app.domain import clock, workflow
@@ -340,6 +341,30 @@ def test_what_waits_for_its_hours_holds_up_nothing_else(
         assert one.state == State.ACTIVE
     with at(noon - 9 * DAY + HOUR + timedelta(seconds=1)):
         assert (sweeps.activate_due(limit=3), sweeps.activate_due(limit=3)) == (3, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_terms_from_before_there_were_hours_start_while_others_wait_for_theirs(
+    alice: User, read_only: Role, automatic: Entitlement, engineers: Group, noon: datetime,
+    superuser_connection: psycopg.Connection,
+) -> None:  # fmt: skip
+    closed = factories.entitlement(read_only, groups=[engineers])
+    within(closed, noon - 9 * DAY + HOUR, noon - 9 * DAY + 2 * HOUR)
+    within(automatic, noon - 9 * DAY + HOUR, noon - 9 * DAY + 2 * HOUR)
+    with at(noon - 9 * DAY):
+        factories.wish(factories.person("erin", engineers), read_only, closed, start="at_once")
+        one = factories.wish(alice, read_only, automatic, start="at_once")
+        assert one.state == State.APPROVED
+        with superuser_connection.transaction():
+            superuser_connection.execute("SET LOCAL session_replication_role = replica")
+            superuser_connection.execute(
+                "UPDATE requests_app_accessrequest SET terms_document = terms_document - 'hours' WHERE id = %s",
+                [one.pk],
+                [one.pk],
+            )
+        assert sweeps.activate_due() == 1
+    one.refresh_from_db()
+    assert one.state == State.ACTIVE
 
 
 def test_no_pass_begins_in_the_last_seconds_of_the_hours(

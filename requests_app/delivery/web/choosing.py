@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from requests_app.delivery.web.in_words import said
 from requests_app.delivery.web.judging import Deciders
+from requests_app.delivery.web.terms_in_words import said
 from requests_app.domain import clock, facts, narrowing, policy, workflow
 from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import (

@@ -115,8 +115,10 @@ def accept(access_request: AccessRequest, *, by: User) -> AccessRequest:
         raise Conflict("You have accepted this already.", rule="accept.once")
     require_active(by)
     may_hold_on(access_request).require()
-    # From here on it counts. Whoever asks and accepts in several places at once does one after the other.
+    # From here on it counts. Whoever asks and accepts in several places at once does one after the other; after such
+    # a wait its time may be over.
     _one_after_the_other(by)
+    access_request, now = lock(access_request)
     _check_at_once(access_request, by)
     _check_limits(access_request.role, by, now)
     access_request.accepted_at = now

@@ -186,14 +186,16 @@ def _not_frozen(among: AccessRequestQuerySet) -> AccessRequestQuerySet:
 def _activate(among: AccessRequestQuerySet, order: str, limit: int) -> int:
     # What is frozen starts when the freeze is lifted, if that is in time.
     due = _not_frozen(among.filter(state=State.APPROVED))
+    # Those that wait for their hours would else stand before those that could start. Older terms know none.
+    knows_hours = Q(terms_document__has_key="hours")
+    waiting_for = due.filter(knows_hours).exclude(terms_document__hours=None)
+    hours = waiting_for.order_by().values_list("terms_document__hours", flat=True).distinct()
+    now = clock.now()
+    closed = [one for one in hours if not policy.leaves_time(Hours.from_document(one), now)]
+    if closed:
+        due = due.exclude(knows_hours, terms_document__hours__in=closed)
     # Nor does what the person may not have any more: it lapses, or starts if that is mended in time.
     due = due.of_use()
-    # Those that wait for their hours would else stand before those that could start.
-    waiting_for = due.exclude(terms_document__hours=None).values_list("terms_document__hours", flat=True).distinct()
-    now = clock.now()
-    closed = [hours for hours in waiting_for if not policy.leaves_time(Hours.from_document(hours), now)]
-    if closed:
-        due = due.exclude(terms_document__hours__in=closed)
     with transaction.atomic():
         taken = _take(due, order, limit)
         now = clock.now()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from requests_app.delivery.web.in_words import said
+from requests_app.delivery.web.terms_in_words import said
 from requests_app.domain.models import Entitlement
 from requests_app.domain.terms import Terms
 
