@@ -360,7 +360,6 @@ def test_terms_from_before_there_were_hours_start_while_others_wait_for_theirs(
             superuser_connection.execute(
                 "UPDATE requests_app_accessrequest SET terms_document = terms_document - 'hours' WHERE id = %s",
                 [one.pk],
-                [one.pk],
             )
         assert sweeps.activate_due() == 1
     one.refresh_from_db()
