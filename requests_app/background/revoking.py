@@ -11,8 +11,9 @@ from requests_app.aws.iam import Place
 from requests_app.background.own_sessions import recorder
 from requests_app.domain import clock, restored
 from requests_app.domain.models import OwnSession
-from requests_app.domain.workflow import preflights, revocations
-from requests_app.domain.workflow.revocations import ProbeTask, Task
+from requests_app.domain.workflow import preflights, proofs, revocations
+from requests_app.domain.workflow.proofs import ProbeTask
+from requests_app.domain.workflow.revocations import Task
 
 log = structlog.get_logger(__name__)
 
@@ -37,14 +38,14 @@ def work(role_id: int) -> None:
 
 def prove(role_id: int) -> None:
     """Look whether AWS refuses by now, if a look is due."""
-    task = revocations.take_up_probe(role_id)
+    task = proofs.take_up(role_id)
     if task is None:
         return
     for action in [task.action] if task.action else _harmless(role_id):
         proof = probe.prove(_probe_order(task, action), clock.now, recorder(role_id, OwnSession.Purpose.PROBE))
         if proof.outcome is not probe.Outcome.UNPROVABLE:
             break
-    revocations.note_proof(task, proof.outcome.value, action=action, code=proof.code, message=proof.words)
+    proofs.note(task, proof.outcome.value, action=action, code=proof.code, message=proof.words)
 
 
 def _harmless(role_id: int) -> list[str]:

@@ -26,7 +26,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
-from requests_app.domain.workflow import deliveries, revocations
+from requests_app.domain.workflow import deliveries, proofs, revocations
 from sandbox.aws import AwsStandIn
 from tests import factories
 from tests.background.ending import run, works
@@ -172,7 +172,7 @@ def test_too_many_revoked_everything_older_is_refused_and_nothing_minted_until_t
     with refused("mint.held"):
         factories.delivery(erins_request)
     assert not deliveries.record(on_its_way, factories.minted(on_its_way), worker="worker")
-    assert revocations.take_up_probe(active_request.role_id) is None
+    assert proofs.take_up(active_request.role_id) is None
     # Everyone knows.
     told = Notice.objects.filter(kind="held")
     assert {notice.recipient.username for notice in told} == {"erin", "olivia", "dave"}

@@ -24,7 +24,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
-from requests_app.domain.workflow import revocations
+from requests_app.domain.workflow import proofs, revocations
 from sandbox.aws import AwsStandIn
 from tests import factories
 from tests.background.ending import run, works
@@ -207,9 +207,9 @@ def test_operators_are_told_once_when_aws_is_not_seen_to_obey(
     told = []
     for minutes in range(9):
         with clock.moved(timedelta(minutes=2 * minutes)):
-            probe = revocations.take_up_probe(active_request.role_id)
+            probe = proofs.take_up(active_request.role_id)
             assert probe is not None
-            revocations.note_proof(probe, "not yet", action="")
+            proofs.note(probe, "not yet", action="")
         told.append(Notice.objects.filter(kind="not_denied", recipient=olivia).count())
 
     assert told == [0] * 6 + [1] * 3
@@ -234,7 +234,7 @@ def test_what_aws_said_to_the_probe_is_shown_and_it_is_tried_again(
     assert "On this role nothing harmless can show that it does." in shown.text
     assert "no identity-based policy allows" in shown.text
     target_role.put("permissions", {"Effect": "Allow", "Action": "sqs:*", "Resource": "*"})
-    assert revocations.take_up_probe(role.pk) is None, "not before its time"
+    assert proofs.take_up(role.pk) is None, "not before its time"
     with clock.moved(timedelta(seconds=61)):
         revoking.prove(role.pk)
         assert Revocation.objects.get().state == "proved"

@@ -30,7 +30,7 @@ from requests_app.domain.models import (
     User,
 )
 from requests_app.domain.transitions import DeliveryState
-from requests_app.domain.workflow import deliveries, freezes, revocations, stops, sweeps
+from requests_app.domain.workflow import deliveries, freezes, live_sessions, stops, sweeps
 from requests_app.domain.workflow.freezes import Everything, Scope
 from tests import factories, servers
 from tests.domain.expect import refused
@@ -591,13 +591,13 @@ def test_aws_is_told_to_refuse_what_was_issued_in_the_time_that_was_lost(
     stops.end_found(restored, [active_request.pk], by=olivia, reason="nobody knows it")
     revocation = Revocation.objects.get(access_request=active_request)
     longest = timedelta(seconds=active_request.terms.session_ceiling_seconds)
-    assert revocation.keep_until == restored.begun_at + longest + revocations.MARGIN
+    assert revocation.keep_until == restored.begun_at + longest + live_sessions.MARGIN
     active_request.refresh_from_db()
     assert active_request.expires_at
     # So pages do not say that nothing works any more, until its pass would have been over.
-    assert revocations.may_work_until([active_request], clock.now()) == {active_request.pk: active_request.expires_at}
+    assert live_sessions.may_work_until([active_request], clock.now()) == {active_request.pk: active_request.expires_at}
     with clock.moved(active_request.expires_at - clock.now()):
-        assert revocations.may_work_until([active_request], clock.now()) == {}
+        assert live_sessions.may_work_until([active_request], clock.now()) == {}
 
 
 def test_the_preview_counts_as_in_use_what_may_have_been_issued_in_the_time_that_was_lost(

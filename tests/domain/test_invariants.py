@@ -13,7 +13,7 @@ from requests_app.domain import clock, invariants, workflow
 from requests_app.domain.errors import DomainError
 from requests_app.domain.models import AccessRequest, Delivery, Notice, Revocation, User
 from requests_app.domain.transitions import DeliveryState, State
-from requests_app.domain.workflow import deliveries, revocations, sweeps
+from requests_app.domain.workflow import deliveries, proofs, revocations, sweeps
 from tests import crowd, factories, plans, servers
 
 HOUR = timedelta(hours=1)
@@ -173,9 +173,9 @@ def _claimed(of: AccessRequest) -> deliveries.Order:
 def _early_ends(company: Company) -> None:
     workflow.revoke(company.with_keys(), by=company.olivia, reason="stolen laptop")
     _revoke_worker()
-    proved = revocations.take_up_probe(company.other.pk)
+    proved = proofs.take_up(company.other.pk)
     assert proved is not None
-    revocations.note_proof(proved, "refused", action="s3:ListAllMyBuckets")
+    proofs.note(proved, "refused", action="s3:ListAllMyBuckets")
     one = company.with_keys()
     workflow.give_back(one, by=one.beneficiary)
 

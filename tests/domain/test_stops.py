@@ -25,7 +25,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
-from requests_app.domain.workflow import deliveries, freezes, revocations, stops, sweeps
+from requests_app.domain.workflow import deliveries, freezes, live_sessions, revocations, stops, sweeps
 from requests_app.domain.workflow.freezes import Everything
 from requests_app.domain.workflow.stops import Ended, Scope
 from tests import factories, plans, servers
@@ -127,7 +127,7 @@ def test_what_is_written_for_many_is_what_is_written_for_one(
     one, another = (Revocation.objects.get(access_request=company[f"{name} reads"]) for name in ("erin", "alice"))
     for revocation in (one, another):
         last = revocation.access_request.issued_sessions.get().sts_expires_at
-        assert revocation.keep_until == last + revocations.MARGIN
+        assert revocation.keep_until == last + live_sessions.MARGIN
         assert revocation.state == "wanted"
     for action in ("request.revoked", "revocation.wanted"):
         events = [AuditEvent.objects.get(action=action, access_request=of.access_request) for of in (one, another)]
@@ -149,7 +149,7 @@ def test_a_session_that_may_be_on_its_way_is_denied_too(
             deliveries.sweep()
     end(active_request.role, olivia)
     ceiling = timedelta(seconds=active_request.terms.session_ceiling_seconds)
-    assert Revocation.objects.get().keep_until == delivery.asked_at + ceiling + revocations.MARGIN
+    assert Revocation.objects.get().keep_until == delivery.asked_at + ceiling + live_sessions.MARGIN
 
 
 def test_one_event_and_one_word_for_the_act(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from requests_app.domain.models import AccessRequest, Extension
 from requests_app.domain.policy import SHORTEST_SECONDS
 from requests_app.domain.transitions import ExtensionState, State
-from requests_app.domain.workflow import revocations
+from requests_app.domain.workflow import live_sessions
 
 STEPS = (15, 30, 60, 120, 240, 480, 1440)
 
@@ -47,7 +47,7 @@ def begins(one: AccessRequest, now: datetime) -> datetime | None:
 def more(access_requests: Sequence[AccessRequest], now: datetime) -> dict[int, More]:
     """For active passes, by their keys; two queries at most."""
     extensions = _extensions([one.pk for one in access_requests if one.expires_at is not None])
-    ends = revocations.may_work_until([one for one in access_requests if any(_granted(extensions[one.pk]))], now)
+    ends = live_sessions.may_work_until([one for one in access_requests if any(_granted(extensions[one.pk]))], now)
     return {one.pk: _more(one, extensions[one.pk], ends.get(one.pk), now) for one in access_requests if one.expires_at}
 
 

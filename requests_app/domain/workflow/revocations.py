@@ -12,8 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Max, QuerySet
-from django.db.models.functions import Least
+from django.db.models import QuerySet
 
 from requests_app.domain import audit, clock, jobs, notices
 from requests_app.domain.audit import Action
@@ -21,22 +20,19 @@ from requests_app.domain.errors import TooMany
 from requests_app.domain.hours import at_in_words
 from requests_app.domain.models import (
     AccessRequest,
-    Delivery,
     DenyPolicy,
     Freeze,
     Installation,
-    IssuedSession,
     Revocation,
     Role,
     User,
 )
 from requests_app.domain.policy import CALL_TAKES_SECONDS, LARGEST_OFFSET_SECONDS
-from requests_app.domain.transitions import DeliveryState, RevocationState, State
+from requests_app.domain.transitions import RevocationState, State
+from requests_app.domain.workflow import live_sessions
 
 # Someone else may lift it: read back after these minutes, and then every 15 while an entry lives.
 LOOK_AFTER = (1, 5, 15)
-# IAM takes some seconds to tell everyone; then it is said that AWS has not confirmed.
-PROBE_AFTER = (1, 2, 4, 8, 15, 30, 60)
 # A role's document that is full is looked at again when entries may have gone.
 FULL_AGAIN_AFTER = timedelta(minutes=5)
 # So far ahead lies the moment before which everything is refused: longer than it takes to tell AWS of it, and than a
@@ -52,10 +48,6 @@ TELL_AFTER = 3
 MOST_COUNTED = 10_000
 # A code at AWS that we do not know may be a row that a restored database lost.
 UNKNOWN_KEPT = timedelta(hours=12)
-# What AWS issued at the last moment, and a database's clock that is minutes ahead.
-MARGIN = timedelta(minutes=5)
-
-MAY_HAVE_A_SESSION = (DeliveryState.ASKED, DeliveryState.CLAIMED, DeliveryState.UNKNOWN, DeliveryState.UNAVAILABLE)
 LIVE = (RevocationState.WANTED, RevocationState.WRITTEN, RevocationState.PROVED, RevocationState.UNPROVABLE)
 
 
@@ -93,26 +85,12 @@ class Task:
     rewrite: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeTask:
-    """What the minting worker needs to show that AWS refuses. `action` is empty until one is known to work."""
-
-    role_id: int
-    role_arn: str
-    region: str
-    external_id: str
-    source_identity_allowed: bool
-    installation: str
-    generation: int
-    action: str
-
-
 def want(access_request: AccessRequest, now: datetime) -> Revocation | None:
     """Want the sessions of a request that has just been ended early to be denied; None if it never had any.
 
     Part of the verb that ends it, in its transaction. Never refused.
     """
-    keep_until = _last_session_ends(access_request, now)
+    keep_until = live_sessions.last_sessions_end([access_request], now).get(access_request.pk)
     if keep_until is None:
         return None
     revocation = Revocation.objects.create(
@@ -129,7 +107,7 @@ def want_many(ids: Collection[int], now: datetime) -> set[int]:
     """As `want`, for all requests with these ids in a handful of statements; returns their roles, for which the
     caller nudges once all is committed."""
     requests = list(AccessRequest.objects.filter(pk__in=ids).select_related("beneficiary").order_by("pk"))
-    ends = _last_sessions_end(requests, now)
+    ends = live_sessions.last_sessions_end(requests, now)
     ended = [one for one in requests if one.pk in ends]
     Revocation.objects.bulk_create(
         Revocation(access_request=one, role_id=one.role_id, asked_at=now, keep_until=ends[one.pk]) for one in ended
@@ -163,23 +141,6 @@ def check_returned(role: Role, by: User, now: datetime) -> None:
         )
 
 
-def may_work_until(access_requests: Collection[AccessRequest], now: datetime) -> dict[int, datetime]:
-    """Until when something that AWS issued for these requests, or may have issued, works unless AWS refuses it.
-
-    By their keys; only those for which there is something.
-    """
-    issued = IssuedSession.objects.filter(access_request__in=access_requests, discarded=False)
-    live = issued.filter(cut_off__gt=now, sts_expires_at__gt=now)
-    recorded = live.values("access_request").annotate(end=Max(Least("cut_off", "sts_expires_at")))
-    ends = dict(recorded.values_list("access_request", "end"))
-    # Of an end that needs no order to AWS, or needs it no more, nothing unrecorded can be left.
-    doubtful = [one for one in access_requests if one.is_open or _is_live(one)]
-    for one, end in _unrecorded(doubtful):
-        if (last := min(end, one.expires_at or end)) > now:
-            ends[one.pk] = max(last, ends.get(one.pk, last))
-    return ends
-
-
 def look_after(role_id: int, now: datetime) -> None:
     """Our deny policy was seen on this role: have it looked at if nobody was going to.
 
@@ -206,7 +167,7 @@ def only_one(role_id: int) -> Iterator[bool]:
 def take_up(role_id: int) -> Task | None:
     """What to do at this role now; None if nothing is due. Call it under `only_one`."""
     with transaction.atomic(durable=True):
-        policy = _lock(role_id)
+        policy = lock(role_id)
         now = clock.now()
         if policy is None or policy.due_at is None or policy.due_at > now:
             return None
@@ -242,7 +203,7 @@ def keep(task: Task, *, codes: Collection[str], since: datetime | None, generati
     Of a restored database: what it lost stands there.
     """
     with transaction.atomic(durable=True):
-        policy = _lock(task.role_id)
+        policy = lock(task.role_id)
         assert policy is not None  # noqa: S101 - rows of this table are never deleted
         now = clock.now()
         policy.generation = max(policy.generation, generation or 0)
@@ -260,7 +221,7 @@ def hold(task: Task, *, unknown: Collection[str]) -> Task:
     that no session is both new and denied. `unknown` are the codes found there that have no room either.
     """
     with transaction.atomic(durable=True):
-        policy = _lock(task.role_id)
+        policy = lock(task.role_id)
         assert policy is not None  # noqa: S101
         now = clock.now()
         policy.denied_before = (now + HELD_AHEAD).replace(microsecond=0)
@@ -277,7 +238,7 @@ def note_draft(task: Task, *, generation: int, document: str, standing: str | No
     `standing` is the one of ours that it takes the place of, if there is one.
     """
     with transaction.atomic(durable=True):
-        policy = _lock(task.role_id)
+        policy = lock(task.role_id)
         assert policy is not None  # noqa: S101 - rows of this table are never deleted
         policy.generation = max(policy.generation, generation)
         # However many drafts AWS has refused since: the one last written stays first, and one that AWS took, but
@@ -299,7 +260,7 @@ def note_written(
 ) -> None:
     """AWS took the document that denies these codes, by name or by `since`; the role had no room for those left out."""
     with transaction.atomic(durable=True):
-        policy = _lock(task.role_id)
+        policy = lock(task.role_id)
         assert policy is not None  # noqa: S101
         now = clock.now()
         policy.generation, policy.expected, policy.denied = generation, [document], sorted(denied)
@@ -311,7 +272,7 @@ def note_written(
         policy.written_at = policy.looked_at = now
         policy.looks, policy.attempts, policy.probes = 0, 0, 0
         policy.aws_code = policy.aws_message = policy.advice = policy.probe_code = policy.probe_message = ""
-        _move(
+        move(
             Revocation.objects.filter(role_id=task.role_id, access_request__code__in=denied),
             RevocationState.WANTED,
             RevocationState.WRITTEN,
@@ -330,7 +291,7 @@ def note_written(
 def note_look(task: Task) -> None:
     """Read back: it stands as written."""
     with transaction.atomic(durable=True):
-        policy = _lock(task.role_id)
+        policy = lock(task.role_id)
         assert policy is not None  # noqa: S101
         policy.looked_at, policy.looks, policy.attempts = clock.now(), policy.looks + 1, 0
         policy.aws_code = policy.aws_message = policy.advice = ""
@@ -341,13 +302,13 @@ def note_look(task: Task) -> None:
 def note_lifted(task: Task, how: str) -> None:
     """Someone else changed or removed it at AWS: what was shown to be denied is only wanted again."""
     with transaction.atomic(durable=True):
-        policy = _lock(task.role_id)
+        policy = lock(task.role_id)
         assert policy is not None  # noqa: S101
         now = clock.now()
         policy.changed_outside_at = now
         policy.save(update_fields=["changed_outside_at"])
         for state in (RevocationState.WRITTEN, RevocationState.PROVED, RevocationState.UNPROVABLE):
-            _move(
+            move(
                 Revocation.objects.filter(role_id=task.role_id),
                 state,
                 RevocationState.WANTED,
@@ -366,7 +327,7 @@ def note_lifted(task: Task, how: str) -> None:
 def note_removed(task: Task, *, removed: bool, unknown: Sequence[str]) -> None:
     """Nothing is to be denied on this role any more, and our policy is gone; or it stays for codes we do not know."""
     with transaction.atomic(durable=True):
-        policy = _lock(task.role_id)
+        policy = lock(task.role_id)
         assert policy is not None  # noqa: S101
         now = clock.now()
         policy.looked_at, policy.attempts, policy.probe_due_at = now, 0, None
@@ -392,7 +353,7 @@ def note_failure(task: Task, *, code: str, message: str, advice: str) -> None:
     all of them would wait for minutes when AWS has long been well.
     """
     with transaction.atomic(durable=True):
-        policy = _lock(task.role_id)
+        policy = lock(task.role_id)
         assert policy is not None  # noqa: S101
         now = clock.now()
         policy.attempts = min(policy.attempts + 1, MOST_COUNTED)
@@ -401,66 +362,6 @@ def note_failure(task: Task, *, code: str, message: str, advice: str) -> None:
         policy.save()
         if policy.attempts == TELL_AFTER:
             _tell_operators(task.role_id, now)
-
-
-def take_up_probe(role_id: int) -> ProbeTask | None:
-    """Claim the next probe of this role, by moving the one after it on; None if none is due."""
-    with transaction.atomic(durable=True):
-        policy = _lock(role_id)
-        now = clock.now()
-        if policy is None or policy.probe_due_at is None or policy.probe_due_at > now:
-            return None
-        if policy.held_until is not None and policy.held_until > now:
-            return None  # even a session that nobody is to be denied would be
-        unproved = (RevocationState.WRITTEN, RevocationState.UNPROVABLE)
-        if not Revocation.objects.filter(role_id=role_id, state__in=unproved).exists():
-            policy.probe_due_at = None  # nobody is left for whom to show it
-            policy.save(update_fields=["probe_due_at"])
-            return None
-        gap = PROBE_AFTER[min(policy.probes, len(PROBE_AFTER) - 1)]
-        policy.probes = min(policy.probes + 1, MOST_COUNTED)
-        policy.probe_due_at = now + timedelta(seconds=gap + 20)  # if this worker dies
-        policy.save(update_fields=["probes", "probe_due_at"])
-        return ProbeTask(
-            role_id=role_id,
-            role_arn=policy.role.arn,
-            region=_region(policy.role),
-            external_id=policy.role.account.external_id,
-            source_identity_allowed=policy.role.account.allows_source_identity,
-            installation=Installation.objects.get().code,
-            generation=policy.generation,
-            action=policy.probe_action,
-        )
-
-
-def note_proof(task: ProbeTask, outcome: str, *, action: str, code: str = "", message: str = "") -> None:
-    """What the probe showed of this generation: `refused` is the proof, the rest is tried again, `unprovable` later.
-
-    `code` and `message` are AWS's, and kept unless it is the proof.
-    """
-    with transaction.atomic(durable=True):
-        policy = _lock(task.role_id)
-        assert policy is not None  # noqa: S101
-        now = clock.now()
-        if policy.generation != task.generation:
-            return  # another document stands there by now; it has a probe of its own
-        policy.probe_action = action if outcome != "unprovable" else ""
-        policy.probe_code, policy.probe_message = ("", "") if outcome == "refused" else (code[:100], message[:2000])
-        of_role = Revocation.objects.filter(role_id=task.role_id, access_request__code__in=policy.denied)
-        match outcome:
-            case "refused":
-                policy.probe_due_at = None
-                for state in (RevocationState.WRITTEN, RevocationState.UNPROVABLE):
-                    _move(of_role, state, RevocationState.PROVED, Action.REVOCATION_PROVED, now, proved_at=now)
-            case "unprovable":
-                # That may change: someone gives the role such an action, or AWS refused for another reason.
-                policy.probe_due_at = now + timedelta(minutes=LOOK_AFTER[min(policy.probes - 1, len(LOOK_AFTER) - 1)])
-                _move(of_role, RevocationState.WRITTEN, RevocationState.UNPROVABLE, Action.REVOCATION_UNPROVABLE, now)
-            case _:
-                gap = PROBE_AFTER[min(policy.probes - 1, len(PROBE_AFTER) - 1)]
-                policy.probe_due_at = now + timedelta(seconds=gap)
-                _tell_of_no_proof(policy, of_role.filter(state=RevocationState.WRITTEN).count(), now)
-        policy.save(update_fields=["probe_action", "probe_due_at", "probe_code", "probe_message"])
 
 
 def sweep(limit: int = 1000) -> int:
@@ -483,53 +384,9 @@ def sweep(limit: int = 1000) -> int:
 _LOCK_CLASS = 0x64656E79  # "deny"
 
 
-def _lock(role_id: int) -> DenyPolicy | None:
+def lock(role_id: int) -> DenyPolicy | None:
     DenyPolicy.objects.select_for_update(no_key=True).filter(role_id=role_id).values_list("pk").first()
     return DenyPolicy.objects.select_related("role__account").filter(role_id=role_id).first()
-
-
-def _last_session_ends(access_request: AccessRequest, now: datetime) -> datetime | None:
-    """When the last session of the request, recorded or not, ends by STS's own clock; None if there is none left."""
-    return _last_sessions_end([access_request], now).get(access_request.pk)
-
-
-def _last_sessions_end(access_requests: Collection[AccessRequest], now: datetime) -> dict[int, datetime]:
-    """The same for many at once: those that have a session left."""
-    sessions = IssuedSession.objects.filter(access_request__in=access_requests)
-    ends = dict(sessions.values_list("access_request").annotate(Max("sts_expires_at")))
-    for one, end in _unrecorded(access_requests):
-        ends[one.pk] = max(end, ends.get(one.pk, end))
-    return {key: end + MARGIN for key, end in ends.items() if end > now}
-
-
-def _unrecorded(access_requests: Collection[AccessRequest]) -> Iterator[tuple[AccessRequest, datetime]]:
-    """Those for which AWS may have issued a session that is not on record, and when such a one would end."""
-    if not access_requests:
-        return
-    # Of these nobody knows whether AWS has issued a session, or is about to.
-    on_their_way = dict(
-        Delivery.objects.filter(access_request__in=access_requests, state__in=MAY_HAVE_A_SESSION)
-        .values_list("access_request")
-        .annotate(Max("asked_at"))
-    )
-    restored_at = last_restored_at()
-    for one in access_requests:
-        longest = timedelta(seconds=max(900, one.terms.session_ceiling_seconds))
-        if one.pk in on_their_way:
-            yield one, on_their_way[one.pk] + longest
-        if restored_at is not None and one.asked_at < restored_at:
-            yield one, restored_at + longest
-
-
-def _is_live(access_request: AccessRequest) -> bool:
-    revocation = getattr(access_request, "revocation", None)
-    return revocation is not None and revocation.state in LIVE
-
-
-def last_restored_at() -> datetime | None:
-    """Until then AWS may have issued sessions that the restored database knows nothing of."""
-    restored = Freeze.objects.filter(cause=Freeze.Cause.RESTORED)
-    return restored.order_by("-begun_at").values_list("begun_at", flat=True).first()
 
 
 def _task(policy: DenyPolicy, now: datetime, *, restored: bool) -> Task:
@@ -628,10 +485,10 @@ def _tell_of_hold(policy: DenyPolicy, number: int, now: datetime) -> None:
 
 def _let_go(among: QuerySet[Revocation], now: datetime) -> None:
     for state in LIVE:
-        _move(among.filter(keep_until__lte=now), state, RevocationState.OVER, Action.REVOCATION_OVER, now)
+        move(among.filter(keep_until__lte=now), state, RevocationState.OVER, Action.REVOCATION_OVER, now)
 
 
-def _move(
+def move(
     among: QuerySet[Revocation],
     before: RevocationState,
     after: RevocationState,
@@ -644,19 +501,6 @@ def _move(
     found = list(among.filter(state=before).select_related("access_request__beneficiary"))
     Revocation.objects.filter(pk__in=[one.pk for one in found]).update(state=after, **values)
     audit.record_each(action, [one.access_request for one in found], [detail or {} for _ in found], at=now)
-
-
-def _tell_of_no_proof(policy: DenyPolicy, number: int, now: datetime) -> None:
-    """Once for each document, when AWS has had two minutes for it."""
-    if policy.probes < len(PROBE_AFTER) or not number:
-        return
-    about = (
-        f"AWS took the order to refuse what was issued for {number:,} ended passes of {policy.role.arn}, and was not "
-        "seen to obey it in the two minutes since. Daypass looks every minute; the role's preflight may say why."
-    )
-    operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50]
-    occasion = f"{policy.role_id}:{policy.generation}:unproved"
-    notices.tell(notices.Kind.NOT_DENIED, about, at=now, to=operators, occasion=occasion)
 
 
 def _tell_operators(role_id: int, now: datetime) -> None:

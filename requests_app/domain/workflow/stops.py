@@ -17,7 +17,7 @@ from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Account, Freeze, IssuedSession, Role, User
 from requests_app.domain.models.requests import AccessRequestQuerySet
 from requests_app.domain.transitions import State
-from requests_app.domain.workflow import freezes, people, revocations, sweeps
+from requests_app.domain.workflow import freezes, live_sessions, people, revocations, sweeps
 from requests_app.domain.workflow.freezes import Everything
 from requests_app.domain.workflow.verb import recorded
 
@@ -75,7 +75,7 @@ def preview(scope: Scope) -> Preview:
     )
     live = IssuedSession.objects.filter(access_request=OuterRef("pk"), discarded=False, sts_expires_at__gt=now)
     in_use = Q(Exists(live))
-    if (restored_at := revocations.last_restored_at()) and now < restored_at + LONGEST_SESSION:
+    if (restored_at := live_sessions.last_restored_at()) and now < restored_at + LONGEST_SESSION:
         in_use |= Q(asked_at__lt=restored_at)  # nobody knows what was issued for these in the time that was lost
     waiting = _within(scope).filter(state=State.PENDING, decide_by__gt=now)
     return Preview(

@@ -16,7 +16,7 @@ from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import AccessRequest, DenyPolicy, User
 from requests_app.domain.terms import CONSOLE
 from requests_app.domain.transitions import RevocationState, State
-from requests_app.domain.workflow import revocations
+from requests_app.domain.workflow import live_sessions
 from requests_app.domain.workflow.requests import REMIND_EVERY
 
 MOST_SESSIONS = 50
@@ -50,7 +50,7 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
             "moments": moments(one, asked_by=request.user if asked_only else None),
             "asked_only": asked_only,
             "sessions": one.issued_sessions.select_related("delivery").order_by("-issued_at")[:MOST_SESSIONS],
-            "still_until": None if one.is_open else revocations.may_work_until([one], now).get(one.pk),
+            "still_until": None if one.is_open else live_sessions.may_work_until([one], now).get(one.pk),
             **_at_aws(one),
             "held": _held(one, now) if state == State.ACTIVE else None,
             "lifted": lifted(one),

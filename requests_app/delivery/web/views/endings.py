@@ -16,7 +16,7 @@ from requests_app.delivery.web.seeing import find_request
 from requests_app.domain import workflow
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest
-from requests_app.domain.workflow import revocations
+from requests_app.domain.workflow import live_sessions
 
 
 @require_POST
@@ -88,4 +88,4 @@ def _act(request: PersonRequest, code: str, verb: Callable[..., AccessRequest], 
 
 def _would_work_until(request: PersonRequest, one: AccessRequest) -> datetime | None:
     """If it ended now: until when credentials that were already issued would still work."""
-    return revocations.may_work_until([one], now_of(request)).get(one.pk)
+    return live_sessions.may_work_until([one], now_of(request)).get(one.pk)

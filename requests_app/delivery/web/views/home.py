@@ -11,7 +11,7 @@ from requests_app.delivery.web.judging import JUDGED, Dossier, dossiers, left_ou
 from requests_app.delivery.web.passes import begins, more
 from requests_app.domain.models import AccessRequest
 from requests_app.domain.transitions import ENDED, State
-from requests_app.domain.workflow import revocations
+from requests_app.domain.workflow import live_sessions
 from requests_app.domain.workflow.requests import REMIND_EVERY
 
 MOST_OPEN = 50
@@ -30,7 +30,7 @@ def home(request: PersonRequest) -> HttpResponse:
         by_clock[one.state_at(now)].append(one)
     over = [one for one in open_ if one.state_at(now) in ENDED]
     recent = over + list(requests.filter(state__in=ENDED).newest_of(request.user, MOST_RECENT))
-    still = revocations.may_work_until([one for one in recent if not one.is_open], now)
+    still = live_sessions.may_work_until([one for one in recent if not one.is_open], now)
     going_on = [one for one in open_ if one not in over]
     active = sorted(by_clock[State.ACTIVE], key=lambda one: one.expires_at or now)
     longer = more([one for one in active if one.terms.may_be_extended], now)

@@ -1,0 +1,72 @@
+"""Which sessions AWS may still take: those on record, and those that it may have issued without our knowing."""
+
+from collections.abc import Collection, Iterator
+from datetime import datetime, timedelta
+
+from django.db.models import Max
+from django.db.models.functions import Least
+
+from requests_app.domain.models import AccessRequest, Delivery, Freeze, IssuedSession
+from requests_app.domain.transitions import DeliveryState, RevocationState
+
+# What AWS issued at the last moment, and a database's clock that is minutes ahead.
+MARGIN = timedelta(minutes=5)
+
+MAY_HAVE_A_SESSION = (DeliveryState.ASKED, DeliveryState.CLAIMED, DeliveryState.UNKNOWN, DeliveryState.UNAVAILABLE)
+
+
+def may_work_until(access_requests: Collection[AccessRequest], now: datetime) -> dict[int, datetime]:
+    """Until when something that AWS issued for these requests, or may have issued, works unless AWS refuses it.
+
+    By their keys; only those for which there is something.
+    """
+    issued = IssuedSession.objects.filter(access_request__in=access_requests, discarded=False)
+    live = issued.filter(cut_off__gt=now, sts_expires_at__gt=now)
+    recorded = live.values("access_request").annotate(end=Max(Least("cut_off", "sts_expires_at")))
+    ends = dict(recorded.values_list("access_request", "end"))
+    # Of an end that needs no order to AWS, or needs it no more, nothing unrecorded can be left.
+    doubtful = [one for one in access_requests if one.is_open or _is_live(one)]
+    for one, end in _unrecorded(doubtful):
+        if (last := min(end, one.expires_at or end)) > now:
+            ends[one.pk] = max(last, ends.get(one.pk, last))
+    return ends
+
+
+def last_sessions_end(access_requests: Collection[AccessRequest], now: datetime) -> dict[int, datetime]:
+    """When the last session of each, recorded or not, ends by STS's own clock, and a margin after; only of those that
+    have a session left."""
+    sessions = IssuedSession.objects.filter(access_request__in=access_requests)
+    ends = dict(sessions.values_list("access_request").annotate(Max("sts_expires_at")))
+    for one, end in _unrecorded(access_requests):
+        ends[one.pk] = max(end, ends.get(one.pk, end))
+    return {key: end + MARGIN for key, end in ends.items() if end > now}
+
+
+def last_restored_at() -> datetime | None:
+    """Until then AWS may have issued sessions that the restored database knows nothing of."""
+    restored = Freeze.objects.filter(cause=Freeze.Cause.RESTORED)
+    return restored.order_by("-begun_at").values_list("begun_at", flat=True).first()
+
+
+def _unrecorded(access_requests: Collection[AccessRequest]) -> Iterator[tuple[AccessRequest, datetime]]:
+    """Those for which AWS may have issued a session that is not on record, and when such a one would end."""
+    if not access_requests:
+        return
+    # Of these nobody knows whether AWS has issued a session, or is about to.
+    on_their_way = dict(
+        Delivery.objects.filter(access_request__in=access_requests, state__in=MAY_HAVE_A_SESSION)
+        .values_list("access_request")
+        .annotate(Max("asked_at"))
+    )
+    restored_at = last_restored_at()
+    for one in access_requests:
+        longest = timedelta(seconds=max(900, one.terms.session_ceiling_seconds))
+        if one.pk in on_their_way:
+            yield one, on_their_way[one.pk] + longest
+        if restored_at is not None and one.asked_at < restored_at:
+            yield one, restored_at + longest
+
+
+def _is_live(access_request: AccessRequest) -> bool:
+    revocation = getattr(access_request, "revocation", None)
+    return revocation is not None and revocation.state != RevocationState.OVER
