@@ -100,11 +100,11 @@ def test_session_duration_is_refused_for_chained_keys_only(federation, aws_stand
 
 def test_a_token_is_good_for_its_time_and_no_other_token_is(aws_stand_in, session, tmp_path):
     log = tmp_path / "log"
-    with Federation(aws_stand_in.url, log=log, token_life=timedelta(seconds=1)) as short_lived:
+    with Federation(aws_stand_in.url, log=log, token_life=timedelta(seconds=3)) as short_lived:
         token = token_for(short_lived, session)
         assert ask(short_lived, Action="login", SigninToken=token)[0] == 200
         assert ask(short_lived, Action="login", SigninToken=token + "x")[0] == 400
-        time.sleep(1.1)
+        time.sleep(3.1)
         assert ask(short_lived, Action="login", SigninToken=token)[0] == 400
 
 
