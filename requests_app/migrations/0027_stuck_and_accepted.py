@@ -26,6 +26,7 @@ DECLARE
     asked jsonb;
     number int;
     person bigint;
+    through bigint;
     able bigint[];
     -- Of each stage for which there are not enough people for all of them.
     scarce jsonb[] := '{}';
@@ -42,26 +43,21 @@ BEGIN
                 'users', (asked->'users') || (asked->'more_users'));
         END IF;
         able := '{}';
-        FOR person IN
-            SELECT p.id
-            FROM (
-                SELECT m.user_id AS id
-                FROM jsonb_array_elements_text(asked->'groups') AS g(id)
-                JOIN requests_app_membership m ON m.group_id = g.id::bigint
-                WHERE NOT requests_app_has_changed(asking || m.user_id, m.user_id, m.group_id)
-                UNION ALL
-                SELECT u.id::bigint FROM jsonb_array_elements_text(asked->'users') AS u(id)
-            ) AS p
-            JOIN requests_app_user u ON u.id = p.id
-            WHERE u.deactivated_at IS NULL AND p.id <> ALL (asking || decided)
-              AND NOT requests_app_has_edited(p.id, r.entitlement_id, r.role_id)
-              AND NOT requests_app_has_placed(p.id, asking, r.entitlement_id)
+        -- A group may have ten thousand members, and two are needed: nobody is asked about beyond that.
+        FOR person, through IN
+            SELECT m.user_id, m.group_id
+            FROM jsonb_array_elements_text(asked->'groups') AS g(id)
+            JOIN requests_app_membership m ON m.group_id = g.id::bigint
+            UNION ALL
+            SELECT u.id::bigint, NULL FROM jsonb_array_elements_text(asked->'users') AS u(id)
         LOOP
-            -- A group may have ten thousand members, and two are needed: no further than that.
             EXIT WHEN cardinality(able) >= needed;
-            IF NOT person = ANY(able) THEN
-                able := able || person;
-            END IF;
+            CONTINUE WHEN person = ANY (asking || decided || able)
+                OR EXISTS (SELECT FROM requests_app_user u WHERE u.id = person AND u.deactivated_at IS NOT NULL)
+                OR requests_app_has_changed(asking || person, person, through)
+                OR requests_app_has_edited(person, r.entitlement_id, r.role_id)
+                OR requests_app_has_placed(person, asking, r.entitlement_id);
+            able := able || person;
         END LOOP;
         IF cardinality(able) < needed THEN
             scarce := scarce || to_jsonb(able);
