@@ -202,7 +202,8 @@ def _deciding() -> Iterator[tuple[str, str, Act]]:
     from requests_app.domain.models import AccessRequest, User
 
     bob = User.objects.get(pk=crowd.BOB)
-    waiting = AccessRequest.objects.waiting_for(bob, clock.now()).filter(terms_document__stages__1__isnull=True)
+    waiting = AccessRequest.objects.waiting_for(bob, clock.now()).of_use()
+    waiting = waiting.filter(terms_document__stages__1__isnull=True)
     codes = list(waiting.order_by("decide_by").values_list("code", flat=True)[:200])
     last = iter(reversed(codes))
     yield "approvals", "bob", _get("/approvals/")
