@@ -25,4 +25,4 @@ USER daypass
 EXPOSE 8000
 # Whether the process answers. Whether PostgreSQL and Redis do is /readyz, for whoever balances the load.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
-CMD ["gunicorn", "portal.wsgi", "--worker-class=gthread", "--preload", "--workers=2", "--threads=16", "--no-control-socket", "--bind=0.0.0.0:8000", "--worker-tmp-dir=/dev/shm"]
+CMD ["gunicorn", "--config=python:portal.server", "portal.wsgi", "--bind=0.0.0.0:8000"]

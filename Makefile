@@ -11,7 +11,7 @@ TOOLS := SECRET_KEY=$(shell printf 'tools-only-%.0s' 1 2 3 4 5 6) BASE_URL=https
 	DATABASE_URL=postgres://app:none@127.0.0.1:9/none REDIS_URL=redis://127.0.0.1:9/0 DEBUG=0 PYTHONWARNINGS=ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help run reset test test-pg15 bench bench-scale chaos faketime lint browser lock install
+.PHONY: help run reset test test-pg15 bench bench-scale chaos faketime lint programs lock install
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,7 +22,7 @@ run: $(BIN)/installed  ## start Daypass with everything it needs, on http://loca
 reset: $(BIN)/installed  ## forget what `make run` keeps in .run
 	@$(BIN)/python -m sandbox.run reset
 
-test: $(BIN)/installed browser lint  ## everything that must hold: lint, types, migrations, the whole suite
+test: $(BIN)/installed programs lint  ## everything that must hold: lint, types, migrations, the whole suite
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 	@if test -x $(POSTGRES_15)/postgres; then $(MAKE) --no-print-directory test-pg15; \
 	else echo "Left out: PostgreSQL 15 is not installed in $(POSTGRES_15)."; fi
@@ -55,14 +55,18 @@ lint: $(BIN)/installed  ## style, types, forgotten migrations, production settin
 	@echo "manage.py makemigrations --check" && $(TOOLS) $(BIN)/python manage.py makemigrations --check --dry-run
 	@echo "manage.py check --deploy" && $(TOOLS) $(BIN)/python manage.py check --deploy --fail-level WARNING
 
-browser:
-	@if command -v chromium >/dev/null; then :; \
-	elif test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
-		echo "Installing Debian's chromium for the browser tests."; \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends chromium; } \
-			>/dev/null 2>&1 || echo "chromium could not be installed."; \
-	fi
-	@command -v chromium >/dev/null || echo "Left out: the browser tests, for there is no chromium."
+# What tests need from Debian and no wheel carries.
+programs:
+	@for program in chromium nginx; do \
+		command -v $$program >/dev/null || test -x /usr/sbin/$$program && continue; \
+		if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+			echo "Installing Debian's $$program for the tests."; \
+			package=$$program; test $$program = nginx && package=nginx-light; \
+			{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends $$package; } \
+				>/dev/null 2>&1 || true; \
+		fi; \
+		command -v $$program >/dev/null || test -x /usr/sbin/$$program || echo "Left out: its tests, for there is no $$program."; \
+	done
 
 lock: $(BIN)/installed  ## compile the requirements files from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group sandbox --group test --generate-hashes --python-version 3.11 \

@@ -18,18 +18,7 @@ class Process:
 
 
 PROCESSES = (
-    Process(
-        "web",
-        (
-            "gunicorn",
-            "portal.wsgi",
-            "--worker-class=gthread",
-            "--preload",
-            "--workers=2",
-            "--threads=16",
-            "--no-control-socket",
-        ),
-    ),
+    Process("web", ("gunicorn", "--config=python:portal.server", "portal.wsgi")),
     Process("mint", (*_WORKER, "--queues=mint,aws", "--concurrency=16", "--hostname=mint@%h"), aws_profile="minter"),
     Process("revoke", (*_WORKER, "--queues=revoke", "--concurrency=4", "--hostname=revoke@%h"), aws_profile="revoker"),
     Process("default", (*_WORKER, "--queues=default", "--concurrency=8", "--hostname=default@%h")),
