@@ -26,8 +26,8 @@ PROCESSES = (
 )
 
 
-def command_line(process: Process, *, port: int) -> list[str]:
-    """What to execute here: this virtual environment's program, and for the web a port on the loopback."""
+def command_line(process: Process, *, bind: str) -> list[str]:
+    """What to execute here: this virtual environment's program, and where the web listens (`host:port` or `fd://N`)."""
     program, *arguments = process.command
-    bind = [f"--bind=127.0.0.1:{port}"] if process.name == "web" else []
-    return [str(Path(sys.executable).parent / program), *arguments, *bind]
+    where = [f"--bind={bind}"] if process.name == "web" else []
+    return [str(Path(sys.executable).parent / program), *arguments, *where]

@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,7 +52,9 @@ class Setting:
         self.notes: list[str] = []
         self.has_demo = False
         self.owner_url = os.environ.get("DATABASE_OWNER_URL", "")
-        self.port = _free_port(8000)
+        # Held from now on and handed to the web: what else starts meanwhile may want the port too.
+        self.listener = servers.enter_context(listen(8000))
+        self.port: int = self.listener.getsockname()[1]
         self.shared = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             "PYTHONUNBUFFERED": "1",
@@ -157,9 +159,11 @@ class Setting:
 class Tethered(honcho.process.Process):
     """honcho's process (a child of ours, and the program as its child), which ends when we are killed."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, passed: Mapping[str, Sequence[int]], **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._child_ctor = functools.partial(honcho.process.Popen, preexec_fn=die_with_parent(signal.SIGTERM))
+        self._child_ctor = functools.partial(
+            honcho.process.Popen, preexec_fn=die_with_parent(signal.SIGTERM), pass_fds=passed.get(self.name, ())
+        )
 
     def run(self, *arguments: Any, **options: Any) -> None:
         die_with_parent(signal.SIGKILL)()
@@ -224,9 +228,10 @@ def _run(setting: Setting, began: float) -> int:
         threading.Thread(target=_watch, args=[setting, over], daemon=True).start()
 
     runner = honcho.manager.Manager(Announcing(ready))
-    runner._process_ctor = Tethered
+    listener = setting.listener.fileno()
+    runner._process_ctor = functools.partial(Tethered, passed={"web": [listener]})
     for process in PROCESSES:
-        command = " ".join(["exec", *command_line(process, port=setting.port)])
+        command = " ".join(["exec", *command_line(process, bind=f"fd://{listener}")])
         runner.add_process(process.name, command, env=setting.environment(process), cwd=str(PROJECT))
     runner.loop()
     over.set()
@@ -279,12 +284,6 @@ def _write_private(path: Path, text: str) -> None:
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text(text)
-
-
-def _free_port(preferred: int) -> int:
-    with listen(preferred) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

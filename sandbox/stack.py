@@ -191,7 +191,7 @@ class Stack:
     def _child(self, process: Process) -> Child:
         return Child(
             name=process.name,
-            command=command_line(process, port=self.port),
+            command=command_line(process, bind=f"127.0.0.1:{self.port}"),
             log=self.log(process.name),
             environment=self.environment(process.aws_profile) | (self._for_metrics() if process.name == "web" else {}),
             folder=PROJECT,

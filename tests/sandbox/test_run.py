@@ -1,5 +1,6 @@
 """`make run` as a newcomer meets it: one screen, the real pages behind it, and nothing left when it ends."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -116,6 +117,28 @@ def test_starts_shows_one_screen_keeps_its_data_and_leaves_nothing_behind(folder
     assert (folder / ".run" / "secret-key").read_text() == key
     second.end(signal.SIGKILL)
     wait_until_none_of(folder)  # not even then
+
+
+def test_a_port_that_somebody_wants_meanwhile_is_not_lost(folder: Path) -> None:
+    """What starts on the machine between the choice of a port and the web's first breath takes others."""
+    running = Running(folder)
+    until = time.monotonic() + 60
+    while not (folder / ".run" / "log" / "postgres.log").exists():
+        assert time.monotonic() < until, running.said()
+        time.sleep(0.01)
+    with contextlib.ExitStack() as others:
+        for port in range(8000, 8060):
+            other = others.enter_context(socket.socket())
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                other.bind(("127.0.0.1", port))
+                other.listen()
+        screen = running.screen()
+    address = re.search(r"http://localhost:(\d+)", screen)
+    assert address
+    assert answers(int(address[1]))
+    assert running.end(signal.SIGINT) == 0
+    wait_until_none_of(folder)
 
 
 def test_uses_what_it_is_given_and_starts_nothing_in_its_place(folder: Path, django_db_setup: None) -> None:
