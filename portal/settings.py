@@ -1,23 +1,25 @@
 """Settings, all read from the environment; every name also works as NAME_FILE (a path to its value)."""
 
+import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import environ
 from csp.constants import NONE, SELF
 
 from portal import logs
+from portal.environment import Env, with_password
 from requests_app.domain import partitions
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.FileAwareEnv()
+env = Env()
 if (BASE_DIR / ".env").exists():
     env.read_env(BASE_DIR / ".env")
 
 DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env.str("SECRET_KEY")
+SECRET_KEY = env.secret("SECRET_KEY")
 BASE_URL = env.str("BASE_URL").rstrip("/")
 _https = BASE_URL.startswith("https://")
-_host = BASE_URL.split("://", 1)[1].rsplit(":", 1)[0]
+_host = urlsplit(BASE_URL).hostname or "localhost"
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[_host])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[BASE_URL])
 # How many proxies of ours stand in front and append to X-Forwarded-For; 0 trusts no such header.
@@ -93,6 +95,13 @@ FORM_RENDERER = "requests_app.delivery.web.forms.Renderer"
 DATABASES = {"default": env.db("DATABASE_URL")}
 if env.str("DATABASE_OWNER_URL", default=""):
     DATABASES["owner"] = env.db("DATABASE_OWNER_URL")
+# A password may also be given by itself: in an address some characters must be written in another way.
+for _alias, _password in (
+    ("default", env.secret("DATABASE_APP_PASSWORD", default="")),
+    ("owner", env.secret("DATABASE_OWNER_PASSWORD", default="")),
+):
+    if _password and _alias in DATABASES:
+        DATABASES[_alias]["PASSWORD"] = _password
 for _database in DATABASES.values():
     _database["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)
     _database["CONN_HEALTH_CHECKS"] = True
@@ -108,7 +117,7 @@ ATOMIC_REQUESTS = False
 # someone to sign in. allauth counts sign-in attempts here, so its limits hold per web process.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 
-REDIS_URL = env.str("REDIS_URL")
+REDIS_URL = with_password(env.str("REDIS_URL"), env.secret("REDIS_PASSWORD", default=""))
 
 # --- sign-in -----------------------------------------------------------------------------------
 AUTH_USER_MODEL = "requests_app.User"
@@ -190,6 +199,7 @@ TIME_ZONE = "UTC"
 
 # --- mail --------------------------------------------------------------------------------------
 vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
+EMAIL_HOST_PASSWORD = env.secret("EMAIL_PASSWORD", default="") or vars()["EMAIL_HOST_PASSWORD"]
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="") or f"Daypass <daypass@{_host}>"
 
@@ -228,7 +238,7 @@ CELERY_TIMEZONE = "UTC"
 
 # --- Daypass -----------------------------------------------------------------------------------
 # Whoever brings this as a bearer token reads /metrics; without it there is none.
-METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+METRICS_TOKEN = env.secret("METRICS_TOKEN", default="")
 # How many deliveries a person, and a role, may ask for in a minute; they protect the hub account's
 # 600 STS calls a second, which everything in it shares.
 DELIVERIES_PER_PERSON_PER_MINUTE = env.int("DELIVERIES_PER_PERSON_PER_MINUTE", default=10)
@@ -243,6 +253,9 @@ RETURNED_PER_PERSON_AND_ROLE = env.int("RETURNED_PER_PERSON_AND_ROLE", default=2
 # The role in each target account through which the revoking worker writes deny policies.
 REVOKER_ROLE_NAME = env.str("REVOKER_ROLE_NAME", default="daypass-revoker")
 # STS is asked in this region unless the account's partition says otherwise.
+# An empty profile would be one called "" to botocore, and Compose cannot leave a variable out that has a default.
+if os.environ.get("AWS_PROFILE") == "":
+    del os.environ["AWS_PROFILE"]
 AWS_STS_REGION = env.str("AWS_REGION", default="") or env.str("AWS_DEFAULT_REGION", default="us-east-1")
 
 # User names are unique, whatever their case: by a constraint, where this check does not look.

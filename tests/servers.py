@@ -257,8 +257,9 @@ def _set_environment() -> None:
         # For pytest-xdist's workers: a set in a test's parameters must read the same in each.
         "PYTHONHASHSEED": "0",
     }
-    for name in settings:
+    for name in (*settings, "DATABASE_APP_PASSWORD", "DATABASE_OWNER_PASSWORD", "REDIS_PASSWORD", "EMAIL_PASSWORD"):
         os.environ.pop(f"{name}_FILE", None)  # it would win
+        os.environ.pop(name, None)
     os.environ |= settings
 
 

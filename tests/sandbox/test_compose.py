@@ -2,25 +2,15 @@
 
 import os
 import re
-import shlex
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import yaml
 
 from sandbox.postgres import Postgres
 from sandbox.processes import PROCESSES
-
-PROJECT = Path(__file__).resolve().parents[2]
-SERVICES = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]
-OURS = {name: service for name, service in SERVICES.items() if service.get("image") == "daypass"}
-
-
-def command_of(name: str) -> list[str]:
-    return shlex.split(OURS[name]["command"])
+from tests.sandbox.compose import OURS, PROJECT, command_of, environment_of, filled_in, mounts_of
 
 
 def queues_of(command: tuple[str, ...] | list[str]) -> set[str]:
@@ -37,7 +27,7 @@ def test_every_process_is_a_service_and_every_queue_is_worked():
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 def test_the_commands_are_the_same(process):
-    where = re.compile(r"--(bind|worker-tmp-dir|queues)=")
+    where = re.compile(r"--(bind|queues)=")
     there = [part for part in command_of(process.name) if not where.match(part)]
     assert there == [part for part in process.command if not where.match(part)]
 
@@ -49,7 +39,7 @@ def test_the_image_starts_the_web_by_the_same_command():
 
 
 def test_aws_identities_are_where_they_belong():
-    profiles = {name: service["environment"].get("AWS_PROFILE") for name, service in OURS.items()}
+    profiles = {name: environment_of(name, {}).get("AWS_PROFILE") for name in OURS}
     assert {name: profile for name, profile in profiles.items() if profile} == {
         "mint": "minter",
         "aws": "minter",
@@ -57,24 +47,34 @@ def test_aws_identities_are_where_they_belong():
     }
     for process in PROCESSES:
         assert profiles[process.name] == process.aws_profile
+    for name in OURS:
+        assert ("/aws" in mounts_of(name, {})) == bool(profiles[name])
 
 
 def test_only_the_migration_knows_the_owner():
-    knowing = {name for name, service in OURS.items() if "DATABASE_OWNER_URL" in service["environment"]}
-    assert knowing == {"migrate"}
+    everything = dict.fromkeys(re.findall(r"[A-Z][A-Z_0-9]+", (PROJECT / "docker-compose.yml").read_text()), "given")
+    for name in OURS:
+        knows = any("OWNER" in variable for variable in environment_of(name, everything))
+        assert knows == ("/run/owner-secrets" in mounts_of(name, {})) == (name == "migrate")
     assert command_of("migrate")[:5] == ["python", "manage.py", "migrate", "--database", "owner"]
 
 
-def test_the_init_script_makes_the_two_roles_and_their_database():
+def test_the_init_script_makes_the_two_roles_and_their_database(tmp_path):
     with Postgres() as server:
         with psycopg.connect(server.superuser_url(), autocommit=True) as connection:
             connection.execute("DROP DATABASE daypass")
             connection.execute("DROP ROLE daypass_owner")
             connection.execute("DROP ROLE daypass_app")
-        passwords = {"DATABASE_OWNER_PASSWORD": "o'wn er", "DATABASE_APP_PASSWORD": "a\\pp"}
+        (tmp_path / "app").write_text("a\\pp\n")
+        passwords = {"DATABASE_OWNER_PASSWORD": "o'wn er", "DATABASE_APP_PASSWORD_FILE": str(tmp_path / "app")}
         entrypoint = {"POSTGRES_USER": "postgres", "PGHOST": "127.0.0.1", "PGPORT": str(server.port)}
         entrypoint |= {"PGPASSWORD": server.passwords.superuser, "PATH": f"{server.binaries}:{os.defpath}"}
         script = PROJECT / "docker" / "roles.sh"
+        for missing in passwords:
+            given = {name: value for name, value in passwords.items() if name != missing}
+            refused = subprocess.run(["sh", str(script)], env={**entrypoint, **given}, capture_output=True, text=True)
+            assert refused.returncode
+            assert f"{missing.removesuffix('_FILE')} is not set." in refused.stderr
         subprocess.run(["sh", str(script)], env={**entrypoint, **passwords}, check=True, capture_output=True)
 
         address: dict[str, Any] = {"host": "127.0.0.1", "port": server.port, "dbname": "daypass"}
@@ -89,8 +89,9 @@ def test_the_init_script_makes_the_two_roles_and_their_database():
 def test_every_variable_is_explained_and_every_process_locked_down():
     text = (PROJECT / "docker-compose.yml").read_text()
     example = (PROJECT / ".env.example").read_text()
+    operations = (PROJECT / "docs" / "operations.md").read_text()
     for name in set(re.findall(r"(?<!\$)\$\{(\w+)", text)):
-        assert re.search(rf"^{name}=", example, re.MULTILINE), name
+        assert re.search(rf"^(# )?{name}=", example, re.MULTILINE) or f"| `{name}` |" in operations, name
     for service in OURS.values():
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
@@ -101,3 +102,10 @@ def test_what_docker_is_sent_is_what_the_image_copies():
     for name in sent:
         assert (PROJECT / name).exists()
         assert re.search(rf"^COPY {re.escape(name)}\b", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)
+
+
+def test_a_missing_value_is_what_compose_says_it_is():
+    given = {"FULL": "a/b", "EMPTY": ""}
+    assert filled_in("${FULL} ${FULL:-x} ${EMPTY:-x} ${EMPTY-x} ${NONE-x} $$FULL", given) == "a/b a/b x  x $FULL"
+    with pytest.raises(AssertionError, match="NONE is missing"):
+        filled_in("${NONE:?}", given)
