@@ -72,9 +72,9 @@ def test_the_init_script_makes_the_two_roles_and_their_database(tmp_path):
         script = PROJECT / "docker" / "roles.sh"
         for missing in passwords:
             given = {name: value for name, value in passwords.items() if name != missing}
-            refused = subprocess.run(["sh", str(script)], env={**entrypoint, **given}, capture_output=True, text=True)
-            assert refused.returncode
-            assert f"{missing.removesuffix('_FILE')} is not set." in refused.stderr
+            done = subprocess.run(["sh", str(script)], env={**entrypoint, **given}, capture_output=True, text=True)
+            assert done.returncode
+            assert f"{missing.removesuffix('_FILE')} is not set." in done.stderr
         subprocess.run(["sh", str(script)], env={**entrypoint, **passwords}, check=True, capture_output=True)
 
         address: dict[str, Any] = {"host": "127.0.0.1", "port": server.port, "dbname": "daypass"}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from sandbox.aws import AwsStandIn
 from sandbox.child import Child, answers, free_port
@@ -202,9 +203,8 @@ def test_every_process_starts_with_what_compose_gives_it(tmp_path):
     with Postgres() as server, redis_by_its_script(tmp_path, HOSTILE) as redis_port, AwsStandIn() as aws:
         with psycopg.connect(server.superuser_url(), autocommit=True) as connection:
             for role in ("owner", "app"):
-                statement = psycopg.sql.SQL("ALTER ROLE {} PASSWORD {}")
-                name = psycopg.sql.Identifier(f"daypass_{role}")
-                connection.execute(statement.format(name, psycopg.sql.Literal(secret_files[role])))
+                statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
+                connection.execute(statement.format(sql.Identifier(f"daypass_{role}"), sql.Literal(secret_files[role])))
         dotenv = {
             "BASE_URL": "https://pass.example.org",
             "SECRET_KEY_FILE": str(tmp_path / "key"),
@@ -226,21 +226,29 @@ def test_every_process_starts_with_what_compose_gives_it(tmp_path):
             assert children["migrate"]._process.wait(120) == 0, children["migrate"].end_of_log()
             for service in OURS.keys() - {"migrate"}:
                 children[service].start()
-            signs = {"web": "Booting worker", "beat": "beat: Starting"}
             for service in OURS.keys() - {"migrate"}:
-                child = children[service]
-                child.wait_until(lambda child=child, service=service: signs.get(service, " ready.") in read(child), 90)
+                wait_until_ready(service, children[service])
             # Who the workers are at AWS comes with the first clock reading, which beat asks for.
-            address = {"host": "127.0.0.1", "port": server.port, "dbname": "daypass"}
-            with psycopg.connect(
-                **address, user="daypass_app", password=secret_files["app"], autocommit=True
-            ) as connection:
+            app = psycopg.connect(
+                host="127.0.0.1",
+                port=server.port,
+                dbname="daypass",
+                user="daypass_app",
+                password=secret_files["app"],
+                autocommit=True,
+            )
+            with app as connection:
                 children["aws"].wait_until(lambda: knows_both_identities(connection), 60)
         finally:
             for child in children.values():
                 child.stop(seconds=5)
         for child in children.values():
             assert HOSTILE not in read(child)
+
+
+def wait_until_ready(service: str, child: Child) -> None:
+    sign = {"web": "Booting worker", "beat": "beat: Starting"}.get(service, " ready.")
+    child.wait_until(lambda: sign in read(child), 90)
 
 
 def read(child: Child) -> str:
