@@ -58,6 +58,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "requests_app.delivery.web.middleware.LineBreaksMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "requests_app.delivery.web.middleware.LogMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",

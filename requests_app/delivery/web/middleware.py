@@ -3,7 +3,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from allauth.usersessions.models import UserSession
 from django.core.cache import cache
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, QueryDict
 from django.utils import timezone
 from django_structlog.middlewares import RequestMiddleware
 from structlog.contextvars import bind_contextvars
@@ -47,6 +47,36 @@ class NoNulInAdminMiddleware:
         if request.path.startswith("/admin/") and any("\0" in value for value in filters):
             return HttpResponseBadRequest("There is a character in this address that no page takes.\n", "text/plain")
         return self.get_response(request)
+
+
+class LineBreaksMiddleware:
+    """Makes one character of each line break that was typed: browsers send two, and count one against `maxlength`.
+
+    Here for every form, the admin's and allauth's too. After the one that checks the CSRF token, which reads the form.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_: object) -> None:
+        if _has_returns(request.GET):
+            request.GET = _with_line_feeds(request.GET)
+        if request.method == "POST" and _has_returns(request.POST):
+            request.POST = _with_line_feeds(request.POST)
+
+
+def _has_returns(typed: QueryDict) -> bool:
+    return any("\r" in value for _, values in typed.lists() for value in values)
+
+
+def _with_line_feeds(typed: QueryDict) -> QueryDict:
+    plain = typed.copy()
+    for name, values in typed.lists():
+        plain.setlist(name, [value.replace("\r\n", "\n").replace("\r", "\n") for value in values])
+    return plain
 
 
 class AuditContextMiddleware:
