@@ -11,6 +11,7 @@ from requests_app.aws.errors import AwsError
 from requests_app.aws.sts import ClockReading
 from requests_app.domain import clock
 from requests_app.domain.models import Account, Identity
+from requests_app.domain.texts import shortened
 from requests_app.domain.workflow.deliveries import region
 
 log = structlog.get_logger(__name__)
@@ -51,7 +52,7 @@ def seen(worker: Identity.Worker, at: str, reading: ClockReading) -> None:
 def failed(worker: Identity.Worker, at: str, error: AwsError) -> None:
     """This worker could not be seen; what was last known of it stays."""
     log.warning("identity.unseen", worker=str(worker), region=at, aws_code=error.code)
-    _write(worker, at, failed_at=clock.now(), aws_code=error.code[:100], aws_message=error.message[:2000])
+    _write(worker, at, failed_at=clock.now(), aws_code=error.code[:100], aws_message=shortened(error.message, 2000))
 
 
 def _endpoint(at: str) -> str:

@@ -13,6 +13,7 @@ from django.db import connection
 
 from requests_app.domain import clock
 from requests_app.domain.models import AccessRequest, AuditEvent, User
+from requests_app.domain.texts import shortened
 
 
 class Action(StrEnum):
@@ -180,7 +181,7 @@ def _values(
         "beneficiary": beneficiary,
         "beneficiary_name": str(beneficiary)[:150] if beneficiary else "",
         "access_request": access_request,
-        "subject": storable(subject or (access_request.code if access_request else ""))[:200],
+        "subject": shortened(storable(subject or (access_request.code if access_request else "")), 300),
         "channel": origin.channel,
         "ip": origin.ip,
         "user_agent": origin.user_agent,

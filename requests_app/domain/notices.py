@@ -47,7 +47,7 @@ def announce(
 def tell(kind: Notice.Kind, about: str, *, at: datetime, to: Iterable[User], occasion: str) -> None:
     """Queue one mail that is about no single request, such as to operators: `about` is its sentence."""
     rows = [
-        Notice(kind=kind, recipient=one, about=about[:500], key=":".join((kind, "", str(one.pk), occasion)), due_at=at)
+        Notice(kind=kind, recipient=one, about=about, key=":".join((kind, "", str(one.pk), occasion)), due_at=at)
         for one in to
     ]
     Notice.objects.bulk_create(rows, ignore_conflicts=True)

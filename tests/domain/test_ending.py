@@ -98,8 +98,11 @@ def test_revoking_needs_a_reason_that_can_be_read(reason: str, active_request: A
     assert list(wrong.value.fields) == ["reason"]
 
 
-def test_a_very_long_reason_does_not_keep_access_alive(active_request: AccessRequest, bob: User) -> None:
-    assert len(workflow.revoke(active_request, by=bob, reason="x" * 5000).end_reason) == 500
+def test_a_reason_is_stored_whole_or_refused_and_never_cut(active_request: AccessRequest, bob: User) -> None:
+    with pytest.raises(Invalid) as wrong:
+        workflow.revoke(active_request, by=bob, reason="x" * 501)
+    assert wrong.value.fields == {"reason": ["Say it in 500 characters; these are 501."]}
+    assert len(workflow.revoke(active_request, by=bob, reason=f"  {'🚒' * 500}\n").end_reason) == 500
 
 
 @pytest.mark.parametrize("comment", ["x" * 1001, "zero \x00", "half \udc00"])

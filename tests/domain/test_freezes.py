@@ -404,8 +404,13 @@ def test_a_freeze_says_why(reason: str, olivia: User) -> None:
     assert not Freeze.objects.exists()
 
 
-def test_a_very_long_reason_freezes_all_the_same(olivia: User) -> None:
-    assert len(freezes.freeze(Everything(), by=olivia, reason="x" * 900).reason) == 500
+def test_a_reason_is_told_whole_or_refused_and_never_cut(olivia: User, administrator: Role) -> None:
+    with pytest.raises(Invalid):
+        freezes.freeze(Everything(), by=olivia, reason="x" * 501)
+    assert not Freeze.objects.exists()
+    begun = freezes.freeze(administrator, by=olivia, reason="x" * 497 + "end")
+    assert begun.reason.endswith("end")
+    assert Notice.objects.get(recipient=olivia).about.endswith("end")
 
 
 def test_freezing_twice_is_said_and_other_scopes_are_others(olivia: User, administrator: Role) -> None:

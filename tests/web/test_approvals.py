@@ -122,7 +122,7 @@ def test_a_comment_that_is_too_long_is_kept_and_said(pending_request: AccessRequ
     response = signed_in(bob).post(f"/requests/{pending_request.code}/approve", {"comment": "x" * 1001})
 
     assert response.status_code == 422
-    assert "under 1,000" in page(response).text
+    assert "at most 1000 characters" in page(response).text
     assert "x" * 1001 in response.content.decode()
 
 

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from requests_app.delivery.web import local_time
 from requests_app.delivery.web.choosing import Choice, Seen
+from requests_app.domain import texts
 from requests_app.domain.errors import Invalid
 from requests_app.domain.models import AccessRequest
 
@@ -89,13 +90,15 @@ class RequestForm(forms.Form):
         label="Why",
         help_text="What you will do, and for whom. The people who decide read it, and it stays in the record.",
         error_messages={"required": "Say why you need it."},
-        widget=forms.Textarea(attrs={"rows": 3, "maxlength": 2000}),
+        max_length=texts.LONGEST_JUSTIFICATION,
+        widget=forms.Textarea(attrs={"rows": 3}),
     )
     ticket = forms.CharField(
         label="Ticket",
         required=False,
         help_text="Such as INC-2291.",
-        widget=forms.TextInput(attrs={"maxlength": 100, "data-keep": True}),
+        max_length=texts.LONGEST_TICKET,
+        widget=forms.TextInput(attrs={"data-keep": True}),
     )
 
     def __init__(self, *args: Any, found: list[Choice], **kwargs: Any) -> None:
@@ -155,7 +158,7 @@ class StopForm(forms.Form):
     reason = forms.CharField(
         label="Why", help_text="Everyone whom it stops reads it, and it stays in the record.",
         error_messages={"required": "Say why: everyone whom it stops reads it."},
-        widget=forms.Textarea(attrs={"rows": 2, "maxlength": 500}),
+        max_length=texts.LONGEST_REASON, widget=forms.Textarea(attrs={"rows": 2}),
     )  # fmt: skip
 
     def __init__(self, *args: Any, word: str, **kwargs: Any) -> None:
@@ -170,7 +173,7 @@ class StopForm(forms.Form):
 class CommentForm(forms.Form):
     comment = forms.CharField(
         label="Comment", required=False, help_text="The person reads it.",
-        widget=forms.Textarea(attrs={"rows": 2, "maxlength": 1000}),
+        max_length=texts.LONGEST_COMMENT, widget=forms.Textarea(attrs={"rows": 2}),
     )  # fmt: skip
 
 
@@ -232,7 +235,7 @@ class ExtendForm(forms.Form):
     )  # fmt: skip
     justification = forms.CharField(
         label="Why", help_text="What is not done yet.", error_messages={"required": "Say why it takes longer."},
-        widget=forms.Textarea(attrs={"rows": 2, "maxlength": 2000}),
+        max_length=texts.LONGEST_JUSTIFICATION, widget=forms.Textarea(attrs={"rows": 2}),
     )  # fmt: skip
 
     def clean(self) -> dict[str, Any]:
@@ -252,5 +255,5 @@ class ReasonForm(forms.Form):
     reason = forms.CharField(
         label="Why", help_text="The person and the auditors read it.",
         error_messages={"required": "Say why: the person and the auditors read it."},
-        widget=forms.Textarea(attrs={"rows": 2, "maxlength": 500}),
+        max_length=texts.LONGEST_REASON, widget=forms.Textarea(attrs={"rows": 2}),
     )  # fmt: skip

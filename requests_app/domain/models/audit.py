@@ -35,7 +35,7 @@ class AuditEvent(models.Model):
     beneficiary = models.ForeignKey(User, models.PROTECT, null=True, db_index=False, related_name="+")
     beneficiary_name = models.CharField(max_length=150, blank=True)
     access_request = models.ForeignKey(AccessRequest, models.PROTECT, null=True, db_index=False, related_name="events")
-    subject = models.CharField(max_length=200, blank=True)
+    subject = models.CharField(max_length=300, blank=True)
     channel = models.CharField(max_length=16)
     ip = models.GenericIPAddressField(null=True)
     user_agent = models.CharField(max_length=300, blank=True)

@@ -34,7 +34,7 @@ class Notice(models.Model):
     kind = models.CharField(max_length=12, choices=Kind.choices)
     recipient = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="notices")
     access_request = models.ForeignKey(AccessRequest, models.PROTECT, null=True, related_name="notices")
-    about = models.CharField(max_length=500, blank=True, db_default="")
+    about = models.TextField(blank=True, db_default="")
     # Says which occasion this is, so that running a sweep twice announces it once.
     key = models.CharField(max_length=120)
     created_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import Exists, ExpressionWrapper, F, Func, OuterRef, Q, Value
 from django.db.models.functions import Now
 
-from requests_app.domain import codes
+from requests_app.domain import codes, texts
 from requests_app.domain.models.catalog import OrganisationalUnit, Role
 from requests_app.domain.models.edits import Edit
 from requests_app.domain.models.entitlements import Entitlement
@@ -186,7 +186,7 @@ class AccessRequest(models.Model):
     expires_at = models.DateTimeField(null=True, editable=False)
     ended_at = models.DateTimeField(null=True, editable=False)
     ended_by = models.ForeignKey(User, models.PROTECT, null=True, editable=False, db_index=False, related_name="+")
-    end_reason = models.CharField(max_length=500, blank=True, editable=False)
+    end_reason = models.CharField(max_length=texts.LONGEST_COMMENT, blank=True, editable=False)
     reminded_at = models.DateTimeField(null=True, editable=False)
 
     objects = AccessRequestQuerySet.as_manager()
@@ -385,7 +385,7 @@ class Decision(models.Model):
     approver = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="decisions")
     approver_name = models.CharField(max_length=150)
     verdict = models.CharField(max_length=8, choices=Verdict.choices)
-    comment = models.CharField(max_length=1000, blank=True)
+    comment = models.CharField(max_length=texts.LONGEST_COMMENT, blank=True)
     decided_at = models.DateTimeField()
     recorded_at = models.DateTimeField(db_default=Now(), editable=False)
 

@@ -9,6 +9,7 @@ from requests_app.domain import facts, notices, policy
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Extension, User
 from requests_app.domain.terms import Terms
+from requests_app.domain.texts import LONGEST_COMMENT, can_be_stored
 from requests_app.domain.transitions import ExtensionState, State
 
 # What is decided.
@@ -90,8 +91,8 @@ def check_may_decide(matter: Matter, by: User, comment: str, now: datetime, *, s
             rule="decision.other_stage",
         )
     verdict_on_deciding(matter, by, now).require()
-    if len(comment) > 1000 or not can_be_stored(comment):
-        raise Invalid({"comment": ["Keep the comment under 1,000 plain characters."]})
+    if len(comment) > LONGEST_COMMENT or not can_be_stored(comment):
+        raise Invalid({"comment": [f"Keep the comment to {LONGEST_COMMENT:,} plain characters at most."]})
 
 
 def decide(matter: Matter, by: User, verdict: Decision.Verdict, comment: str, now: datetime) -> Decision:
@@ -159,11 +160,6 @@ def asked_so_far(matter: Matter, now: datetime) -> list[tuple[frozenset[int], fr
 
 def request_of(matter: Matter) -> AccessRequest:
     return matter.access_request if isinstance(matter, Extension) else matter
-
-
-def can_be_stored(text: str) -> bool:
-    """PostgreSQL takes no NUL, and UTF-8 no half of a surrogate pair, which JSON can smuggle in."""
-    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _is_pending(matter: Matter) -> bool:

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.crypto import salted_hmac
 
-from requests_app.domain import audit, clock, facts, jobs, notices, partitions, policy, sealing
+from requests_app.domain import audit, clock, facts, jobs, notices, partitions, policy, sealing, texts
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany
 from requests_app.domain.models import AccessRequest, AwsClock, Delivery, IssuedSession, Role, User
@@ -478,7 +478,8 @@ def _finish(delivery: Delivery, state: DeliveryState, now: datetime, **words: st
     for name, text in words.items():
         # AWS's words among them, and PostgreSQL takes no NUL.
         longest = getattr(Delivery._meta.get_field(name), "max_length", None)
-        setattr(delivery, name, text.replace("\x00", "")[:longest])
+        text = text.replace("\x00", "")
+        setattr(delivery, name, texts.shortened(text, longest) if longest else text)
     delivery.save(update_fields=["state", "finished_at", *words])
 
 

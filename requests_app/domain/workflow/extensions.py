@@ -11,6 +11,7 @@ from requests_app.domain import audit, clock, facts, notices, patterns, policy
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Extension, User
+from requests_app.domain.texts import LONGEST_JUSTIFICATION, can_be_stored
 from requests_app.domain.transitions import ExtensionState
 from requests_app.domain.workflow import approval, operators
 from requests_app.domain.workflow.verb import Due, lock, verb
@@ -34,10 +35,9 @@ def _extend(access_request: AccessRequest, *, by: User, duration: timedelta, jus
     terms = access_request.terms
     may_extend(access_request, by, duration, now).require()
     justification = justification.strip()
-    if not terms.justification_min <= len(justification) <= 2000 or not approval.can_be_stored(justification):
-        raise Invalid(
-            {"justification": [f"Write {terms.justification_min} to 2,000 plain characters: why it takes longer."]}
-        )
+    if not terms.justification_min <= len(justification) <= LONGEST_JUSTIFICATION or not can_be_stored(justification):
+        between = f"{terms.justification_min} to {LONGEST_JUSTIFICATION:,}"
+        raise Invalid({"justification": [f"Write {between} plain characters: why it takes longer."]})
     if not patterns.fits(terms.justification_pattern, justification):
         raise Invalid({"justification": [f"These terms want it to look like {terms.justification_pattern}"]})
     extension = Extension(

@@ -6,15 +6,13 @@ from enum import StrEnum
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 
-from requests_app.domain import audit, clock, jobs, notices
+from requests_app.domain import audit, clock, jobs, notices, texts
 from requests_app.domain.audit import Action
-from requests_app.domain.errors import Conflict, Invalid, NotAllowed
+from requests_app.domain.errors import Conflict, NotAllowed
 from requests_app.domain.models import AccessRequest, Account, Confirmation, Freeze, Role, User
 from requests_app.domain.models.requests import AccessRequestQuerySet
 from requests_app.domain.transitions import State
 from requests_app.domain.workflow.verb import hold, verb
-
-LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ def freeze_restored(how: str) -> Freeze | None:
     """This database is not the one it was: hold everything until operators have looked. None if that is so already."""
     reason = f"The database was restored ({how}), so passes ended since then may look alive. Each must be looked at."
     with transaction.atomic(durable=True):
-        return _begin({}, reason=reason[:LONGEST_REASON], by=None)
+        return _begin({}, reason=texts.shortened(reason, texts.LONGEST_REASON), by=None)
 
 
 def unconfirmed(freeze: Freeze) -> AccessRequestQuerySet:
@@ -155,11 +153,7 @@ def require_operator(by: User) -> None:
 
 
 def plain_reason(typed: str) -> str:
-    """As it is stored: what is too long is cut, because it must not keep anything from ending. Raises Invalid."""
-    reason = typed.strip()[:LONGEST_REASON]
-    if not reason or "\x00" in reason or any("\ud800" <= character <= "\udfff" for character in reason):
-        raise Invalid({"reason": ["Say why, in plain characters: everyone whom it stops reads it."]})
-    return reason
+    return texts.plain_reason(typed, read_by="everyone whom it stops reads")
 
 
 def where(scope: Scope) -> dict[str, Account | Role]:

@@ -8,6 +8,7 @@ from django.db import transaction
 from requests_app.domain import clock, notices
 from requests_app.domain.audit import Action
 from requests_app.domain.models import DenyPolicy, Installation, Revocation, User
+from requests_app.domain.texts import shortened
 from requests_app.domain.transitions import RevocationState
 from requests_app.domain.workflow.deliveries import region
 from requests_app.domain.workflow.revocations import LOOK_AFTER, MOST_COUNTED, lock, move
@@ -72,7 +73,9 @@ def note(task: ProbeTask, outcome: str, *, action: str, code: str = "", message:
         if policy.generation != task.generation:
             return  # another document stands there by now; it has a probe of its own
         policy.probe_action = action if outcome != "unprovable" else ""
-        policy.probe_code, policy.probe_message = ("", "") if outcome == "refused" else (code[:100], message[:2000])
+        policy.probe_code, policy.probe_message = (
+            ("", "") if outcome == "refused" else (code[:100], shortened(message, 2000))
+        )
         of_role = Revocation.objects.filter(role_id=task.role_id, access_request__code__in=policy.denied)
         match outcome:
             case "refused":

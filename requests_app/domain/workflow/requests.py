@@ -15,6 +15,7 @@ from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany
 from requests_app.domain.models import AccessRequest, Decision, Entitlement, Role, User
 from requests_app.domain.terms import Terms
+from requests_app.domain.texts import LONGEST_JUSTIFICATION, LONGEST_TICKET, can_be_stored, plain_reason
 from requests_app.domain.transitions import REQUEST, State, may_follow
 from requests_app.domain.workflow import approval, operators, revocations, sweeps
 from requests_app.domain.workflow.verb import frozen_meanwhile, hold, lock, require_active, verb
@@ -220,15 +221,16 @@ def give_back(access_request: AccessRequest, *, by: User) -> AccessRequest:
 
 @verb(Action.REQUEST_REVOKED)
 def revoke(access_request: AccessRequest, *, by: User, reason: str) -> AccessRequest:
-    """An approver of this request, or an operator, pulls it. Never refused for any limit or change of rules."""
+    """An approver of this request, or an operator, pulls it. Never refused for any limit or change of rules.
+
+    Raises Invalid without a reason, or for one that does not fit: none is cut.
+    """
     access_request, now = lock(access_request)
     require_active(by)
     by.refresh_from_db(fields=["is_superuser"])
     if not may_revoke(access_request, by):
         raise NotAllowed("Only those who could approve this, and operators, can revoke it.", rule="revoke.not_asked")
-    reason = reason.strip()[:500]
-    if not reason or not approval.can_be_stored(reason):
-        raise Invalid({"reason": ["Say why, in plain characters: the person and the auditors read it."]})
+    reason = plain_reason(reason, read_by="the person and the auditors read")
     _end(access_request, State.REVOKED, by=by, now=now, reason=reason)
     audit.record(Action.REQUEST_REVOKED, access_request, by=by, at=now, reason=reason)
     revocations.want(access_request, now)
@@ -445,17 +447,17 @@ def _wrong_with_words(terms: Terms, justification: str, ticket: str) -> dict[str
         wrong["justification"] = [
             f"Write at least {terms.justification_min} characters: what you will do, and for whom."
         ]
-    elif len(justification) > 2000:
-        wrong["justification"] = ["Keep it under 2,000 characters; link to the rest."]
-    elif not approval.can_be_stored(justification):
+    elif len(justification) > LONGEST_JUSTIFICATION:
+        wrong["justification"] = [f"Keep it to {LONGEST_JUSTIFICATION:,} characters at most; link to the rest."]
+    elif not can_be_stored(justification):
         wrong["justification"] = [approval.CANNOT_BE_STORED]
     elif not patterns.fits(terms.justification_pattern, justification):
         wrong["justification"] = [f"These terms want it to look like {terms.justification_pattern}"]
     if terms.ticket == Entitlement.Ticket.REQUIRED and not ticket:
         wrong["ticket"] = ["A ticket is required here. Give its number."]
-    if len(ticket) > 100:
-        wrong["ticket"] = ["A ticket's number has at most 100 characters."]
-    elif not approval.can_be_stored(ticket):
+    if len(ticket) > LONGEST_TICKET:
+        wrong["ticket"] = [f"A ticket's number has at most {LONGEST_TICKET} characters."]
+    elif not can_be_stored(ticket):
         wrong["ticket"] = [approval.CANNOT_BE_STORED]
     elif ticket and terms.ticket != Entitlement.Ticket.NONE and not patterns.fits(terms.ticket_pattern, ticket):
         wrong["ticket"] = [f"These terms want it to look like {terms.ticket_pattern}"]
@@ -601,7 +603,7 @@ def _end(access_request: AccessRequest, state: State, *, by: User | None, now: d
     _move(access_request, state)
     access_request.ended_at = now
     access_request.ended_by = by
-    access_request.end_reason = reason[:500]
+    access_request.end_reason = reason
     access_request.save(update_fields=["state", "ended_at", "ended_by", "end_reason"])
     sweeps.end_extensions([access_request.pk], now)
 

@@ -28,6 +28,7 @@ from requests_app.domain.models import (
     User,
 )
 from requests_app.domain.policy import CALL_TAKES_SECONDS, LARGEST_OFFSET_SECONDS
+from requests_app.domain.texts import shortened
 from requests_app.domain.transitions import RevocationState, State
 from requests_app.domain.workflow import live_sessions
 
@@ -357,7 +358,11 @@ def note_failure(task: Task, *, code: str, message: str, advice: str) -> None:
         assert policy is not None  # noqa: S101
         now = clock.now()
         policy.attempts = min(policy.attempts + 1, MOST_COUNTED)
-        policy.aws_code, policy.aws_message, policy.advice = code[:100], message[:2000], advice[:1000]
+        policy.aws_code, policy.aws_message, policy.advice = (
+            code[:100],
+            shortened(message, 2000),
+            shortened(advice, 1000),
+        )
         policy.due_at = now + timedelta(seconds=min(5 * 2 ** min(policy.attempts - 1, 6), 60))
         policy.save()
         if policy.attempts == TELL_AFTER:

@@ -146,7 +146,7 @@ def _said(made: AccessRequest) -> str:
 
 
 def _typed(request: PersonRequest) -> dict[str, Any]:
-    typed = {name: request.GET[name].replace("\0", "")[:2000] for name in _FROM_LINK if request.GET.get(name)}
+    typed = {name: request.GET[name].replace("\0", "") for name in _FROM_LINK if request.GET.get(name)}
     return typed | {name: request.GET.get(name, "") for name in ("role", "beneficiary")}
 
 

@@ -1,0 +1,32 @@
+"""What people type: how long it may be, and what can be stored; and a text that is shortened to be shown.
+
+A box in a browser counts UTF-16 units and a row characters, which are never more: what fits in the box fits in the row.
+What does not fit is refused and never cut.
+"""
+
+from requests_app.domain.errors import Invalid
+
+LONGEST_JUSTIFICATION = 2000
+LONGEST_TICKET = 100
+LONGEST_COMMENT = 1000
+LONGEST_REASON = 500
+
+
+def can_be_stored(text: str) -> bool:
+    """PostgreSQL takes no NUL, and UTF-8 no half of a surrogate pair, which JSON can smuggle in."""
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def plain_reason(typed: str, *, read_by: str) -> str:
+    """Why something is ended or held, as it is stored. Raises Invalid."""
+    reason = typed.strip()
+    if not reason or not can_be_stored(reason):
+        raise Invalid({"reason": [f"Say why, in plain characters: {read_by} it."]})
+    if len(reason) > LONGEST_REASON:
+        raise Invalid({"reason": [f"Say it in {LONGEST_REASON} characters; these are {len(reason):,}."]})
+    return reason
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters of it; where some were left out, that is seen. For what machines say, and subjects."""
+    return text if len(text) <= most else f"{text[: most - 2].rstrip()} …"
