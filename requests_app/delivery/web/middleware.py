@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from allauth.usersessions.models import UserSession
@@ -72,7 +73,7 @@ def _has_returns(typed: QueryDict) -> bool:
     return any("\r" in value for _, values in typed.lists() for value in values)
 
 
-def _with_line_feeds(typed: QueryDict) -> QueryDict:
+def _with_line_feeds(typed: QueryDict) -> Any:  # what a request takes is a type of its stubs alone
     plain = typed.copy()
     for name, values in typed.lists():
         plain.setlist(name, [value.replace("\r\n", "\n").replace("\r", "\n") for value in values])
