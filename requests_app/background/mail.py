@@ -15,11 +15,13 @@ from requests_app.domain import clock, notices
 from requests_app.domain.hours import at_in_words
 from requests_app.domain.models import AccessRequest, Decision, Edit, Extension, Notice
 from requests_app.domain.notices import Kind
+from requests_app.domain.texts import shortened
 from requests_app.domain.transitions import ExtensionState, State
 from requests_app.domain.workflow import in_words, outlooks, sweeps, verdict_on_deciding
 
 log = structlog.get_logger(__name__)
 BATCH = 50
+LONGEST_SUBJECT = 200
 STOPPING = (Kind.FROZEN, Kind.THAWED, Kind.RESTORED, Kind.STOPPED)
 MINUTE = timedelta(minutes=1)
 
@@ -109,8 +111,7 @@ def words(notice: Notice) -> Words:
         ),
     }[Kind(notice.kind)]
     return Words(
-        # A header takes no line break, whatever someone typed.
-        subject=" ".join(f"{sentence.rstrip('.')} ({access_request.code})".split())[:200],
+        subject=_subject(sentence, access_request.code),
         sentence=" ".join(sentence.split()),
         button=button,
         why=why,
@@ -121,6 +122,7 @@ def words(notice: Notice) -> Words:
             ("How long", _how_long(access_request)),
             *((("Starts", _starts(notice, access_request)),) if access_request.scheduled_at else ()),
             ("Why", access_request.justification),
+            *_typed_since(notice, access_request),
         ),
     )
 
@@ -128,12 +130,31 @@ def words(notice: Notice) -> Words:
 def _words_for_operators(notice: Notice) -> Words:
     sentence = " ".join(notice.about.split())
     return Words(
-        subject=sentence.rstrip(".")[:200],
+        subject=_subject(sentence),
         sentence=sentence,
         button="Open Daypass",
         why="You operate Daypass, or audit it.",
         facts=(),
     )
+
+
+def _subject(sentence: str, code: str = "") -> str:
+    """A header takes no line break, whatever someone typed. What does not fit is in the mail itself."""
+    said = " ".join(sentence.rstrip(".").split())
+    return f"{shortened(said, LONGEST_SUBJECT - len(code) - 3)} ({code})" if code else shortened(said, LONGEST_SUBJECT)
+
+
+def _typed_since(notice: Notice, access_request: AccessRequest) -> list[tuple[str, str]]:
+    """What people wrote about what this mail tells of: whole, and beside a label of ours."""
+    kind, extension = Kind(notice.kind), _extension(notice)
+    if kind == Kind.MORE_ASKED and extension is not None:
+        return [("Why more", extension.justification)]
+    if kind == Kind.ENDED and access_request.state == State.REVOKED and access_request.end_reason:
+        return [("Reason", access_request.end_reason)]
+    if kind == Kind.DECIDED or (kind == Kind.MORE_DECIDED and extension is not None):
+        commented = (extension or access_request).decisions.exclude(comment="").order_by("pk")
+        return [("Comment", f"{one.approver_name}: {one.comment}") for one in commented]
+    return []
 
 
 def _asks(access_request: AccessRequest, what: str, long: str) -> str:
@@ -221,7 +242,7 @@ def _more_asked(notice: Notice, who: str, what: str) -> str:
     if extension is None or notice.access_request is None or notice.access_request.expires_at is None:
         return f"{who} asks for more time with {what}."
     until = _at(notice, notice.access_request.expires_at + extension.duration, "until")
-    return f"{who} asks for {in_words(extension.duration)} more with {what}, {until}: {extension.justification}"
+    return f"{who} asks for {in_words(extension.duration)} more with {what}, {until}."
 
 
 def _more_decided(notice: Notice, what: str) -> str:
@@ -232,9 +253,14 @@ def _more_decided(notice: Notice, what: str) -> str:
             f"Your pass for {what} goes on {_at(notice, extension.new_end, 'until')}. Credentials that you have work "
             f"{_at(notice, extension.previous_end, 'until')}: get new ones for the time after."
         )
-    no = "Nobody decided in time" if state == ExtensionState.LAPSED else "It was denied"
+    no = "Nobody decided in time" if state == ExtensionState.LAPSED else f"It was denied{_by_whom(extension)}"
     ends = _at(notice, notice.access_request.expires_at if notice.access_request else None)
     return f"Your pass for {what} gets no more time: it ends {ends}. {no}."
+
+
+def _by_whom(extension: Extension | None) -> str:
+    last = extension.decisions.filter(verdict=Decision.Verdict.DENY).first() if extension else None
+    return f" by {last.approver_name}" if last else ""
 
 
 def _ended(access_request: AccessRequest, what: str) -> str:

@@ -151,7 +151,7 @@ def test_more_time_is_asked_for_and_given_in_the_readers_own_time(
     extension = more(running)
     end = running.expires_at
     assert end is not None
-    asked = f"Alice asks for 1 h more with Administrator in payments-prod, until {end + HOUR:%H:%M} UTC: {WHY}"
+    asked = f"Alice asks for 1 h more with Administrator in payments-prod, until {end + HOUR:%H:%M} UTC"
     assert sent() == [("bob", asked), ("carol", asked)]
     workflow.approve_extension(extension, by=bob)
     there = timedelta(hours=5, minutes=45)
@@ -169,7 +169,7 @@ def test_a_no_says_when_it_ends(running: AccessRequest, bob: User) -> None:
     assert end is not None
     plain = f"Your pass for Administrator in payments-prod gets no more time: it ends at {end:%H:%M} UTC."
     workflow.deny_extension(more(running), by=bob)
-    assert sent() == [("alice", f"{plain} It was denied")]
+    assert sent() == [("alice", f"{plain} It was denied by Bob")]
 
 
 def test_a_silence_says_when_it_ends(alice: User, bob: User, administrator: Role, staged: Entitlement) -> None:

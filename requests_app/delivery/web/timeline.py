@@ -110,7 +110,8 @@ def _moment(event: AuditEvent, asked_by: User | None) -> Moment:
         words = "asked to open the console"
     if action == Action.SESSION_ISSUED and asked_by is None:
         words = f"A session was issued: {_text(event, 'access_key_id')}"
-    said = _text(event, "comment") or _text(event, "reason") or _failure(event)
+    typed = (_text(event, name) for name in ("comment", "reason", "justification"))
+    said = next(filter(None, typed), "") or _failure(event)
     return Moment(event, words, tone, said, refused=False, ip=ip)
 
 
