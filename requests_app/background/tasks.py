@@ -113,6 +113,7 @@ def sweep_requests() -> None:
         workflow.end_passes_of_deactivated,
     ):
         troubles.sweep("default.sweep_requests", due, AccessRequest.objects.all())
+    troubles.attempt("default.sweep_requests", workflow.idempotency.forget_old)
 
 
 @shared_task(name="default.find_stuck")

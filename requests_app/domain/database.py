@@ -24,6 +24,7 @@ APPEND_ONLY = (
     "requests_app_ownsession",
     "requests_app_confirmation",
 )
+NEVER_CHANGED = ("requests_app_idempotencykey",)
 NEVER_DELETED = (
     "requests_app_freeze",
     "requests_app_extension",
@@ -100,6 +101,7 @@ def _grant(using: str, role: str) -> None:
         f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
         *(f"REVOKE INSERT, UPDATE, DELETE ON {table} FROM {quoted}" for table in READ_ONLY),
         *(f"REVOKE UPDATE, DELETE ON {table} FROM {quoted}" for table in APPEND_ONLY),
+        *(f"REVOKE UPDATE ON {table} FROM {quoted}" for table in NEVER_CHANGED),
         *(f"REVOKE DELETE ON {table} FROM {quoted}" for table in NEVER_DELETED),
     ]
     # At once: the first of these give what the last take away.

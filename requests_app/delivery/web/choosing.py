@@ -38,6 +38,7 @@ MOST_CHOICES = 10
 # Those that demand least are looked at before some of them are offered.
 MOST_LOOKED_AT = 100
 MOST_OPEN = 1000
+MOST_STANDING = 3
 MOST_SEEN = 20_000
 MOST_PEOPLE = 8
 # Whoever may ask for others finds them by a part of their name; fewer letters would list them.
@@ -282,6 +283,15 @@ def outlook(
         cut_short=ends < opens + duration,
         opens=opens if opens != begins else None,
     )
+
+
+def standing(asker: User, role: Role, beneficiary: User, now: datetime) -> list[AccessRequest]:
+    """What the beneficiary has or has asked for of this role, the newest first; of somebody else's, what `asker` asked
+    for."""
+    open_ = AccessRequest.objects.open_at(now).filter(role=role, beneficiary=beneficiary)
+    if asker != beneficiary:
+        open_ = open_.filter(requester=asker)
+    return list(open_.order_by("-asked_at")[:MOST_STANDING])
 
 
 def _refusing(found: Sequence[Choice], role: Role, asker: User, beneficiary: User) -> set[str]:

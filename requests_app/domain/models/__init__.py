@@ -18,6 +18,7 @@ from requests_app.domain.models.entitlements import (
     StageUser,
 )
 from requests_app.domain.models.freezes import Confirmation, Freeze
+from requests_app.domain.models.idempotency import IdempotencyKey
 from requests_app.domain.models.notices import Notice
 from requests_app.domain.models.people import Group, Membership, User
 from requests_app.domain.models.requests import AccessRequest, Decision, Extension, Transition
@@ -44,6 +45,7 @@ __all__ = [
     "Extension",
     "Freeze",
     "Group",
+    "IdempotencyKey",
     "Identity",
     "Installation",
     "IssuedSession",

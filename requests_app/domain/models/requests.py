@@ -189,6 +189,9 @@ class AccessRequest(models.Model):
     end_reason = models.CharField(max_length=texts.LONGEST_COMMENT, blank=True, editable=False)
     reminded_at = models.DateTimeField(null=True, editable=False)
 
+    # Set by the verb that asks: it was asked before with the same one-time value, and this is what came of it.
+    is_repeat = False
+
     objects = AccessRequestQuerySet.as_manager()
 
     class Meta:
@@ -323,6 +326,9 @@ class Extension(models.Model):
     previous_end = models.DateTimeField(null=True, editable=False)
     new_end = models.DateTimeField(null=True, editable=False)
     finished_at = models.DateTimeField(null=True, editable=False)
+
+    # As of a request.
+    is_repeat = False
 
     objects = ExtensionQuerySet.as_manager()
 

@@ -13,28 +13,36 @@ from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Extension, User
 from requests_app.domain.texts import LONGEST_JUSTIFICATION, can_be_stored
 from requests_app.domain.transitions import ExtensionState
-from requests_app.domain.workflow import approval, operators
+from requests_app.domain.workflow import approval, idempotency, operators
 from requests_app.domain.workflow.verb import Due, lock, verb
 
 
-def extend(access_request: AccessRequest, *, by: User, duration: timedelta, justification: str) -> Extension:
+def extend(
+    access_request: AccessRequest, *, by: User, duration: timedelta, justification: str, key: str = ""
+) -> Extension:
     """The beneficiary asks for so much more; automatic terms grant it at once.
 
+    The same with the same one-time `key` asks for nothing a second time: it returns the first one, as `is_repeat`.
     Raises NotAllowed by the rules of `policy.may_extend`, Invalid for what was typed.
     """
     try:
-        return _extend(access_request, by=by, duration=duration, justification=justification)
+        return _extend(access_request, by=by, duration=duration, justification=justification, key=key)
     except NotAllowed as refusal:
         operators.tell_of_refusal(access_request.role, access_request.entitlement, refusal)
         raise
 
 
 @verb(Action.EXTENSION_ASKED)
-def _extend(access_request: AccessRequest, *, by: User, duration: timedelta, justification: str) -> Extension:
+def _extend(access_request: AccessRequest, *, by: User, duration: timedelta, justification: str, key: str) -> Extension:
+    justification = justification.strip()
+    contents = (Action.EXTENSION_ASKED, access_request.pk, int(duration.total_seconds()), justification)
+    if earlier := idempotency.result_of(key, by=by, contents=contents):
+        first = Extension.objects.select_related("access_request").get(public_id=earlier)
+        first.is_repeat = True
+        return first
     access_request, now = lock(access_request)
     terms = access_request.terms
     may_extend(access_request, by, duration, now).require()
-    justification = justification.strip()
     if not terms.justification_min <= len(justification) <= LONGEST_JUSTIFICATION or not can_be_stored(justification):
         between = f"{terms.justification_min} to {LONGEST_JUSTIFICATION:,}"
         raise Invalid({"justification": [f"Write {between} plain characters: why it takes longer."]})
@@ -50,7 +58,10 @@ def _extend(access_request: AccessRequest, *, by: User, duration: timedelta, jus
     )
     approval.enter_stage(extension, 1 if terms.stages else 0, now)
     extension.save(force_insert=True)
-    audit.record(Action.EXTENSION_ASKED, access_request, by=by, at=now, seconds=extension.seconds)
+    idempotency.keep(key, by=by, contents=contents, result=str(extension.public_id))
+    audit.record(
+        Action.EXTENSION_ASKED, access_request, by=by, at=now, seconds=extension.seconds, justification=justification
+    )
     if terms.is_automatic:
         _grant(extension, by=None, now=now, rule="approval.automatic")
     else:

@@ -17,7 +17,7 @@ from requests_app.domain.models import AccessRequest, Decision, Entitlement, Rol
 from requests_app.domain.terms import Terms
 from requests_app.domain.texts import LONGEST_JUSTIFICATION, LONGEST_TICKET, can_be_stored, plain_reason
 from requests_app.domain.transitions import REQUEST, State, may_follow
-from requests_app.domain.workflow import approval, operators, revocations, sweeps
+from requests_app.domain.workflow import approval, idempotency, operators, revocations, sweeps
 from requests_app.domain.workflow.verb import frozen_meanwhile, hold, lock, require_active, verb
 
 REMIND_EVERY = timedelta(minutes=15)
@@ -35,18 +35,21 @@ def submit(
     start: str = AccessRequest.Start.ON_DEMAND,
     start_at: datetime | None = None,
     beneficiary: User | None = None,
+    key: str = "",
 ) -> AccessRequest:
     """Ask for `role` for `duration` under the terms of `entitlement`, for oneself or on behalf of `beneficiary`.
 
     `start_at` is the moment of a scheduled start. Automatic terms approve in the same transaction, and start it too
     if that was asked for; what is asked for another waits for their `accept` first.
+    The same with the same one-time `key` makes no second request: it returns the first one, as `is_repeat`.
     Raises NotAllowed if these terms do not reach the person or nobody could decide, Invalid for what was typed,
-    TooMany by the limits per person and role, Conflict if someone edited `entitlement` since it was read.
+    TooMany by the limits per person and role, Conflict if someone edited `entitlement` since it was read,
+    or if `key` came with something else before.
     """
     try:
         return _submit(
             role, by=by, entitlement=entitlement, duration=duration, justification=justification, ticket=ticket,
-            start=start, start_at=start_at, beneficiary=beneficiary or by,
+            start=start, start_at=start_at, beneficiary=beneficiary or by, key=key,
         )  # fmt: skip
     except NotAllowed as refusal:
         operators.tell_of_refusal(role, entitlement, refusal)
@@ -65,14 +68,21 @@ def _submit(
     start: str,
     start_at: datetime | None,
     beneficiary: User,
+    key: str,
 ) -> AccessRequest:
+    justification, ticket = justification.strip(), ticket.strip()
+    contents = (
+        Action.REQUEST_SUBMITTED, role.pk, entitlement.pk, beneficiary.pk, int(duration.total_seconds()),
+        justification, ticket, start, start_at.astimezone(UTC).isoformat() if start_at else None,
+    )  # fmt: skip
+    if earlier := idempotency.result_of(key, by=by, contents=contents):
+        return _repeated(earlier)
     _one_after_the_other(by, beneficiary)
     role = Role.objects.select_related("account__unit", "account__owners", "owners").get(pk=role.pk)
     seen, entitlement = entitlement.revision, Entitlement.objects.get(pk=entitlement.pk)
     if entitlement.revision != seen:
         raise _terms_changed()
     terms = Terms.of(entitlement, role)
-    justification, ticket = justification.strip(), ticket.strip()
     now = check_asking(
         role, entitlement, terms, by=by, beneficiary=beneficiary, duration=duration, start=start, start_at=start_at,
         said=(justification, ticket),
@@ -96,6 +106,7 @@ def _submit(
     if access_request.waits_for_acceptance:
         access_request.deciding_groups, access_request.deciding_users, access_request.escalate_at = [], [], None
     _insert(access_request)
+    idempotency.keep(key, by=by, contents=contents, result=access_request.code)
     audit.record(Action.REQUEST_SUBMITTED, access_request, by=by, at=now, rule="entitlement.reaches", terms=terms.name)
     if access_request.waits_for_acceptance:
         notices.announce(notices.Kind.ACCEPT, [access_request], at=now)
@@ -416,6 +427,12 @@ def _begin_deciding(access_request: AccessRequest, now: datetime) -> None:
         _grant(access_request, by=None, now=now, rule="approval.automatic")
     else:
         approval.ask_the_stage(access_request, now)
+
+
+def _repeated(code: str) -> AccessRequest:
+    first = AccessRequest.objects.select_related("requester", "beneficiary", "role__account").get(code=code)
+    first.is_repeat = True
+    return first
 
 
 def _insert(access_request: AccessRequest) -> None:

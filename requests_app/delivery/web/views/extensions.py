@@ -8,6 +8,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
+from requests_app.delivery.web import once
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, say_refusal, signed_in
 from requests_app.delivery.web.forms import CommentForm, ExtendForm
@@ -19,6 +20,13 @@ from requests_app.domain import policy, workflow
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest, Extension
 from requests_app.domain.transitions import ExtensionState
+from requests_app.domain.workflow.idempotency import OtherContents
+
+ASKED_BEFORE = "You had sent this already. More time was asked for once, and nobody was told a second time."
+OTHER_BEFORE = (
+    "This form was sent before, with other contents, and that was asked for. Nothing was sent now. If you want this as "
+    "well, press again."
+)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -29,23 +37,27 @@ def extend(request: PersonRequest, code: str) -> HttpResponse:
     shortest = timedelta(seconds=policy.SHORTEST_SECONDS)
     verdict = workflow.outlooks.on_extending(one, request.user, shortest)
     if not verdict:
-        messages.warning(request, verdict.message)
+        asked_before = workflow.idempotency.is_used(once.sent(request), by=request.user)
+        messages.warning(request, ASKED_BEFORE if asked_before else verdict.message)
         return redirect("access_request", one.code)
+    used_up = False
     longer = more([one], now_of(request))[one.pk]
     form = ExtendForm(request.POST if request.method == "POST" else None, initial={"duration": str(longer.steps[0])})
     if request.method == "POST" and form.is_valid():
         try:
-            asked = workflow.extend(
-                one, by=request.user, duration=form.wanted, justification=form.cleaned_data["justification"]
-            )
+            why, key = form.cleaned_data["justification"], once.sent(request)
+            asked = workflow.extend(one, by=request.user, duration=form.wanted, justification=why, key=key)
         except Invalid as refusal:
             form.take(refusal)
+        except OtherContents:
+            used_up = True
+            form.add_error(None, OTHER_BEFORE)
         except DomainError as refusal:
             form.add_error("duration" if refusal.rule in ("extend.total", "extend.hours") else None, refusal.message)
         else:
             messages.info(request, _said(asked))
             return redirect("access_request", one.code)
-    return _extend_page(request, one, form, longer)
+    return _extend_page(request, one, form, longer, used_up=used_up)
 
 
 @require_POST
@@ -73,12 +85,17 @@ def deny(request: PersonRequest, code: str, public_id: UUID) -> HttpResponse:
     return _decide(request, _find(request, code, public_id), approving=False)
 
 
-def _extend_page(request: PersonRequest, one: AccessRequest, form: ExtendForm, longer: More) -> HttpResponse:
+def _extend_page(
+    request: PersonRequest, one: AccessRequest, form: ExtendForm, longer: More, *, used_up: bool
+) -> HttpResponse:
     context = {"one": one, "terms": one.terms, "form": form, "more": longer, "steps": longer.steps}
+    context["once"] = once.to_show(request, used_up=used_up)
     return render(request, "extend.html", context, status=422 if form.errors else 200)
 
 
 def _said(asked: Extension) -> str:
+    if asked.is_repeat:
+        return ASKED_BEFORE
     if asked.state == ExtensionState.GRANTED:
         return "Your pass is longer. Get new credentials for the time that was added."
     return "Asked for more time. The people who decide have been told; your pass goes on meanwhile."

@@ -7,7 +7,7 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from requests_app.delivery.web import choosing
+from requests_app.delivery.web import choosing, once
 from requests_app.delivery.web.choosing import Choice
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, signed_in
@@ -18,6 +18,7 @@ from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest, Role, User
 from requests_app.domain.transitions import State
+from requests_app.domain.workflow.idempotency import OtherContents
 
 _FROM_LINK = (
     *("entitlement", "duration", "duration_other", "start", "start_date", "start_time"),
@@ -105,6 +106,7 @@ def outlook(request: PersonRequest) -> HttpResponse:
 def _submit(request: PersonRequest) -> HttpResponse:
     asking = Asking.of(request.user, request.POST)
     form = RequestForm(request.POST, found=asking.found)
+    used_up = False
     if asking.role is None and "role" not in form.errors:
         gone = "You may not ask for this role, or it is gone. Choose another one."
         form.add_error("role", asking.excluded or gone)
@@ -122,18 +124,24 @@ def _submit(request: PersonRequest) -> HttpResponse:
                 start=form.cleaned_data["start"],
                 start_at=form.start_at,
                 beneficiary=asking.beneficiary,
+                key=once.sent(request),
             )
         except Invalid as refusal:
             form.take(refusal)
+        except OtherContents as refusal:
+            used_up = True
+            form.add_error(None, f"{refusal.message} If you want this as well, press again.")
         except DomainError as refusal:
             form.add_error(None, refusal.message)
         else:
             messages.info(request, _said(made))
             return redirect("access_request", made.code)
-    return _page(request, form, asking, status=422)
+    return _page(request, form, asking, status=422, used_up=used_up)
 
 
 def _said(made: AccessRequest) -> str:
+    if made.is_repeat:
+        return "You had sent this already. It was asked for once, and nobody was told a second time: this is it."
     if made.waits_for_acceptance:
         return f"Asked for {made.beneficiary}, who is told and must accept it first."
     if made.state == State.ACTIVE:
@@ -231,6 +239,7 @@ def _outlook(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
     )
     return {
         "outlook": outlook,
+        "standing": choosing.standing(request.user, asking.role, asking.beneficiary, now_of(request)),
         "beneficiary": asking.beneficiary,
         "for_another": asking.beneficiary != request.user,
         "on_demand": form["start"].value() in (None, "", AccessRequest.Start.ON_DEMAND),
@@ -258,5 +267,8 @@ def _words(request: PersonRequest, name: str) -> str:
     return request.GET.get(name, "").replace("\0", "")[:200].strip()
 
 
-def _page(request: PersonRequest, form: RequestForm, asking: Asking, status: int = 200) -> HttpResponse:
-    return render(request, "request_access/page.html", _context(request, form, asking), status=status)
+def _page(
+    request: PersonRequest, form: RequestForm, asking: Asking, *, status: int = 200, used_up: bool = False
+) -> HttpResponse:
+    context = _context(request, form, asking) | {"once": once.to_show(request, used_up=used_up)}
+    return render(request, "request_access/page.html", context, status=status)
