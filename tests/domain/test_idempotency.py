@@ -172,3 +172,26 @@ def test_what_refuses_its_second_press_by_itself(
     with pytest.raises(DomainError):
         SECOND_PRESS[act](one, people)
     assert Notice.objects.count() == mails
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("together", [True, False])
+def test_a_stop_is_told_of_once_and_ends_whatever_is_left(
+    together: bool, running: AccessRequest, alice: User, administrator: Role, staged: Entitlement, olivia: User
+) -> None:
+    def stop(reason: str = "an incident") -> Any:
+        return workflow.stops.end_all(
+            workflow.freezes.Everything(), by=olivia, reason=reason, typed="everything", keep_out=False, key=KEY
+        )
+
+    ended = at_once(stop, stop, stop) if together else [stop(), stop()]
+    assert sum(one.passes for one in ended) == 1
+    later = factories.wish(alice, running.role, running.entitlement, start="at_once")
+    assert stop().passes == 1
+    later.refresh_from_db()
+    assert later.state == "revoked"
+    assert AuditEvent.objects.filter(action="everything.ended").count() == 1
+    assert Notice.objects.filter(kind="stopped", recipient=olivia).count() == 1
+    # For another reason it is another act, which is not refused for the form it came with.
+    stop("another incident")
+    assert AuditEvent.objects.filter(action="everything.ended").count() == 2

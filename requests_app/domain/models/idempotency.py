@@ -13,7 +13,7 @@ class IdempotencyKey(models.Model):
     key = models.CharField(max_length=64)
     # Of everything that was asked for, and of what kind it is.
     digest = models.CharField(max_length=64)
-    # The code of a request, or the public id of what has no code.
+    # The code of a request, the public id of an extension, the number of an event.
     result = models.CharField(max_length=64)
     made_at = models.DateTimeField()
 

@@ -17,7 +17,7 @@ from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Account, Freeze, IssuedSession, Role, User
 from requests_app.domain.models.requests import AccessRequestQuerySet
 from requests_app.domain.transitions import State
-from requests_app.domain.workflow import freezes, live_sessions, people, revocations, sweeps
+from requests_app.domain.workflow import freezes, idempotency, live_sessions, people, revocations, sweeps
 from requests_app.domain.workflow.freezes import Everything
 from requests_app.domain.workflow.verb import recorded
 
@@ -89,11 +89,12 @@ def preview(scope: Scope) -> Preview:
 
 
 @recorded(Action.EVERYTHING_ENDED)
-def end_all(scope: Scope, *, by: User, reason: str, typed: str, keep_out: bool = True) -> Ended:
+def end_all(scope: Scope, *, by: User, reason: str, typed: str, keep_out: bool = True, key: str = "") -> Ended:
     """Revoke every pass of a person, on a role, in an account, or all, an operator's own among them.
 
     With `keep_out` the person is blocked, or the rest frozen, before: nothing new comes through meanwhile. `typed`
     must be `word(scope)`. Each batch is durable; what is ended stays so, whatever becomes of the rest.
+    Pressed again with the same one-time `key` it ends what is left, and is recorded and told of once.
     Raises NotAllowed for anyone but an operator, Invalid for what was typed.
     """
     freezes.require_operator(by)
@@ -101,7 +102,7 @@ def end_all(scope: Scope, *, by: User, reason: str, typed: str, keep_out: bool =
     check_typed(scope, typed)
     if keep_out:
         _keep_out(scope, by, reason)
-    _record_the_act(scope, by, reason, keep_out=keep_out)
+    _record_the_act(scope, by, reason, keep_out=keep_out, key=key)
     return _end(_within(scope), by, reason)
 
 
@@ -166,9 +167,15 @@ def _keep_out(scope: Scope, by: User, reason: str) -> None:
                 raise
 
 
-def _record_the_act(scope: Scope, by: User, reason: str, *, keep_out: bool) -> None:
+def _record_the_act(scope: Scope, by: User, reason: str, *, keep_out: bool, key: str) -> None:
     """Before it is done, in a transaction of its own: if we die halfway, the record says what was begun."""
+    contents = (Action.EVERYTHING_ENDED, _KINDS[type(scope)], getattr(scope, "pk", None), reason, int(keep_out))
     with transaction.atomic(durable=True):
+        try:
+            if idempotency.result_of(key, by=by, contents=contents):
+                return
+        except idempotency.OtherContents:
+            key = ""  # another act, and ending is not refused for the form it came with
         now = clock.now()
         passes = _standing(_within(scope), now).count()
         event = audit.record(
@@ -183,6 +190,7 @@ def _record_the_act(scope: Scope, by: User, reason: str, *, keep_out: bool) -> N
             reason=reason,
             keep_out=keep_out,
         )
+        idempotency.keep(key, by=by, contents=contents, result=str(event.pk))
         about = f"{by} ends every pass {_of(scope)}, {passes} of them: {reason}"
         watching = notices.operators_and_auditors()
         notices.tell(notices.Kind.STOPPED, about, at=now, to=watching, occasion=str(event.pk))

@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from requests_app.delivery.web import once
 from requests_app.delivery.web.doors import PersonRequest, operators_only, say_refusal
 from requests_app.delivery.web.forms import ReasonForm, StopForm
 from requests_app.domain import workflow
@@ -152,6 +153,7 @@ def _stop(request: PersonRequest, scope: Scope) -> HttpResponse:
         "preview": preview,
         "main": acts[0] if acts else None,
         "lesser": acts[1:],
+        "once": once.to_show(request),
     } | _words_for(scope)
     return render(request, "stop/scope.html", context, status=422 if form.errors else 200)
 
@@ -162,7 +164,9 @@ def _do(request: PersonRequest, scope: Scope, form: StopForm) -> str:
         workflow.stops.check_typed(scope, typed)
         workflow.freezes.freeze(scope, by=request.user, reason=reason)
         return f"Frozen: {scope}. What runs there goes on until its own end."
-    ended = workflow.stops.end_all(scope, by=request.user, reason=reason, typed=typed, keep_out=act == "stop")
+    ended = workflow.stops.end_all(
+        scope, by=request.user, reason=reason, typed=typed, keep_out=act == "stop", key=once.sent(request)
+    )
     held = (f"{scope} is blocked. " if isinstance(scope, User) else f"Frozen: {scope}. ") if act == "stop" else ""
     return held + _said(ended)
 
