@@ -5,12 +5,14 @@ from datetime import timedelta
 import pytest
 
 from requests_app.delivery.web import timeline
+from requests_app.delivery.web.views import access_request
 from requests_app.domain import clock, workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import DomainError
 from requests_app.domain.models import AccessRequest, Entitlement, Group, Role, User
 from requests_app.domain.workflow import sweeps
 from tests import factories
+from tests.web.pages import page, signed_in
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 WHY = "it takes longer than we thought"
@@ -98,3 +100,14 @@ def test_every_act_on_a_request_has_its_sentence() -> None:
         if action.partition(".")[0] in ("request", "extension", "delivery", "session", "revocation")
     }
     assert {str(action) for action in of_requests} - set(timeline._DONE) <= {"request.confirmed", "revocation.left_out"}
+
+
+def test_where_only_the_newest_are_shown_it_says_so(
+    pending_request: AccessRequest, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow.withdraw(pending_request, by=alice)
+    assert "The newest" not in page(signed_in(alice).get(f"/requests/{pending_request.code}")).text
+    for module in (timeline, access_request):
+        monkeypatch.setattr(module, "MOST_EVENTS", 1)
+    shown = page(signed_in(alice).get(f"/requests/{pending_request.code}")).text
+    assert "The newest 1. Auditors find earlier ones in the record." in shown

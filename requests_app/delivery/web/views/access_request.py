@@ -10,7 +10,7 @@ from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.judging import Dossier, dossiers
 from requests_app.delivery.web.passes import More, begins, more, until
 from requests_app.delivery.web.seeing import find_request, only_asked
-from requests_app.delivery.web.timeline import moments
+from requests_app.delivery.web.timeline import MOST_EVENTS, moments
 from requests_app.domain import facts, policy, workflow
 from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import AccessRequest, DenyPolicy, User
@@ -50,6 +50,8 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
             "moments": moments(one, asked_by=request.user if asked_only else None),
             "asked_only": asked_only,
             "sessions": one.issued_sessions.select_related("delivery").order_by("-issued_at")[:MOST_SESSIONS],
+            "most_sessions": MOST_SESSIONS,
+            "most_moments": MOST_EVENTS,
             "still_until": None if one.is_open else live_sessions.may_work_until([one], now).get(one.pk),
             **_at_aws(one),
             "held": _held(one, now) if state == State.ACTIVE else None,
