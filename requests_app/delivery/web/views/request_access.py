@@ -205,6 +205,7 @@ def _context(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
         "person_words": person_words,
         "letters": choosing.LETTERS,
         "choices": asking.found,
+        "standing": choosing.standing(request.user, role, asking.beneficiary, now_of(request)) if role else [],
         "freezes": holds([role] if role else []).values(),
         "steps": choosing.steps(asking.found),
         "recent": [] if role or searching else choosing.recent_roles(request.user),
@@ -239,7 +240,6 @@ def _outlook(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
     )
     return {
         "outlook": outlook,
-        "standing": choosing.standing(request.user, asking.role, asking.beneficiary, now_of(request)),
         "beneficiary": asking.beneficiary,
         "for_another": asking.beneficiary != request.user,
         "on_demand": form["start"].value() in (None, "", AccessRequest.Start.ON_DEMAND),
