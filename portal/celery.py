@@ -27,8 +27,8 @@ def check_connections(**_: object) -> None:
 
 
 # A task's name starts with its queue: mint.…, aws.…, revoke.…, default.…
-app.conf.task_queues = [Queue(name) for name in ("mint", "aws", "revoke", "default")]  # type: ignore[no-untyped-call]
-app.conf.task_routes = {f"{name}.*": {"queue": name} for name in ("mint", "aws", "revoke", "default")}
+app.conf.task_queues = [Queue(name) for name in broker.QUEUES]  # type: ignore[no-untyped-call]
+app.conf.task_routes = {f"{name}.*": {"queue": name} for name in broker.QUEUES}
 
 # Each entry only wakes a sweep; what is due stands in the database. An old wake is worth nothing, hence `expires`; but
 # that goes by the worker's clock, which may be minutes ahead of beat's.

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from sandbox.child import Child, DidNotStart, free_port
 
@@ -21,7 +23,10 @@ class RedisServer:
     def __init__(self, *, log: Path | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="daypass-redis-"))
         self._log = log or self._folder / "redis.log"
+        self.data = self._folder / "data"
+        self.data.mkdir()
         self._password = secrets.token_urlsafe(24)
+        self._more: dict[str, object] = {}
         self.port = 0
         self.process: Child = self._on(free_port())
 
@@ -32,8 +37,11 @@ class RedisServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self) -> None:
-        """Start it, or start it again, empty, on the port it had."""
+    def start(self, **more: object) -> None:
+        """Start it, or start it again, on the port it had: empty, if nobody made it save. `more` are its settings."""
+        if more or self._more:
+            self._more = more
+            self.process = self._on(self.port)
         for _ in range(3):
             self.process.start()
             try:
@@ -67,7 +75,8 @@ class RedisServer:
             "databases": 64,  # one for each test worker
             "save": '""',
             "appendonly": "no",
-            "dir": self._folder,
+            "dir": self.data,
+            **{name.replace("_", "-"): value for name, value in self._more.items()},
         }
         return Child(
             name="redis",
@@ -80,7 +89,10 @@ class RedisServer:
     def _takes_commands(self) -> bool:
         try:
             with self.client() as client:
+                client.set_retry(Retry(NoBackoff(), 0))
                 return bool(client.ping())
+        except redis.BusyLoadingError:
+            return True
         except redis.RedisError:
             return False
 

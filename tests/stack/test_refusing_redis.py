@@ -1,0 +1,97 @@
+"""A Redis that refuses: workers wait and go on, and what must not wait for it does not."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis import RedisError
+
+from sandbox.child import Child
+from sandbox.processes import PROCESSES, command_line
+from sandbox.redis_server import RedisServer
+from sandbox.stack import PROJECT
+from tests import servers
+from tests.refusals import REFUSALS, Refusal
+from tests.stack.people import until
+from tests.stack.test_promises import _message
+
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
+
+
+@pytest.fixture(scope="module")
+def refusing_redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def database(django_db_setup: None) -> str:
+    name = f"refusing_daypass_{servers.worker()}"
+    servers.make_test_database(name)
+    return name
+
+
+def started(name: str, redis: RedisServer, database: str, log: Path) -> Child:
+    process = next(one for one in PROCESSES if one.name == name)
+    environment = {
+        **os.environ,
+        "DATABASE_URL": servers.database_url("app", database),
+        "REDIS_URL": redis.url(),
+        "DEBUG": "0",
+        "LOG_LEVEL": "INFO",
+        "EMAIL_URL": "consolemail://",
+    }
+    environment.pop("DATABASE_OWNER_URL")
+    child = Child(name=name, command=command_line(process, port=0), log=log, environment=environment, folder=PROJECT)
+    child.start()
+    return child
+
+
+@pytest.fixture(scope="module")
+def worker(refusing_redis: RedisServer, database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    child = started("default", refusing_redis, database, tmp_path_factory.mktemp("worker") / "default.log")
+    try:
+        child.wait_until(lambda: " ready." in child.end_of_log(200), 60)
+        yield child
+    finally:
+        child.stop()
+
+
+def takes_a_nudge(child: Child, redis: RedisServer, seconds: float = 30) -> None:
+    client = redis.client()
+    until(lambda: _goes(lambda: client.lpush("default", _message("default.find_stuck", []))), 10)
+    until(lambda: not child.alive() or client.llen("default") == 0, seconds, child.end_of_log)
+    assert child.alive(), child.end_of_log(60)
+
+
+def _goes(act: Callable[[], object]) -> bool:
+    with contextlib.suppress(RedisError):
+        act()
+        return True
+    return False
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda one: one.name)
+def test_a_worker_survives_each_refusal_and_takes_a_nudge_afterwards(
+    refusal: Refusal, worker: Child, refusing_redis: RedisServer
+) -> None:
+    if not worker.alive():  # so that each tells of itself
+        worker.start()
+    takes_a_nudge(worker, refusing_redis)
+    said = len(worker.log.read_text(errors="replace"))
+    # One message is on its way when it begins: taking it, noting it and finishing it are refused too.
+    worker.freeze()
+    refusing_redis.client().lpush("default", _message("default.find_stuck", []))
+    with refusal.lasting(refusing_redis):
+        worker.cont()
+        until(lambda: not worker.alive() or _tries_in_vain(worker, said) >= 2, 40, worker.end_of_log)
+        assert worker.alive(), worker.end_of_log(60)
+
+    takes_a_nudge(worker, refusing_redis)
+
+
+def _tries_in_vain(worker: Child, said: int) -> int:
+    new = worker.log.read_text(errors="replace")[said:]
+    return new.count("broker.lost") + new.count("Cannot connect")
