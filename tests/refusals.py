@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from sandbox.redis_server import RedisServer
 
@@ -46,7 +48,12 @@ def _admin(server: RedisServer, *, ready: bool = True) -> Iterator[Any]:
                 ADMIN["username"], enabled=True, passwords=[f"+{ADMIN['password']}"], keys=["*"], categories=["+@all"]
             )
     with redis.Redis(
-        host="127.0.0.1", port=server.port, socket_timeout=10, single_connection_client=not ready, **ADMIN
+        host="127.0.0.1",
+        port=server.port,
+        socket_timeout=10,
+        single_connection_client=not ready,
+        retry=Retry(NoBackoff(), 0),
+        **ADMIN,
     ) as client:
         yield client
 

@@ -151,6 +151,12 @@ def test_a_partition_in_use_counts_with_its_own_region(healthy: Preflight) -> No
     assert line("minter in cn-north-1").startswith("bad")
 
 
+def test_redis(healthy: Preflight, settings: Any) -> None:
+    assert line("redis") == "good     redis: It takes what is written to it."
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
+    assert line("redis").startswith("bad      redis: It is of no use: ConnectionError.")
+
+
 def test_lags(healthy: Preflight, active_request: AccessRequest, read_only: Role, alice: User) -> None:
     now = clock.now()
     assert {lag.work: lag.late for lag in lags.lags(now) if lag.late > timedelta(seconds=30)} == {}

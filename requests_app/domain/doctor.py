@@ -1,4 +1,4 @@
-"""How Daypass is, and how what it stands on is, as its own rows tell: asks nobody else, and changes nothing."""
+"""How Daypass is, and how what it stands on is, as its own rows and Redis tell: asks nobody else, changes nothing."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from django.db.models import Count, Q, QuerySet
 
-from requests_app.domain import facts, fitting, invariants, policy, troubles
+from requests_app.domain import facts, fitting, invariants, policy, store, troubles
 from requests_app.domain.lags import lags
 from requests_app.domain.models import Account, AwsClock, Freeze, Identity, Notice, Preflight, Role
 from requests_app.domain.workflow.deliveries import region
@@ -52,6 +52,7 @@ def examine(now: datetime, *, every_role: bool = False) -> Iterator[Finding]:
     yield from (_identity(worker, one, now) for one in at for worker in Identity.Worker)
     yield from (_apart(one) for one in at)
     yield from (_clock(one, now) for one in at)
+    yield _redis()
     yield from _lags(now)
     yield from _troubles()
     yield from _freezes()
@@ -122,6 +123,24 @@ def _clock(at: str, now: datetime) -> Finding:
         "the database's."
     )
     return Finding(Verdict.GOOD if known else Verdict.BAD, about, sentence, known.message)
+
+
+def _redis() -> Finding:
+    refusal = store.standing().look()
+    if not refusal:
+        return Finding(Verdict.GOOD, "redis", "It takes what is written to it.")
+    advice = _WHAT_TO_DO.get(refusal, "See that it runs at REDIS_URL, and what it logs.")
+    sentence = f"It is of no use: {refusal}. Nothing is minted, work is found some seconds later, all else goes on."
+    return Finding(Verdict.BAD, "redis", sentence, advice)
+
+
+_WHAT_TO_DO = {
+    "OutOfMemoryError": "It is full: give it more maxmemory.",
+    "ReadOnlyError": "It is a replica: let REDIS_URL name the primary.",
+    "AuthenticationError": "It does not take the password in REDIS_URL.",
+    "NoPermissionError": "The user in REDIS_URL needs to write every key.",
+    "BusyLoadingError": "It is reading what it had saved: wait.",
+}
 
 
 def _lags(now: datetime) -> Iterator[Finding]:

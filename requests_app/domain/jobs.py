@@ -1,11 +1,11 @@
 """Asking a worker to look. The row is the work; this only saves waiting for the sweep."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 from celery import current_app
 from django.db import transaction
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError, OperationalError
 from redis import RedisError
 from redis import TimeoutError as RedisTimeout
 
@@ -22,16 +22,9 @@ MOST_WAITING = 1000
 def nudge(job: str, *args: int | str) -> None:
     """Ask a worker to run `job` once this transaction has committed.
 
-    A broker that is down costs a second, not a request: hence `robust`.
+    A broker that is down costs a second, and the next ones nothing: hence `robust`, and `send`.
     """
-
-    def send() -> None:
-        try:
-            _send(job, args)
-        except OperationalError as error:
-            log.warning("nudge.lost", job=job, error=str(error))
-
-    transaction.on_commit(send, robust=True)
+    transaction.on_commit(lambda: send(job, args), robust=True)
 
 
 def nudge_each(job: str, keys: Iterable[int]) -> None:
@@ -41,15 +34,32 @@ def nudge_each(job: str, keys: Iterable[int]) -> None:
     sweep finds them all.
     """
     keys = list(keys)
+    transaction.on_commit(lambda: _send_each(job, [(key,) for key in keys]), robust=True)
 
-    def send() -> None:
-        try:
-            for key in keys[: _room(job)]:
-                _send(job, (key,))
-        except (OperationalError, RedisError) as error:
-            log.warning("nudge.lost", job=job, error=str(error))
 
-    transaction.on_commit(send, robust=True)
+def send(job: str, args: tuple[int | str, ...] = ()) -> None:
+    """Ask at once, if Redis is not known to be of no use. Never raises: what is lost, somebody finds by looking."""
+    _try(job, lambda: _send(job, args))
+
+
+def _send_each(job: str, calls: list[tuple[int | str, ...]]) -> None:
+    def send_some() -> None:
+        for args in calls[: _room(job)]:
+            _send(job, args)
+
+    _try(job, send_some)
+
+
+def _try(job: str, act: Callable[[], None]) -> None:
+    standing = store.standing()
+    if standing.refusal:
+        log.warning("nudge.lost", job=job, error=standing.refusal)
+        return
+    try:
+        act()
+    except (KombuError, RedisError, OSError) as error:
+        log.warning("nudge.lost", job=job, error=str(error))
+        standing.note_failure(error.__cause__ or error)
 
 
 def _room(job: str) -> int:

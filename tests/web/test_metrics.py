@@ -87,3 +87,9 @@ def test_they_name_nobody_and_cost_a_fixed_number_of_questions(
 
     for name in (active_request.beneficiary.username, active_request.code, active_request.role.name, TOKEN):
         assert name not in text
+
+
+def test_a_redis_of_no_use_is_shown(client: Client, settings: Any) -> None:
+    assert scrape(client)["daypass_redis_works",] == 1
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
+    assert scrape(client)["daypass_redis_works",] == 0

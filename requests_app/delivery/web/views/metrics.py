@@ -19,7 +19,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from requests_app.domain import clock, troubles
+from requests_app.domain import clock, store, troubles
 from requests_app.domain.lags import lags
 from requests_app.domain.models import AccessRequest, AwsClock, Freeze, Notice, Revocation
 from requests_app.domain.transitions import OPEN
@@ -70,6 +70,7 @@ class Rows(Collector):
             _gauge("unsent_mails", "Mails in the outbox.", value=_number(unsent)),
             _gauge("troubles", "Tasks and rows that fail in a way nobody foresaw.", value=_number(troubles.open_now())),
             _gauge("freezes", "Freezes in force.", value=_number(Freeze.objects.in_force())),
+            _gauge("redis_works", "1 if Redis takes what is written to it.", value=not store.standing().look()),
             *_clocks(now),
         ]  # fmt: skip
 
