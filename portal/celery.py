@@ -26,6 +26,9 @@ def check_connections(**_: object) -> None:
     close_old_connections()
 
 
+# A worker whom nobody wakes looks by itself.
+app.steps["worker"].add("requests_app.background.unwoken:LooksByItself")
+
 # A task's name starts with its queue: mint.…, aws.…, revoke.…, default.…
 app.conf.task_queues = [Queue(name) for name in broker.QUEUES]  # type: ignore[no-untyped-call]
 app.conf.task_routes = {f"{name}.*": {"queue": name} for name in broker.QUEUES}

@@ -3,16 +3,13 @@
 A task's name starts with its queue. Nothing here trusts an argument: it may come from whoever can write to Redis.
 """
 
-import contextlib
-
 import structlog
-from celery import current_app, shared_task
+from celery import shared_task
 from celery.signals import worker_init, worker_ready
 from django.db import connections
-from kombu.exceptions import OperationalError
 
 from requests_app.background import clocks, identities, mail, minting, preflights, revoking, troubles
-from requests_app.domain import restored, workflow
+from requests_app.domain import jobs, restored, workflow
 from requests_app.domain.models import AccessRequest, Delivery
 from requests_app.domain.workflow import deliveries, revocations, sweeps
 from requests_app.domain.workflow.preflights import Half
@@ -52,9 +49,8 @@ def look_before_any_work(**_: object) -> None:
 @worker_ready.connect
 def look_at_once(**_: object) -> None:
     """Nothing is minted while AWS's clock is unknown, and no role is looked at, so a fresh start does not wait."""
-    with contextlib.suppress(OperationalError):
-        for task in ("aws.read_clock", "revoke.identify", "default.make_preflights"):
-            current_app.send_task(task, expires=60)
+    for task in ("aws.read_clock", "revoke.identify", "default.make_preflights"):
+        jobs.send(task)
 
 
 @shared_task(name="revoke.work")

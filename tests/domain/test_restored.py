@@ -17,6 +17,7 @@ from django.core import signing
 from django.core.management import CommandError, call_command
 from django.db import connections
 
+from requests_app.aws.sts import ClockReading
 from requests_app.background import clocks, minting, tasks
 from requests_app.domain import clock, restored, workflow
 from requests_app.domain.models import (
@@ -129,19 +130,23 @@ def test_a_dump_from_before_is_held_once_until_each_pass_was_looked_at(
         assert factories.delivery(active_request).state == "asked"
 
 
-def test_a_clock_is_noted_only_by_a_database_that_is_the_newest(
-    redis_server: redis.Redis, aws_clock: AwsClock, monkeypatch: pytest.MonkeyPatch
+def test_the_clock_is_read_and_nothing_minted_where_nobody_can_tell_whether_it_is_the_newest(
+    active_request: AccessRequest, aws_clock: AwsClock, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr("requests_app.aws.sts.read_clock", lambda at, now: asked.append(at))
-    monkeypatch.setattr(restored, "look", lambda: False)
+    wish = factories.delivery(active_request)
+    reading = ClockReading(-0.5, 0.5, "arn:aws:sts::111111111111:assumed-role/x/y", True)
+    monkeypatch.setattr("requests_app.aws.sts.read_clock", lambda at, now: reading)
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
 
     clocks.read()
+    minting.mint(wish.pk)
 
-    assert asked == [], "nobody can tell now, so the old reading grows old"
+    assert AwsClock.objects.get().measured_at > aws_clock.measured_at
+    wish.refresh_from_db()
+    assert wish.state == "asked"
 
 
-def test_redis_is_silent_and_everything_goes_on_but_the_clock(
+def test_redis_is_silent_and_everything_goes_on(
     active_request: AccessRequest, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     settings.REDIS_URL = "redis://127.0.0.1:9/0"

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from redis import RedisError
 
+from requests_app.domain.models import AccessRequest, AwsClock, Notice
 from sandbox.child import Child
 from sandbox.processes import PROCESSES, command_line
 from sandbox.redis_server import RedisServer
-from sandbox.stack import PROJECT
+from sandbox.stack import PROJECT, Stack
 from tests import servers
 from tests.refusals import REFUSALS, Refusal
-from tests.stack.people import until
+from tests.stack.people import Employee, aws_cli, until
 from tests.stack.test_promises import _message
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
@@ -95,3 +96,41 @@ def test_a_worker_survives_each_refusal_and_takes_a_nudge_afterwards(
 def _tries_in_vain(worker: Child, said: int) -> int:
     new = worker.log.read_text(errors="replace")[said:]
     return new.count("broker.lost") + new.count("Cannot connect")
+
+
+@pytest.mark.parametrize(
+    "refusal", [one for one in REFUSALS if one.name in ("OOM", "WRONGPASS")], ids=lambda one: one.name
+)
+def test_a_revoke_is_carried_through_while_redis_refuses_all_the_time(
+    refusal: Refusal, product: Stack, sign_in: Callable[[str], Employee], make_pass: Callable[..., AccessRequest]
+) -> None:
+    hers = make_pass("alice", "payments-prod/Administrator")
+    keys, olivia = sign_in("alice").ask(hers.code).open(), sign_in("olivia")
+    look = ("dynamodb", "list-tables")
+    assert aws_cli(product, keys, *look).returncode == 0
+
+    with refusal.lasting(product.redis):
+        # One that was started anew meanwhile has never had a broker.
+        product["revoke"].kill()
+        product["revoke"].start()
+        assert olivia.post(f"/requests/{hers.code}/revoke", {"reason": "the laptop is gone"}).status_code == 200
+        until(lambda: "AWS refuses them since" in olivia.get(f"/requests/{hers.code}").text, 90)
+        assert "explicit deny" in aws_cli(product, keys, *look).stderr
+        ready = olivia.get("/readyz")
+        assert (ready.status_code, "redis: degraded" in ready.text) == (200, True)
+        assert all(product[process.name].alive() for process in PROCESSES)
+
+    again = make_pass("alice", "payments-prod/Administrator")
+    until(lambda: sign_in("alice").ask(again.code).settle() == "sealed", 60)
+
+
+def test_passes_end_and_mail_goes_out_while_redis_refuses_all_the_time(
+    product: Stack, make_pass: Callable[..., AccessRequest]
+) -> None:
+    (refusal,) = (one for one in REFUSALS if one.name == "READONLY")
+    with refusal.lasting(product.redis):
+        ends_soon = make_pass("alice", left=3)
+        until(lambda: AccessRequest.objects.get(pk=ends_soon.pk).state == "expired", 40)
+        until(lambda: not Notice.objects.filter(sent_at=None, gave_up_at=None, attempts=0).exists(), 40)
+        read_at = AwsClock.objects.get(region="us-east-1").measured_at
+        until(lambda: AwsClock.objects.get(region="us-east-1").measured_at > read_at, 90)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import QuerySet
 
 from requests_app.domain import audit, clock, jobs, notices
@@ -161,8 +161,13 @@ def only_one(role_id: int) -> Iterator[bool]:
         yield mine
     finally:
         if mine:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [_LOCK_CLASS, role_id])
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [_LOCK_CLASS, role_id])
+            except DatabaseError:
+                # Such as a time-out: the lock would stay as long as this connection does.
+                connection.close()
+                raise
 
 
 def take_up(role_id: int) -> Task | None:
