@@ -12,7 +12,7 @@ from redis.retry import Retry
 
 from sandbox.redis_server import RedisServer
 
-ADMIN = {"username": "tester", "password": "of-no-use-elsewhere"}
+ADMIN, PASSWORD = "tester", "of-no-use-elsewhere"
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,15 @@ def _admin(server: RedisServer, *, ready: bool = True) -> Iterator[Any]:
     """Somebody whom no refusal concerns; made while nothing is refused yet."""
     if ready:
         with server.client() as client:
-            client.acl_setuser(
-                ADMIN["username"], enabled=True, passwords=[f"+{ADMIN['password']}"], keys=["*"], categories=["+@all"]
-            )
+            client.acl_setuser(ADMIN, enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"], categories=["+@all"])
     with redis.Redis(
         host="127.0.0.1",
         port=server.port,
         socket_timeout=10,
         single_connection_client=not ready,
         retry=Retry(NoBackoff(), 0),
-        **ADMIN,
+        username=ADMIN,
+        password=PASSWORD,
     ) as client:
         yield client
 

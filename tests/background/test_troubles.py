@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, InternalError, OperationalError, connection
 from django.db.models import QuerySet
+from psycopg.errors import ReadOnlySqlTransaction
 
 from requests_app.background import clocks, minting, revoking, tasks, troubles
 from requests_app.domain import clock, restored, workflow
@@ -356,6 +357,23 @@ def test_one_sweep_that_cannot_go_on_does_not_hold_up_the_others(monkeypatch: py
 
     assert called == ["keep_watch", "expire_due", "lapse_due", "activate_due", "announce_endings"]
     assert set(Trouble.objects.values_list("subject", flat=True)) == {"keep_watch", "expire_due", "lapse_due"}
+
+
+def test_a_database_that_takes_no_writes_is_no_rows_fault(
+    monkeypatch: pytest.MonkeyPatch, active_request: AccessRequest, pending_request: AccessRequest, olivia: User
+) -> None:
+    tried: list[object] = []
+
+    def expire_due(*, among: QuerySet[AccessRequest]) -> int:
+        tried.append(among)
+        raise InternalError("cannot execute UPDATE in a read-only transaction") from ReadOnlySqlTransaction()
+
+    monkeypatch.setattr(sweeps, "expire_due", expire_due)
+    tasks.sweep_requests.apply()
+
+    assert len(tried) == 1, "rows are not halved until one is to blame"
+    assert Trouble.objects.get().subject == "expire_due"
+    assert not Notice.objects.filter(kind=Notice.Kind.TROUBLE).exists()
 
 
 def test_a_sweep_goes_on_until_nothing_is_due_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,12 @@ def test_it_does_what_is_due_and_not_twice_at_once(
 
     seen: list[object] = []
     due = unwoken.Looks.due
-    monkeypatch.setattr(unwoken.Looks, "due", lambda self: (seen.append(1), due(self))[1])
+
+    def watched(self: unwoken.Looks) -> Any:
+        seen.append(1)
+        return due(self)
+
+    monkeypatch.setattr(unwoken.Looks, "due", watched)
     monkeypatch.setattr(revoking, "work", work)
     looks("revoke").start()
 
@@ -117,7 +122,7 @@ def test_a_database_of_no_use_ends_nothing(looks: Any, monkeypatch: pytest.Monke
         asked.append(1)
         raise OperationalError("too many connections")
 
-    monkeypatch.setattr(unwoken.clock, "now", now)
+    monkeypatch.setattr(clock, "now", now)
     one = looks("revoke")
     one.start()
 

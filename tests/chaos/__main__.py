@@ -19,7 +19,7 @@ from pathlib import Path
 from sandbox import postgres
 from sandbox.stack import Stack
 from tests.chaos import faults
-from tests.chaos.arena import FAKETIME, Arena, Stopwatch
+from tests.chaos.arena import FAKETIME, Arena, Stopwatch, can_mount
 from tests.chaos.people import Load
 from tests.chaos.rounds import Outcome, Rounds
 
@@ -87,6 +87,8 @@ def _be_django(stack: Stack) -> None:
 
 
 def _possible(fault: faults.Fault, arena: Arena) -> bool:
+    if fault.needs == "mount":
+        return can_mount()
     return fault.needs != "libfaketime" or FAKETIME is not None
 
 

@@ -1,6 +1,8 @@
 """Where it happens: the running product, and what the faults and the checks may do to it."""
 
+import os
 import random
+import subprocess
 import tempfile
 import threading
 import time
@@ -72,6 +74,13 @@ class Arena:
             Membership.objects.bulk_create(Membership(group=group, user=person) for group in groups)
             self.askers.append(name)
 
+    def died_by_itself(self) -> list[str]:
+        """Processes of the product that ended though nobody killed them; they are started again."""
+        dead = [process.name for process in PROCESSES if not self.stack[process.name].alive()]
+        for name in dead:
+            self.stack.revive(name)
+        return dead
+
     def end(self) -> None:
         """All was looked at: nothing has to end in order."""
         for process in PROCESSES:
@@ -123,6 +132,28 @@ class Clocks:
 
     def ahead(self, name: str) -> float:
         return self._ahead.get(name, 0)
+
+
+@contextmanager
+def small_disk(megabytes: int, owner: tuple[int, int] | None = None) -> Iterator[Path]:
+    """A folder on a disk of its own; raises CalledProcessError where nothing may be mounted."""
+    folder = Path(tempfile.mkdtemp(prefix="daypass-disk-", dir="/var/tmp"))
+    uid, gid = owner or (os.geteuid(), os.getegid())
+    options = f"size={megabytes}m,mode=700,uid={uid},gid={gid}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, capture_output=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True, capture_output=True)
+        folder.rmdir()
+
+
+def can_mount() -> bool:
+    try:
+        with small_disk(1):
+            return True
+    except (OSError, subprocess.CalledProcessError):
+        return False
 
 
 class Stopwatch:

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import redis
 
+from sandbox.postgres import APP
 from sandbox.processes import PROCESSES
 from sandbox.proxy import FEDERATION
 from sandbox.proxy import Fault as Break
-from tests.chaos.arena import Arena, Repeated, Stopwatch, until
+from tests.chaos.arena import Arena, Repeated, Stopwatch, small_disk, until
 from tests.chaos.people import CODE
+from tests.refusals import REFUSALS, Refusal
 from tests.stack.people import Employee
 
 QUEUES = ("mint", "aws", "revoke", "default")
@@ -238,6 +241,80 @@ def redis_restarted_empty(arena: Arena) -> None:
         arena.stack.redis.start()
 
 
+def _refuses(refusal: Refusal) -> Callable[[Arena], None]:
+    """Nobody dies, and what is ended meanwhile ends at AWS."""
+
+    def run(arena: Arena) -> None:
+        with Employee(arena.stack, "olivia") as olivia, refusal.lasting(arena.stack.redis):
+            code = _revoke_one(arena, olivia)
+            if not until(lambda: bool(arena.rows(_WRITTEN, code)), 45):
+                raise Broke(f"{code} was revoked, and AWS was not told while Redis refused")
+            _must_live(arena)
+
+    return run
+
+
+def _revoke_one(arena: Arena, olivia: Employee) -> str:
+    """Somebody's pass that has keys; its code."""
+    if not until(lambda: bool(arena.rows(_WITH_KEYS)), 20):
+        raise Broke("nobody had keys to be revoked")
+    for (code,) in arena.rows(_WITH_KEYS):
+        olivia.post(f"/requests/{code}/revoke", {"reason": "while Redis refuses"})
+        if arena.rows("SELECT FROM requests_app_accessrequest WHERE code = %s AND state = 'revoked'", code):
+            return str(code)
+    raise Broke("nothing could be revoked")
+
+
+def _must_live(arena: Arena) -> None:
+    if dead := arena.died_by_itself():
+        raise Broke(f"ended by itself: {', '.join(dead)}")
+
+
+_WITH_KEYS = """
+SELECT r.code FROM requests_app_accessrequest r WHERE r.state = 'active'
+AND r.expires_at > clock_timestamp() + interval '15 s'
+AND EXISTS (SELECT FROM requests_app_issuedsession s WHERE s.access_request_id = r.id AND NOT s.discarded)
+ORDER BY r.id DESC LIMIT 10
+"""
+_WRITTEN = """
+SELECT FROM requests_app_revocation v JOIN requests_app_accessrequest r ON r.id = v.access_request_id
+WHERE r.code = %s AND v.written_at IS NOT NULL
+"""
+
+for _refusal in REFUSALS:
+    FAULTS.append(
+        Fault(
+            f"Redis refuses: {_refusal.why} ({_refusal.name})",
+            "it takes writes again",
+            _refuses(_refusal),
+            short=_refusal.name == "OOM",
+        )
+    )
+
+
+@fault("Redis evicts whatever was used least (allkeys-lru)", heals="memory again")
+def redis_evicts(arena: Arena) -> None:
+    client: Any = arena.stack.redis.client()
+    before = client.info("stats")["evicted_keys"]
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    client.config_set("maxmemory", client.info("memory")["used_memory"] + 200_000)
+    numbers = itertools.count()
+
+    def fill() -> None:
+        with contextlib.suppress(redis.RedisError):  # where evicting took too long
+            client.set(f"ballast:{next(numbers)}", "x" * 10_000, ex=600)
+
+    try:
+        with Repeated(fill, 0.02):
+            arena.wait(12)
+        _must_live(arena)
+        if client.info("stats")["evicted_keys"] == before:
+            raise Broke("nothing was evicted")
+    finally:
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", "noeviction")
+
+
 @fault("tasks delivered twice, late, never, out of order, and forged", heals="nothing", short=True)
 def tasks_mixed_up(arena: Arena) -> None:
     """Whoever can write to the broker takes messages before the workers do and does as they like with them."""
@@ -314,6 +391,116 @@ def postgres_crashes(arena: Arena) -> None:
         arena.wait(0.5, 2)
         assert arena.postgres
         arena.postgres.restart(at_once=True)
+
+
+def _cut_all(arena: Arena) -> None:
+    with arena.superuser() as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND pid <> pg_backend_pid()",
+            [APP],
+        )
+
+
+def _set_for_the_application(setting: str, back: str, seconds: float = 10) -> Callable[[Arena], None]:
+    """Whoever connects meanwhile gets it."""
+
+    def run(arena: Arena) -> None:
+        with arena.superuser() as connection:
+            connection.execute(f"ALTER ROLE {APP} {setting}")
+        _cut_all(arena)
+        try:
+            arena.wait(seconds)
+        finally:
+            with arena.superuser() as connection:
+                connection.execute(f"ALTER ROLE {APP} {back}")
+            _cut_all(arena)
+        _must_live(arena)
+
+    return run
+
+
+FAULTS.append(
+    Fault(
+        "PostgreSQL: at its connection limit (three for all processes)",
+        "lifted",
+        _set_for_the_application("CONNECTION LIMIT 3", "CONNECTION LIMIT -1"),
+        needs="postgres",
+    )
+)
+FAULTS.append(
+    Fault(
+        "PostgreSQL: a statement_timeout of 100 ms",
+        "lifted",
+        _set_for_the_application("SET statement_timeout = '100ms'", "RESET statement_timeout"),
+        needs="postgres",
+    )
+)
+
+
+@fault("PostgreSQL: read-only, as after a failover", heals="it takes writes again", needs="postgres")
+def postgres_read_only(arena: Arena) -> None:
+    def set_read_only(value: str) -> None:
+        with arena.superuser() as connection:
+            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+            connection.execute("SELECT pg_reload_conf()")
+
+    set_read_only("on")
+    try:
+        _must_become_unready(arena, "database: read-only")
+        arena.wait(8)
+    finally:
+        set_read_only("off")
+    _must_live(arena)
+
+
+@fault("PostgreSQL: no room on its disk", heals="room again", needs="mount")
+def postgres_disk_full(arena: Arena) -> None:
+    """The record, to which every change is written, and temporary files stand on a small disk that is full."""
+    assert arena.postgres
+    account = arena.postgres._account
+    table = "requests_app_auditevent"
+    ((size,),) = arena.rows("SELECT pg_table_size(%s)", table)
+    owner = (account.pw_uid, account.pw_gid) if account else None
+    with small_disk(int(size) // 2**20 + 8, owner) as folder:
+        try:
+            with arena.superuser() as connection:
+                connection.execute(f"CREATE TABLESPACE small LOCATION '{folder}'")
+                connection.execute("GRANT CREATE ON TABLESPACE small TO PUBLIC")
+                connection.execute(f"ALTER ROLE {APP} SET temp_tablespaces = small")
+                connection.execute(f"ALTER TABLE {table} SET TABLESPACE small")
+            _cut_all(arena)
+            with contextlib.suppress(OSError), (folder / "ballast").open("wb", buffering=0) as ballast:
+                while True:
+                    ballast.write(bytes(4096))
+            _must_become_unready(arena, "database: no room on its disk")
+            arena.wait(8)
+            (folder / "ballast").unlink()
+            _must_live(arena)
+        finally:
+            (folder / "ballast").unlink(missing_ok=True)
+            with arena.superuser() as connection:
+                connection.execute(f"ALTER ROLE {APP} RESET temp_tablespaces")
+                connection.execute(f"ALTER TABLE {table} SET TABLESPACE pg_default")
+            _cut_all(arena)
+            until(lambda: _dropped(arena), 20)
+
+
+def _dropped(arena: Arena) -> bool:
+    with arena.superuser() as connection:
+        connection.execute("DROP TABLESPACE small")
+    return True
+
+
+def _must_become_unready(arena: Arena, words: str) -> None:
+    said: list[str] = []
+
+    def unready() -> bool:
+        answer = httpx.get(f"{arena.stack.url}/readyz", timeout=10)
+        said[:] = [f"{answer.status_code} {answer.text}"]
+        return answer.status_code == 503 and words in answer.text
+
+    if not until(unready, 20):
+        raise Broke(f"/readyz went on saying {said}")
 
 
 # --- AWS -----------------------------------------------------------------------------------------
