@@ -53,7 +53,7 @@ class Channel(kombu_redis.Channel):
             self.unacked_index_key: b"zset",
             self.unacked_mutex_key: b"string",
         }
-        with self.conn_or_acquire() as client:  # type: ignore[no-untyped-call]
+        with self.conn_or_acquire() as client:
             pipe = client.pipeline(transaction=False)
             for key in kinds:
                 pipe.type(key)

@@ -9,7 +9,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 log = structlog.get_logger(__name__)
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 3.0
 # Whatever fails again so soon after it worked has not got well.
 SOON = 30.0
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 from celery.signals import task_failure, task_postrun
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import InterfaceError, InternalError, OperationalError, close_old_connections
 from django.db.models import Max, Min, Model, QuerySet
 
 from requests_app.domain import clock, troubles
@@ -25,6 +25,8 @@ TELL_IF_AWAY = TELL_OF_CULPRIT = 3
 # How long a process goes by what it read of troubles.
 READ_EVERY_SECONDS = 30.0
 _AWAY = (OperationalError, InterfaceError)
+# It takes no writes, as the old primary after a failover: no row's fault either.
+_READ_ONLY = "25006"
 
 
 class Sweep(Protocol):
@@ -39,7 +41,7 @@ class Sweep(Protocol):
 def note_failure(sender: Any, exception: BaseException, args: Sequence[object] | None = None, **_: object) -> None:
     """A task raised: say so in a row, and put its work off."""
     close_old_connections()  # what failed may have been the connection
-    tell_at = TELL_IF_AWAY if isinstance(exception, _AWAY) else 1
+    tell_at = TELL_IF_AWAY if _is_away(exception) else 1
     # A message that our own code never saw, for it could not be called like that, puts off nobody's work.
     subject = subject_of(sender.name, args or ()) if _frames_of_ours(exception) else ""
     put_off(note(sender.name, subject, exception, tell_at=tell_at))
@@ -86,7 +88,7 @@ def attempt(task: str, run: Callable[[], object]) -> None:
         run()
     except Exception as error:
         log.exception("sweep.failed", sweep=run.__name__)
-        note(task, run.__name__, error, tell_at=TELL_IF_AWAY if isinstance(error, _AWAY) else 1)
+        note(task, run.__name__, error, tell_at=TELL_IF_AWAY if _is_away(error) else 1)
     else:
         over(task, run.__name__)
 
@@ -103,7 +105,9 @@ def sweep(task: str, run: Sweep, rows: QuerySet[Any]) -> None:
             if clock.now() >= troubles.again_at(trouble):
                 _run_alone(task, run, rows, key)
         _sweep(task, run, rows.exclude(pk__in=culprits) if culprits else rows)
-    except _AWAY as error:
+    except (*_AWAY, InternalError) as error:
+        if not _is_away(error):
+            raise
         note(task, run.__name__, error, tell_at=TELL_IF_AWAY)
 
 
@@ -163,9 +167,9 @@ def _sweep(task: str, run: Sweep, rows: QuerySet[Any]) -> None:
         for _ in range(MOST_BATCHES):
             if not run(among=rows):
                 break
-    except _AWAY:
-        raise
     except Exception as error:
+        if _is_away(error):
+            raise
         log.exception("sweep.failed", sweep=run.__name__)
         known = troubles.open_now().filter(task=task, subject=run.__name__).first()
         if known is None or clock.now() >= troubles.again_at(known):
@@ -195,10 +199,10 @@ def _go_round(task: str, run: Sweep, rows: QuerySet[Any], error: Exception) -> N
 def _runs(run: Sweep, rows: QuerySet[Any]) -> bool:
     try:
         run(among=rows)
-    except _AWAY:
-        raise
-    except Exception:  # noqa: BLE001 - it is met again where a row is alone
-        return False
+    except Exception as error:
+        if _is_away(error):
+            raise
+        return False  # it is met again where a row is alone
     return True
 
 
@@ -207,13 +211,18 @@ def _run_alone(task: str, run: Sweep, rows: QuerySet[Any], key: int) -> bool:
     subject = f"{run.__name__} {key}"
     try:
         run(among=rows.filter(pk=key))
-    except _AWAY:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+    except Exception as error:  # whatever it is, the others go on
+        if _is_away(error):
+            raise
         note(task, subject, error, tell_at=TELL_OF_CULPRIT)
         return False
     over(task, subject)
     return True
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether the database is of no use at the moment, to whatever row."""
+    return isinstance(error, _AWAY) or getattr(error.__cause__, "sqlstate", "") == _READ_ONLY
 
 
 def _where(error: BaseException) -> str:

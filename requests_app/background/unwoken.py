@@ -107,7 +107,7 @@ class Looks:
             log.warning("worker.unwoken", task=name, advice="Is beat running, and does Redis take what is written?")
 
 
-class LooksByItself(bootsteps.StartStopStep):  # type: ignore[misc]
+class LooksByItself(bootsteps.StartStopStep):
     """Begins before the worker asks for the broker, which may never answer."""
 
     label = "looks by itself"
