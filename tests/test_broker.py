@@ -7,6 +7,7 @@ import pytest
 import redis
 from kombu.connection import Connection
 
+from portal import broker as broker_module
 from portal.celery import app
 
 UNREADABLE = ["garbage", "null", "[]", "[1, 2, 3]", '[{"properties": 1}, "a", "b"]', "[null, null, null]"]
@@ -52,3 +53,50 @@ def _next(queue: Any) -> Any:
         return None
     message.ack()
     return message
+
+
+@pytest.mark.parametrize(
+    "key", ["mint", "mint\x06\x163", "unacked", "unacked_index", "unacked_mutex", "_kombu.binding.mint"]
+)
+def test_another_thing_where_a_queue_stands_is_dropped(key: str, broker: Connection, redis_server: redis.Redis) -> None:
+    with app.connection_for_read(broker.as_uri(include_password=True)) as first:
+        first.SimpleQueue("mint").put({"an": "honest one"})
+    kept = redis_server.llen("mint") if key != "mint" else 0
+    redis_server.delete(key)
+    redis_server.xadd(key, {"of": "another type"})
+
+    with broker:
+        queue = broker.SimpleQueue("mint")
+        broker.default_channel.qos.restore_visible(interval=1)
+        assert redis_server.llen("mint") == kept
+        queue.put({"a": "later one"})
+        came = [_next(queue) for _ in range(4 + int(kept))]
+
+    assert {"a": "later one"} in [message.payload for message in came if message]
+
+
+def test_whatever_redis_py_raises_is_something_to_connect_anew_after() -> None:
+    raised = [
+        one for one in vars(redis.exceptions).values() if isinstance(one, type) and issubclass(one, redis.RedisError)
+    ]
+
+    assert redis.exceptions.ResponseError in raised
+    assert [one for one in raised if not issubclass(one, broker_module.Transport.connection_errors)] == []
+
+
+def test_a_message_that_could_not_be_finished_takes_nobodys_place(
+    broker: Connection, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> Any:
+        raise redis.ReadOnlyError
+
+    with broker:
+        queue = broker.SimpleQueue("mint")
+        queue.put({"an": "honest one"})
+        message = queue.get(timeout=5)
+        qos = message.channel.qos
+        monkeypatch.setattr(qos, "_remove_from_indices", refused)
+        with pytest.raises(redis.ReadOnlyError):
+            message.ack()
+
+        assert message.delivery_tag not in qos._delivered or message.delivery_tag in qos._dirty
