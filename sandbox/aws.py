@@ -5,6 +5,8 @@ import os
 import shutil
 import sys
 import tempfile
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +14,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 
 from sandbox import landscape
 from sandbox.child import Child, listen
@@ -43,6 +48,20 @@ class Caller:
             **options,
         )
         return session.client(service, endpoint_url=self.endpoint, config=config)  # type: ignore[call-overload]
+
+    def post(self, service: str, action: str, *, region: str = REGION, **parameters: str) -> tuple[int, str]:
+        """Status and text of a query call, signed as botocore does: for calls that it does not know yet."""
+        keys = Credentials(self.access_key_id, self.secret_access_key, self.session_token)
+        body = urllib.parse.urlencode({"Action": action, "Version": "2011-06-15", **parameters})
+        asked = AWSRequest("POST", f"{self.endpoint}/", {"Content-Type": "application/x-www-form-urlencoded"}, body)
+        SigV4Auth(keys, service, region).add_auth(asked)
+        request = urllib.request.Request(asked.url, body.encode(), dict(asked.headers), method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, refused.read().decode()
 
     def environment(self) -> dict[str, str]:
         """What `aws` or any SDK needs in its environment to act as this caller."""

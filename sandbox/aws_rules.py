@@ -1,7 +1,7 @@
 """MiniStack with the rules of STS that it lacks. Run by `sandbox.aws` as a process of its own.
 
 MiniStack with AUTH=true checks signatures, trust policies, session policies with dates, conditional
-denies and expiry. This module adds, to AssumeRole and to every later evaluation:
+denies and expiry. This module adds, to STS and to every later evaluation:
 
 - the session name's pattern, and DurationSeconds between 900 and 43,200
 - the role's MaxSessionDuration, and the hour at most for role chaining
@@ -11,6 +11,8 @@ denies and expiry. This module adds, to AssumeRole and to every later evaluation
 - a refusal by the session's own policy says so, where MiniStack blames an identity-based policy
 - 10,240 characters for a role's inline policies together, white space apart
 - IAM calls about a role or a user are judged by its whole ARN, path included
+- GetScopedCredentials, which MiniStack does not know: further keys of the caller's session, for as long as it lasts or
+  shorter, with the moment of their own issue; scope-down policies are left out
 - live sessions outlast an orderly restart, as they outlast an outage of AWS
 
 It patches private names, so the release is pinned and tests/sandbox/ has a test for each rule.
@@ -22,6 +24,8 @@ import dataclasses
 import os
 import re
 import sys
+import time
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
@@ -40,6 +44,7 @@ Answer = tuple[int, dict[str, str], bytes]
 SHORTEST = int(os.environ.get("STRICT_MIN_DURATION", "900"))
 LONGEST = 43_200
 CHAINED_LONGEST = 3_600
+SCOPED_LONGEST = 129_600
 POLICY_CHARACTERS = 2_048
 INLINE_CHARACTERS = 10_240
 NAME = re.compile(r"[\w+=,.@-]*", re.ASCII)
@@ -87,9 +92,15 @@ def install() -> None:
 
 
 async def handle_request(method: str, path: str, headers: Any, body: bytes, query: Any) -> Answer:
-    """STS, with AssumeRole's rules in front of it."""
+    """STS, with AssumeRole's rules in front of it, and GetScopedCredentials beside it."""
     parameters = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
     caller = sts._sessions.get(sts.extract_access_key_id(headers, query) or "") or {}
+    if parameters.get("Action") == "GetScopedCredentials":
+        # Whether the caller may is settled before any service is asked.
+        try:
+            return _scoped_credentials(parameters, caller)
+        except Refused as refused:
+            return refused.answer
     if parameters.get("Action") != "AssumeRole":
         status, headers_out, text = await _handle_request(method, path, headers, body, query)
         return status, headers_out | _chained_header(caller), text
@@ -110,6 +121,35 @@ async def handle_request(method: str, path: str, headers: Any, body: bytes, quer
     finally:
         _asked.reset(token)
     return status, headers_out, _completed(text, parameters, source_identity) if status == 200 else text
+
+
+def _scoped_credentials(parameters: dict[str, str], caller: dict[str, Any]) -> Answer:
+    if not caller:
+        raise Refused("AccessDenied", "Cannot call GetScopedCredentials with credentials that are not temporary", 403)
+    if "Policy" in parameters:
+        raise Refused("ValidationError", "This stand-in knows no scope-down policies.")
+    now, ends = time.time(), float(caller["Expiration"])
+    if text := parameters.get("DurationSeconds"):
+        seconds = int(text) if text.isascii() and text.isdigit() else 0
+        if not 1 <= seconds <= SCOPED_LONGEST:
+            raise _constraint("durationSeconds", text, f"Member must have value between 1 and {SCOPED_LONGEST}")
+        if now + seconds > ends:
+            message = "The requested DurationSeconds exceeds the remaining lifetime of the calling session."
+            raise Refused("InsufficientSessionLifetime", message)
+        ends = now + seconds
+    key, secret, token = iam._gen_session_access_key(), iam._gen_secret(), iam._gen_session_token()
+    given = {"SecretAccessKey": secret, "SessionToken": token, "Expiration": ends, "IssuedAt": now}
+    sts.register_session(key, caller | given)
+    expiration = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    answer: Answer = iam._xml(
+        200,
+        "GetScopedCredentialsResponse",
+        f"<GetScopedCredentialsResult><Credentials><AccessKeyId>{key}</AccessKeyId>"
+        f"<SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{token}</SessionToken>"
+        f"<Expiration>{expiration}</Expiration></Credentials></GetScopedCredentialsResult>",
+        ns="sts",
+    )
+    return answer
 
 
 def _chained_header(caller: dict[str, Any]) -> dict[str, str]:

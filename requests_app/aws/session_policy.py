@@ -55,23 +55,25 @@ def session_seconds(seconds_left: float, *, ceiling: int, role_max: int, chained
     return max(MIN_SESSION_SECONDS, min(math.ceil(seconds_left), longest))
 
 
-# Ways to buy credentials that outlive the pass. Patterns, so that calls AWS adds of the same kind are
-# denied too. GetCallerIdentity is none of them (and AWS ignores a deny on it).
+# Patterns throughout, so that calls AWS adds of the same kind are denied too, and short ones: what they take is
+# missing where an entitlement narrows.
+
+# GetScopedCredentials: further keys of this very session, which nobody recorded, and which a deny of everything
+# issued before a moment (`aws:TokenIssueTime`) may not meet. No entitlement lifts that.
+_KEYS_OF_THE_SAME_SESSION = ["sts:Get*Cred*"]
+
+# Ways to buy credentials that outlive the pass. GetCallerIdentity is none of them (and AWS ignores a deny on it).
+# Nor is every `signin:Create*`: the console makes its Identity Center application by one.
 _OUTLIVING = {
     Liftable.ASSUME_ROLE: ["sts:Assume*"],
     Liftable.SERVICE_TOKENS: ["sts:Get*Token"],
-    Liftable.S3_DATA_ACCESS: ["s3:GetDataAccess"],
-    Liftable.SIGN_IN_TOKENS: ["signin:*OAuth2*", "signin:Exchange*"],
+    Liftable.S3_DATA_ACCESS: ["s3:GetData*"],
+    Liftable.SIGN_IN_TOKENS: ["signin:*OAuth*", "signin:Exch*", "signin:Create*Token"],
 }
 
-# Whatever could remove a revocation from the session's own role, or open the role to someone else.
-_EDITS_OF_ITS_ROLE = [
-    "iam:PutRole*",
-    "iam:DeleteRole*",
-    "iam:AttachRole*",
-    "iam:DetachRole*",
-    "iam:UpdateAssumeRole*",
-]
+# Whatever could remove a revocation from the session's own role, or open the role to someone else:
+# AttachRole… and DetachRole… are one pattern, and of IAM's own calls only UpdateAssumeRolePolicy says "Assume".
+_EDITS_OF_ITS_ROLE = ["iam:PutRole*", "iam:DeleteRole*", "iam:*tachRole*", "iam:*Assume*"]
 
 
 def _denies(cut_off: datetime, role_arn: str, lifted: Collection[str]) -> list[dict[str, Any]]:
@@ -83,11 +85,11 @@ def _denies(cut_off: datetime, role_arn: str, lifted: Collection[str]) -> list[d
         raise ValueError(f"No deny that can be lifted has this name: {', '.join(sorted(unknown))}")
     end = cut_off.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     outliving = [action for name, actions in _OUTLIVING.items() if name not in lifted for action in actions]
-    denies = [
+    return [
         _deny("*") | {"Condition": {"DateGreaterThanEquals": {"aws:CurrentTime": end}}},
         _deny(_EDITS_OF_ITS_ROLE, role_arn),
+        _deny([*_KEYS_OF_THE_SAME_SESSION, *outliving]),
     ]
-    return [*denies, _deny(outliving)] if outliving else denies
 
 
 def _deny(action: str | list[str], resource: str = "*") -> dict[str, Any]:

@@ -7,8 +7,8 @@ from datetime import timedelta
 class Liftable(enum.StrEnum):
     """A way to buy credentials that outlive the pass, closed unless an entitlement opens it by this name.
 
-    The end of the pass itself and the guard of the session's own role have no name here:
-    without them a session could outlive its pass or take its own revocation away.
+    The end of the pass itself, the guard of the session's own role and further keys of the same session have no
+    name here: without them a session could outlive its pass, take its own revocation away, or pass it by.
     """
 
     ASSUME_ROLE = "assume-role"
@@ -33,7 +33,7 @@ _LONGEST = {
     Liftable.ASSUME_ROLE: timedelta(hours=1),  # AWS's limit for a role assumed from a role
     Liftable.SERVICE_TOKENS: timedelta(hours=12),  # CodeArtifact's longest token
     Liftable.S3_DATA_ACCESS: timedelta(hours=12),
-    Liftable.SIGN_IN_TOKENS: timedelta(hours=12),  # `aws login` renews itself for that long
+    Liftable.SIGN_IN_TOKENS: timedelta(hours=12),  # `aws login` renews itself, and a bearer token lasts, that long
 }
 
 _DESCRIPTIONS = {
@@ -45,6 +45,6 @@ _DESCRIPTIONS = {
         "May get credentials from S3 Access Grants; they can work for up to 12 hours after the pass."
     ),
     Liftable.SIGN_IN_TOKENS: (
-        "May use `aws login` from the console session; its credentials can work for up to 12 hours after the pass."
+        "May use `aws login` and get AWS Sign-In's bearer tokens; they can work for up to 12 hours after the pass."
     ),
 }

@@ -1,11 +1,12 @@
 """What may narrow a session. That it does is shown in tests/aws/."""
 
+import itertools
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from requests_app.aws.session_policy import session_policy
+from requests_app.aws.session_policy import LIFTABLE, session_policy
 from requests_app.domain import narrowing
 
 ROLE = "arn:aws:iam::222222222222:role/elevated/Administrator"
@@ -18,6 +19,21 @@ def test_the_form_counts_as_the_worker_does() -> None:
     policy = session_policy(cut_off=datetime(2026, 11, 23, tzinfo=UTC), role_arn=ROLE, statements=statements)
 
     assert narrowing.length_with(statements, ROLE) == len(policy)
+
+
+def test_the_longest_narrowing_that_ever_fitted_still_fits_whatever_is_lifted() -> None:
+    """Entitlements are stored with it: what AWS refused from then on would fail at night, when someone asks."""
+    room = 2048 - 431 - len(ROLE)  # since the first release
+    longest = READ | {"Resource": "x"}
+    longest["Resource"] = "x" * (room - len(narrowing.compact(longest)))  # and a comma before it
+
+    assert narrowing.problem([longest], [], ROLE) == ""
+    for number in range(len(LIFTABLE) + 1):
+        for lifted in itertools.combinations(LIFTABLE, number):
+            cut_off = datetime(2026, 11, 23, tzinfo=UTC)
+            assert session_policy(cut_off=cut_off, role_arn=ROLE, statements=[longest], lifted=lifted)
+    longer = longest | {"Resource": longest["Resource"] + "x"}
+    assert "2,049 characters" in narrowing.problem([longer], [], ROLE)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Each rule that our launcher adds to MiniStack, seen to refuse and to allow."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -258,6 +259,60 @@ class TestSessionPolicies:
             with refused("AccessDenied", "with an explicit deny in an identity-based policy"):
                 caller.list_queues()
         iam.delete_role_policy(RoleName="ReadOnly", PolicyName="deny")
+
+
+class TestScopedCredentials:
+    """As AWS documents GetScopedCredentials, which botocore does not know yet."""
+
+    def test_further_keys_of_the_same_session_that_end_at_their_own_second(self, strict, assume):
+        parent = strict.as_session(assume(ADMINISTRATOR, SourceIdentity="alice")["Credentials"])
+        scoped = strict.as_session(scoped_credentials(parent, DurationSeconds="3"))
+        ends = time.time() + 3
+
+        assert identity(scoped) == identity(parent)
+        assert scoped.access_key_id != parent.access_key_id
+        scoped.client("sqs").list_queues()
+        time.sleep(max(0, ends - time.time()) + 0.1)
+        for service, operation in (("sqs", "list_queues"), ("sts", "get_caller_identity")):
+            with refused("ExpiredToken|InvalidClientTokenId"):
+                getattr(scoped.client(service), operation)()
+        parent.client("sqs").list_queues()
+
+    def test_the_sessions_own_policy_still_binds(self, strict, assume):
+        list_queues = policy({"Effect": "Allow", "Action": ["sqs:ListQueues", "sts:Get*"], "Resource": "*"})
+        parent = strict.as_session(assume(ADMINISTRATOR, Policy=list_queues)["Credentials"])
+        scoped = strict.as_session(scoped_credentials(parent))
+
+        scoped.client("sqs").list_queues()
+        assert denied(scoped, "s3", "list_objects_v2", Bucket="payments-prod-ledger")
+
+    def test_never_longer_than_the_session_they_come_from(self, strict, assume):
+        parent = strict.as_session(assume(ADMINISTRATOR, DurationSeconds=900)["Credentials"])
+
+        assert parent.post("sts", "GetScopedCredentials", DurationSeconds="890")[0] == 200
+        assert "InsufficientSessionLifetime" in parent.post("sts", "GetScopedCredentials", DurationSeconds="910")[1]
+        for wrong in ("0", "129601", "soon"):
+            assert "ValidationError" in parent.post("sts", "GetScopedCredentials", DurationSeconds=wrong)[1]
+
+    def test_a_deny_refuses_it(self, strict, assume):
+        deny = {"Effect": "Deny", "Action": "sts:GetScopedCredentials", "Resource": "*"}
+        caller = strict.as_session(assume(ADMINISTRATOR, Policy=policy(ALLOW_ALL, deny))["Credentials"])
+
+        assert "explicit deny in a session policy" in caller.post("sts", "GetScopedCredentials")[1]
+
+    def test_only_for_temporary_credentials(self, strict):
+        assert bootstrap(strict).post("sts", "GetScopedCredentials")[0] == 403
+
+
+def scoped_credentials(caller: Caller, **parameters: str) -> dict[str, str]:
+    status, text = caller.post("sts", "GetScopedCredentials", **parameters)
+    assert status == 200, text
+    return dict(re.findall(r"<(AccessKeyId|SecretAccessKey|SessionToken)>([^<]+)<", text))
+
+
+def identity(caller: Caller) -> tuple[str, str]:
+    answer = caller.client("sts").get_caller_identity()
+    return answer["Arn"], answer["UserId"]
 
 
 def test_inline_policies_of_a_role_have_room_for_10240_characters_together(strict):
