@@ -217,6 +217,17 @@ def test_what_the_fallback_denies_anyway_goes_before_anything_else():
     assert not fitting.fallback_needed
 
 
+@pytest.mark.parametrize(("later", "is_covered"), [(-1, True), (0, True), (1, False)])
+def test_the_fallback_covers_what_was_issued_up_to_its_own_moment(later, is_covered):
+    """Of such an entry it is known that everything was issued before; and AWS denies what is older than the moment."""
+    revoked = Entry(code(1), issued_before=MOMENT + timedelta(microseconds=later))
+
+    fitting = fit([revoked], EMPTY, **HERE, since=MOMENT)
+
+    assert list(fitting.dropped) == [revoked]
+    assert fitting.fallback_needed is not is_covered
+
+
 def test_five_hundred_fit_on_a_role_with_nothing_else():
     entries = [Entry(code(number)) for number in range(2_000)]
 

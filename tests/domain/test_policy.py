@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from requests_app.domain import clock, facts, policy, workflow
 from requests_app.domain.errors import DomainError
+from requests_app.domain.hours import Hours
 from requests_app.domain.models import AccessRequest, Entitlement, Membership, Role, User
 from requests_app.domain.policy import Catalog, Clock, Pass, Person, Reach
 from requests_app.domain.terms import StageTerms, Terms
@@ -160,6 +161,26 @@ def test_a_good_mint_is_allowed() -> None:
     stage = StageTerms(1, 1, (2,), (3,), "x")
     pending = Pass(State.PENDING, 1, 1, 1, None)
     assert policy.may_decide(Person(3, True, frozenset()), pending, terms_with((stage,)))
+
+
+@pytest.mark.parametrize(("left", "rule"), [(-1, "mint.not_active"), (0, "mint.not_active"), (1, "clock.known")])
+def test_at_its_very_end_a_pass_is_over(left: int, rule: str) -> None:
+    """What was minted at that second would be refused by its own policy."""
+    person = Person(id=1, active=True, groups=frozenset({1}))
+    reach = Reach(True, frozenset({1}), frozenset(), frozenset({1}), "automatic", ())
+    of = Pass(State.ACTIVE, 1, 1, 0, NOW + timedelta(microseconds=left))
+    verdict = policy.may_mint(
+        person, of, reach, Catalog(1, True), Clock(-0.5, 0.5, NOW), now=NOW, identity_is_access=False
+    )
+    assert verdict.rule == rule
+
+
+def test_the_shortest_pass_still_fits_before_the_hours_close() -> None:
+    hours = Hours(zone="UTC", days=(1, 2, 3, 4, 5, 6, 7), begin="08:00", end="18:00")
+    last = datetime(2026, 12, 1, 18, 0, tzinfo=UTC) - timedelta(seconds=policy.SHORTEST_SECONDS)
+    assert policy.leaves_time(hours, last)
+    assert not policy.leaves_time(hours, last + timedelta(microseconds=1))
+    assert not policy.leaves_time(hours, last.replace(hour=7))
 
 
 @given(st.lists(st.tuples(st.frozensets(st.integers(1, 5), max_size=5), st.integers(1, 2)), min_size=1, max_size=3))
