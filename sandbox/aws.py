@@ -55,7 +55,7 @@ class Caller:
         body = urllib.parse.urlencode({"Action": action, "Version": "2011-06-15", **parameters})
         asked = AWSRequest("POST", f"{self.endpoint}/", {"Content-Type": "application/x-www-form-urlencoded"}, body)
         SigV4Auth(keys, service, region).add_auth(asked)
-        request = urllib.request.Request(asked.url, body.encode(), dict(asked.headers), method="POST")
+        request = urllib.request.Request(f"{self.endpoint}/", body.encode(), dict(asked.headers), method="POST")
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, answer.read().decode()

@@ -24,15 +24,15 @@ def test_the_form_counts_as_the_worker_does() -> None:
 def test_the_longest_narrowing_that_ever_fitted_still_fits_whatever_is_lifted() -> None:
     """Entitlements are stored with it: what AWS refused from then on would fail at night, when someone asks."""
     room = 2048 - 431 - len(ROLE)  # since the first release
-    longest = READ | {"Resource": "x"}
-    longest["Resource"] = "x" * (room - len(narrowing.compact(longest)))  # and a comma before it
+    shortest: dict[str, Any] = {**READ, "Resource": "x"}
+    longest = {**shortest, "Resource": "x" * (room - len(narrowing.compact(shortest)))}  # and a comma before it
 
     assert narrowing.problem([longest], [], ROLE) == ""
     for number in range(len(LIFTABLE) + 1):
         for lifted in itertools.combinations(LIFTABLE, number):
             cut_off = datetime(2026, 11, 23, tzinfo=UTC)
             assert session_policy(cut_off=cut_off, role_arn=ROLE, statements=[longest], lifted=lifted)
-    longer = longest | {"Resource": longest["Resource"] + "x"}
+    longer = {**longest, "Resource": longest["Resource"] + "x"}
     assert "2,049 characters" in narrowing.problem([longer], [], ROLE)
 
 
