@@ -41,6 +41,7 @@ from requests_app.domain.models import (  # noqa: E402
 )
 from requests_app.domain.workflow import people, sweeps  # noqa: E402
 from sandbox import landscape  # noqa: E402
+from sandbox.history import open_history  # noqa: E402
 from sandbox.story import PASSWORD, PEOPLE  # noqa: E402
 
 GROUPS = {
@@ -76,11 +77,13 @@ def fill(*, today: bool = False) -> None:
         raise SystemExit("The demo has a public password, so it is only for an address on this machine.")
     if User.objects.exists():
         return
+    if not (owner := os.environ.get("DATABASE_OWNER_URL")):
+        raise SystemExit("The demo writes months of history, which only the owner can allow: set DATABASE_OWNER_URL.")
     with transaction.atomic():
         cast = _people()
         groups = _groups(cast)
         _entitlements(groups, _catalog(groups))
-    with audit.context(channel="demo"):
+    with open_history(owner), audit.context(channel="demo"):
         cast["olivia"] = people.make_operator("olivia@example.com")
         _history(cast)
         if today:

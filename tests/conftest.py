@@ -1,10 +1,13 @@
 """What every test can ask for. The servers are in tests/servers.py."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from sandbox.history import open_history
 from tests import servers
 from tests.cast import *  # noqa: F403
 
@@ -21,3 +24,23 @@ def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> It
     TransactionTestCase._fixture_teardown = lambda self: servers.empty_database()  # type: ignore[attr-defined]
     yield
     servers.point_django_at(servers.database_name())  # closes the connections
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _who_moves_the_clock_writes_a_history(django_test_environment: None) -> Iterator[None]:
+    """As the demo does, and only while the clock is moved: otherwise the guards are as strict as anywhere."""
+    from django.db import connections
+
+    from requests_app.domain import clock
+
+    moved = clock.moved
+
+    @contextmanager
+    def moved_for_the_owner_too(by: timedelta) -> Iterator[None]:
+        name = str(connections["default"].settings_dict["NAME"])
+        with open_history(servers.database_url("owner", name)), moved(by):
+            yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "moved", moved_for_the_owner_too)
+        yield

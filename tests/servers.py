@@ -20,6 +20,7 @@ from psycopg import sql
 
 from sandbox.aws import AwsStandIn
 from sandbox.federation import Federation
+from sandbox.history import open_history
 from sandbox.postgres import Postgres, make_database
 from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
@@ -149,6 +150,13 @@ def owner_connection(db: None) -> Iterator[psycopg.Connection]:
     """Raw SQL as the role that migrates and owns the tables, in autocommit."""
     with psycopg.connect(database_url("owner", database_name()), autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def history(db: None) -> Iterator[None]:
+    """The owner lets a history be written: what the application dates otherwise than now is taken."""
+    with open_history(database_url("owner", database_name())):
+        yield
 
 
 @pytest.fixture

@@ -220,6 +220,11 @@ def test_lags_of_what_is_decided_stage_by_stage(
     assert late(timedelta(minutes=33)) | of_nothing == on_time | escalated
 
 
+def test_a_database_in_which_a_history_may_be_written_is_none_to_use(healthy: Preflight, history: None) -> None:
+    assert line("database").startswith("bad")
+    assert "history_from = NULL" in line("database")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_freezes_and_what_they_hold(healthy: Preflight, olivia: User) -> None:
     Preflight.objects.update(minter_due_at=clock.now() - timedelta(days=1))

@@ -20,7 +20,10 @@ def now() -> datetime:
 
 @contextmanager
 def moved(by: timedelta) -> Iterator[None]:
-    """Inside, `now()` is `by` later (or earlier): for tests and for the demo's history."""
+    """Inside, `now()` is `by` later (or earlier): for tests and for the demo's history.
+
+    What is written then is refused by the guards, unless the database's owner lets a history be written.
+    """
     token = _shift.set(_shift.get() + by)
     try:
         yield

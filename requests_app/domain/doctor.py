@@ -11,7 +11,7 @@ from django.db.models import Count, Q, QuerySet
 
 from requests_app.domain import facts, fitting, invariants, policy, store, troubles
 from requests_app.domain.lags import lags
-from requests_app.domain.models import Account, AwsClock, Freeze, Identity, Notice, Preflight, Role
+from requests_app.domain.models import Account, AwsClock, Freeze, Identity, Installation, Notice, Preflight, Role
 from requests_app.domain.workflow.deliveries import region
 
 # The workers say who they are every two minutes or oftener.
@@ -48,6 +48,7 @@ class Finding:
 def examine(now: datetime, *, every_role: bool = False) -> Iterator[Finding]:
     """Everything that can be told. `now` is the database's time; `every_role` tells of each role by itself."""
     yield from _rules(now)
+    yield from _history()
     at = _regions()
     yield from (_identity(worker, one, now) for one in at for worker in Identity.Worker)
     yield from (_apart(one) for one in at)
@@ -71,6 +72,15 @@ def _rules(now: datetime) -> Iterator[Finding]:
         yield Finding(verdict, f"rule {one.rule}", f"{one.sentence}{some}", one.advice)
     if not broken:
         yield Finding(Verdict.GOOD, "rules", f"All {len(invariants.RULES)} that must always hold do.")
+
+
+def _history() -> Iterator[Finding]:
+    if Installation.objects.filter(history_from__isnull=False).exists():
+        sentence = "It lets a history be written, so what the application stores may be dated as it likes."
+        advice = (
+            "Only the demo and tests need that. As the owner: UPDATE requests_app_installation SET history_from = NULL;"
+        )
+        yield Finding(Verdict.BAD, "database", sentence, advice)
 
 
 def _regions() -> list[str]:

@@ -44,6 +44,7 @@ from tests.domain.test_guards import (
     WENT_THROUGH,
     attempt,
     insert_like,
+    reason,
     update,
 )
 
@@ -581,6 +582,25 @@ def test_it_is_lifted_when_each_pass_was_confirmed_or_ended(
     active_request.refresh_from_db()
     assert active_request.state == "active"
     assert AuditEvent.objects.get(action="request.confirmed").access_request == active_request
+
+
+def test_what_was_approved_needs_confirming_too_whoever_writes(
+    approved_request: AccessRequest, dave: User, olivia: User, oscar: User
+) -> None:
+    """Not begun yet, it would begin with the first wish for keys."""
+    begun = freezes.freeze_restored("an event is missing")
+    assert begun is not None
+    with refused("freeze.unconfirmed", Conflict):
+        freezes.lift(begun, by=olivia)
+    # The database asks for itself, when the other one lifts it.
+    asked = {"lift_asked_at": clock.now(), "lift_asked_by_id": olivia.pk}
+    lifted = {"lifted_at": clock.now(), "lifted_by_id": oscar.pk}
+    assert update("requests_app_freeze", begun.pk, **asked) is None
+    Freeze.objects.filter(pk=begun.pk).update(**asked)
+    unconfirmed = "a pass in the restored database is neither confirmed nor ended"
+    assert reason(update("requests_app_freeze", begun.pk, **lifted)) == unconfirmed
+    freezes.confirm(approved_request, freeze=begun, by=olivia)
+    assert update("requests_app_freeze", begun.pk, **lifted) is None
 
 
 def test_whoever_ends_one_need_not_confirm_it(restored: Freeze, active_request: AccessRequest, olivia: User) -> None:

@@ -38,6 +38,7 @@ from tests.domain.test_guards import (
     _new,
     attempt,
     insert_like,
+    reason,
     update,
 )
 
@@ -132,7 +133,7 @@ def test_terms_from_before_are_taken_where_nothing_of_it_is_newer(pending_reques
 
 
 def test_no_more_at_once_than_the_terms_allow(
-    alice: User, bob: User, administrator: Role, staged: Entitlement, engineers: Group
+    history: None, alice: User, bob: User, administrator: Role, staged: Entitlement, engineers: Group
 ) -> None:
     Entitlement.objects.update(most_at_once=2)
     staged.refresh_from_db()
@@ -156,6 +157,50 @@ def test_no_more_at_once_than_the_terms_allow(
     workflow.approve(first, by=bob)
     factories.wish(alice, administrator, staged)
     assert _new(third, state="pending", ended_at=None, ended_by_id=None) == GUARD
+
+
+def test_what_somebody_asked_for_another_is_not_approved_before_it_is_accepted(
+    alice: User, administrator: Role, automatic: Entitlement, read_only: Role
+) -> None:
+    """Under automatic terms nobody decides, so that no decision is missing either."""
+    desk = factories.group("Service desk")
+    automatic.askers.add(desk)
+    one = factories.wish(factories.person("erin", desk), read_only, automatic, beneficiary=alice)
+    assert one.state == "pending"
+
+    now = clock.now()
+    approved = {"state": "approved", "approved_at": now, "approved_seconds": 60, "start_by": now + HOUR}
+    assert reason(update(REQUESTS, one.pk, **approved)) == "whoever it is for has to accept it first"
+    accepted = {"accepted_at": now, "stage_since": now}
+    assert update(REQUESTS, one.pk, **approved | accepted) is WENT_THROUGH
+
+
+def test_as_many_at_once_as_the_terms_say_and_not_one_more(
+    alice: User, administrator: Role, staged: Entitlement
+) -> None:
+    Entitlement.objects.update(most_at_once=2)
+    staged.refresh_from_db()
+    first = factories.wish(alice, administrator, staged)
+    assert _new(first) is WENT_THROUGH
+    factories.wish(alice, administrator, staged)
+    assert reason(_new(first)) == "as many as these terms allow at once are open"
+
+
+def test_extensions_as_many_as_the_terms_say_and_not_one_more(
+    running: AccessRequest, wanted: Extension, bob: User
+) -> None:
+    Entitlement.objects.update(extension_total_seconds=86400)
+    workflow.approve_extension(wanted, by=bob)
+    now = clock.now()
+    pending: dict[str, Any] = {"state": "pending", "finished_at": None, "previous_end": None, "new_end": None}
+    pending |= {"seconds": 60}
+    pending |= {"asked_at": now, "stage_since": now, "decide_by": now + MINUTE}
+    assert insert_like(EXTENSIONS, wanted.pk, **pending) is WENT_THROUGH
+    with clock.moved(-MINUTE):
+        second = workflow.extend(running, by=running.beneficiary, duration=5 * MINUTE, justification="and longer still")
+    workflow.approve_extension(second, by=bob)
+    as_terms = "the beneficiary of an active pass asks for more, as its terms allow"
+    assert reason(insert_like(EXTENSIONS, wanted.pk, **pending)) == as_terms
 
 
 def test_no_more_is_accepted_at_once_than_the_terms_allow(
@@ -186,7 +231,7 @@ def planned(alice: User, administrator: Role, staged: Entitlement) -> AccessRequ
         return factories.wish(alice, administrator, staged, start="at_time", start_at=clock.now() + HOUR, duration=HOUR)
 
 
-def test_a_request_is_inserted_with_a_start_that_its_terms_allow(planned: AccessRequest) -> None:
+def test_a_request_is_inserted_with_a_start_that_its_terms_allow(history: None, planned: AccessRequest) -> None:
     asked, start = planned.asked_at, planned.wanted_start_at
     assert start is not None
     assert _new(planned) is WENT_THROUGH
@@ -220,7 +265,7 @@ def test_a_start_is_moved_later_by_raw_sql_and_never_forward(planned: AccessRequ
     assert update(REQUESTS, planned.pk, **active) == GUARD, "before its time"
 
 
-def test_it_begins_at_its_time(planned: AccessRequest, bob: User) -> None:
+def test_it_begins_at_its_time(history: None, planned: AccessRequest, bob: User) -> None:
     with clock.moved(-90 * MINUTE):
         workflow.approve(planned, by=bob)
     start = planned.scheduled_at
@@ -232,7 +277,7 @@ def test_it_begins_at_its_time(planned: AccessRequest, bob: User) -> None:
     assert update(REQUESTS, planned.pk, **late) == GUARD
 
 
-def test_it_lapses_so_long_after_its_start_and_no_later(planned: AccessRequest, bob: User) -> None:
+def test_it_lapses_so_long_after_its_start_and_no_later(history: None, planned: AccessRequest, bob: User) -> None:
     _decide_raw(planned, bob, "approve")
     within = timedelta(seconds=planned.terms.start_within_seconds)
     assert planned.scheduled_at is not None
@@ -324,7 +369,14 @@ def test_what_one_asks_for_oneself_is_not_accepted(pending_request: AccessReques
 
 
 def test_further_people_decide_after_the_time_and_not_before(
-    alice: User, bob: User, mallory: User, administrator: Role, engineers: Group, leads: Group, security: Group
+    history: None,
+    alice: User,
+    bob: User,
+    mallory: User,
+    administrator: Role,
+    engineers: Group,
+    leads: Group,
+    security: Group,
 ) -> None:
     frank = factories.person("frank", security)
     terms = factories.entitlement(administrator, groups=[engineers], stages=[(leads, 1)])
@@ -359,7 +411,14 @@ def test_further_people_decide_after_the_time_and_not_before(
 
 
 def test_a_second_stage_is_not_older_than_the_first_ones_agreement(
-    alice: User, bob: User, mallory: User, administrator: Role, engineers: Group, leads: Group, security: Group
+    history: None,
+    alice: User,
+    bob: User,
+    mallory: User,
+    administrator: Role,
+    engineers: Group,
+    leads: Group,
+    security: Group,
 ) -> None:
     factories.person("frank", security)
     terms = factories.entitlement(administrator, groups=[engineers], stages=[(leads, 1), (security, 1)])
@@ -410,7 +469,13 @@ def test_a_public_id_never_changes(wanted: Extension, olivia: User) -> None:
 
 
 def test_an_extension_begins_as_pending_for_the_beneficiary_of_an_active_pass(
-    wanted: Extension, running: AccessRequest, alice: User, bob: User, pending_request: AccessRequest, olivia: User
+    history: None,
+    wanted: Extension,
+    running: AccessRequest,
+    alice: User,
+    bob: User,
+    pending_request: AccessRequest,
+    olivia: User,
 ) -> None:
     assert insert_like(EXTENSIONS, wanted.pk) == UNIQUE  # one at a time
     workflow.withdraw_extension(wanted, by=alice)
@@ -513,6 +578,7 @@ def test_an_extension_is_granted_by_its_own_decisions_and_moves_the_end_by_what_
             {"new_end": end + 30 * MINUTE + timedelta(seconds=1)},
             {"new_end": end + HOUR},
             {"previous_end": end - MINUTE, "new_end": end + 29 * MINUTE},
+            {"previous_end": end - MINUTE},
             {"previous_end": None},
             {"new_end": None},
             {"finished_at": now + HOUR},
@@ -575,6 +641,23 @@ def test_a_denied_extension_needs_its_denial(wanted: Extension, bob: User, carol
     end = wanted.access_request.expires_at
     granted = {"state": "granted", "previous_end": end, "new_end": end + 30 * MINUTE}  # type: ignore[operator]
     assert update(EXTENSIONS, wanted.pk, **denied | granted) == GUARD
+
+
+def test_an_older_extension_does_not_move_the_end_again(wanted: Extension, running: AccessRequest, bob: User) -> None:
+    """Granted, it led from one end to another; from any other end it leads nowhere."""
+    Entitlement.objects.update(extension_total_seconds=10_800)
+    workflow.approve_extension(wanted, by=bob)
+    wanted.refresh_from_db()
+    with clock.moved(-5 * MINUTE):
+        again = workflow.extend(running, by=running.beneficiary, duration=20 * MINUTE, justification="and longer still")
+    workflow.approve_extension(again, by=bob)
+    running.refresh_from_db()
+    assert running.expires_at is not None
+    assert wanted.new_end is not None
+    assert running.expires_at == wanted.new_end + 20 * MINUTE
+
+    moved_back = update(REQUESTS, running.pk, expires_at=wanted.new_end)
+    assert reason(moved_back) == "the end moves only with the decision of an extension"
 
 
 def test_nothing_is_granted_to_a_pass_that_has_ended(

@@ -12,6 +12,9 @@ class Installation(models.Model):
     code = models.CharField(max_length=24, unique=True)
     # Which PostgreSQL cluster and which database in it this was when the owner last said so: `restored` compares.
     home = models.CharField(max_length=64, blank=True, db_default="")
+    # Only the owner writes this: while a history is made (the demo's, a test's), the guards take moments from here on
+    # for now. Empty in every installation that people use.
+    history_from = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(pk=1), name="installation_is_one")]
