@@ -8,6 +8,8 @@ import structlog
 
 # A link for a new password works until it is used: whoever reads logs must not be the one.
 _RESET_KEY = re.compile(r"(password/reset/key/)[^/\s'\"]+")
+# An address up to its query; what follows is what people searched for, or what a link fills in for them.
+_QUERY = re.compile(r"(/[^\s?'\"]*)\?\S+")
 
 
 def without_reset_keys(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -15,6 +17,14 @@ def without_reset_keys(_: Any, __: str, event: MutableMapping[str, Any]) -> Muta
     for name, value in event.items():
         if isinstance(value, str) and "password/reset/key/" in value:
             event[name] = _RESET_KEY.sub(r"\1…", value)
+    return event
+
+
+def without_queries(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Take what follows the question mark out of every address that is logged."""
+    for name, value in event.items():
+        if isinstance(value, str) and "?" in value:
+            event[name] = _QUERY.sub(r"\1?…", value)
     return event
 
 
@@ -48,6 +58,7 @@ def config(*, level: str, as_json: bool) -> dict[str, Any]:
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                     without_reset_keys,
+                    without_queries,
                     *renderer,
                 ],
             }

@@ -1,10 +1,15 @@
 """What may stand in a log."""
 
+import io
+import json
 import logging
+from typing import Any
 
 import pytest
 
 from portal import logs
+from requests_app.domain.models import User
+from tests.web.pages import signed_in
 
 
 @pytest.mark.parametrize(
@@ -23,3 +28,52 @@ def test_no_key_of_a_password_reset_is_logged(line: str) -> None:
 
     assert "9f8e7d6c5b" not in written
     assert "password/reset/key/" in written
+
+
+def written(line: str, **fields: str) -> str:
+    """A line as it stands in the log: one of Python's own, or one of structlog's with fields."""
+    formatter = logs.config(level="INFO", as_json=True)["formatters"]["structlog"]
+    factory = formatter.pop("()")
+    said: Any = {"event": line, **fields} if fields else line
+    record = logging.LogRecord("any", logging.WARNING, __file__, 1, said, (), None)
+    if fields:
+        record._logger, record._name = logging.getLogger("any"), "warning"
+    return " ".join(map(str, json.loads(factory(**formatter).format(record)).values()))
+
+
+@pytest.mark.parametrize(
+    "before", ["GET ", '"POST ', "Bad request line: HEAD ", "Referer checking failed - http://here"]
+)
+@pytest.mark.parametrize("typed", ["my%20own%20words", "my'own\"words", "my?own&words=words", "my=own;words"])
+def test_nothing_that_follows_a_question_mark_is_logged(before: str, typed: str) -> None:
+    """Links fill in forms, and searches name people: what was typed is in the query."""
+    line = f"{before}/request/?role=1&justification={typed} HTTP/1.1"
+    for log in (written(line), written("request_started", request=line)):
+        assert "/request/?…" in log
+        assert "own" not in log
+        assert "words" not in log
+
+
+def test_sentences_with_a_question_mark_stay_as_they_are() -> None:
+    assert "is it up? or not" in written("redis: is it up? or not")
+
+
+@pytest.mark.django_db
+def test_what_the_web_process_logs_of_a_request_has_no_query(alice: User) -> None:
+    handler = logging.StreamHandler(lines := io.StringIO())
+    formatter = logs.config(level="INFO", as_json=True)["formatters"]["structlog"]
+    handler.setFormatter(formatter.pop("()")(**formatter))
+    logging.getLogger().addHandler(handler)
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.INFO)
+    try:
+        signed_in(alice).get(
+            "/request/?justification=mine-alone&ticket=mine-alone", headers={"Referer": "/?mine-alone"}
+        )
+        signed_in(alice).get("/nowhere?mine-alone")
+    finally:
+        logging.getLogger().removeHandler(handler)
+        logging.getLogger().setLevel(level)
+
+    assert "GET /request/?\\u2026" in lines.getvalue()
+    assert "mine-alone" not in lines.getvalue()
