@@ -64,6 +64,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "requests_app.delivery.web.middleware.SignedInMiddleware",
     "requests_app.delivery.web.middleware.LastSeenMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "requests_app.delivery.web.middleware.AuditContextMiddleware",
@@ -175,6 +176,7 @@ SESSION_COOKIE_AGE = 12 * 60 * 60
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
 CSRF_COOKIE_NAME = "__Host-csrftoken" if _https else "csrftoken"
+CSRF_FAILURE_VIEW = "requests_app.delivery.web.presses.outdated"
 CSRF_COOKIE_HTTPONLY = False  # htmx reads the token from the page, not from the cookie
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=_https)
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if _https else 0)

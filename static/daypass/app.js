@@ -1,5 +1,6 @@
 // On every page: small manners that need no framework.
 import "./countdown.js";
+import "./typed.js";
 import { copyText } from "./copy.js";
 
 // One press, one request: the second press of an impatient finger would only earn a refusal.

@@ -33,9 +33,10 @@ function say(words) {
 const since = () => document.querySelector("[data-as-of]")?.textContent ?? "";
 document.addEventListener("htmx:sendError", () => say(`Daypass cannot be reached. This page shows how things stood at ${since()}; it tries again by itself.`));
 document.addEventListener("htmx:timeout", () => say(`Daypass does not answer. This page shows how things stood at ${since()}; it tries again by itself.`));
-document.addEventListener("htmx:responseError", (event) => say(event.detail.xhr.status === 401
-  ? "You are signed out. Reload this page to sign in again; what you typed here will be gone, so copy it first."
-  : `Daypass answered with an error. This page shows how things stood at ${since()}; it tries again by itself.`));
+document.addEventListener("htmx:responseError", (event) => {
+  if (event.detail.xhr.status === 401) return; // said on every page, by typed.js
+  say(`Daypass answered with an error. This page shows how things stood at ${since()}; it tries again by itself.`);
+});
 document.addEventListener("htmx:afterOnLoad", () => say(""));
 
 // --- several at once --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ async function prepare(panel, { carriedOver = false } = {}) {
   panel.dataset.busy = "yes";
   const pressedAt = performance.now();
   forget(panel);
+  sayWrong(panel, "");
   const progress = quietProgress(panel);
   const asked = [...panel.querySelectorAll("[data-prepare]")];
   asked.forEach((button) => { button.disabled = true; });
@@ -30,11 +31,33 @@ async function prepare(panel, { carriedOver = false } = {}) {
     }
   } catch (error) {
     progress.stop();
-    showFailure(panel, error);
+    if (!showRefused(panel, error)) showFailure(panel, error);
   } finally {
     delete panel.dataset.busy;
     asked.forEach((button) => { button.disabled = false; });
   }
+}
+
+/** A destination that is refused stays where it was typed, with what is wrong beside it. */
+function showRefused(panel, error) {
+  const [sentence] = error.fields?.destination ?? [];
+  const input = panel.querySelector("[name=destination]");
+  if (!sentence || !input) return false;
+  phase(panel, "idle");
+  sayWrong(panel, sentence);
+  input.focus();
+  input.select();
+  speak(sentence);
+  return true;
+}
+
+function sayWrong(panel, sentence) {
+  const field = panel.querySelector("[data-destination-field]");
+  if (!field) return;
+  field.classList.toggle("wrong", Boolean(sentence));
+  field.querySelector("[data-destination-error]").textContent = sentence;
+  field.querySelector(".problem").hidden = !sentence;
+  field.querySelector("input").setAttribute("aria-invalid", String(Boolean(sentence)));
 }
 
 function keep(panel, link) {

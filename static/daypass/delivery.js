@@ -2,15 +2,16 @@
 // make a key, ask, poll while a worker mints, take the envelope once, open it here.
 import { makeKey, open } from "./sealed.js";
 import { setServerNow, speak } from "./countdown.js";
+import { SIGNED_OUT, signInBy } from "./typed.js";
 
 const LONGEST = 30_000;
 const QUIET_FOR = 500; // no spinner for what feels immediate
 
 /** Why nothing came, in words for the person; `code` and `aws` are AWS's own. */
 export class Failure extends Error {
-  constructor(message, { advice = "", code = "", aws = "", signIn = false } = {}) {
+  constructor(message, { advice = "", code = "", aws = "", signIn = false, outdated = false, fields = {} } = {}) {
     super(message);
-    Object.assign(this, { advice, code, aws, signIn });
+    Object.assign(this, { advice, code, aws, signIn, outdated, fields });
   }
 }
 
@@ -82,7 +83,7 @@ async function send(address, options = {}) {
     throw failure;
   }
   if (response.type === "opaqueredirect" || response.status === 401) {
-    throw new Failure("You are signed out.", { advice: "Sign in again, then come back here.", signIn: true });
+    throw new Failure(SIGNED_OUT, { signIn: true });
   }
   let body;
   try {
@@ -93,7 +94,7 @@ async function send(address, options = {}) {
   if (response.ok) return body;
   throw new Failure(body.message ?? `Daypass answered with an error (${response.status}).`, {
     advice: body.advice ?? (body.message ? "" : "Try again in a minute; if it stays, tell an operator."),
-    code: body.code ?? "", aws: body.aws_message ?? "",
+    code: body.code ?? "", aws: body.aws_message ?? "", outdated: body.rule === "page.outdated", fields: body.fields ?? {},
   });
 }
 
@@ -135,12 +136,14 @@ export function showFailure(panel, error) {
   panel.querySelector("[data-failure-message]").textContent = failure.message;
   panel.querySelector("[data-failure-advice]").textContent = failure.advice ?? "";
   panel.querySelector("[data-failure-sign-in]").hidden = !failure.signIn;
+  signInBy(panel.querySelector("[data-failure-sign-in] a"));
+  panel.querySelector("[data-failure-outdated]").hidden = !failure.outdated;
   const fold = panel.querySelector("[data-failure-aws]");
   fold.hidden = !(failure.code || failure.aws);
   panel.querySelector("[data-failure-words]").textContent = [failure.code, failure.aws].filter(Boolean).join(": ");
   phase(panel, "failed");
-  const again = panel.querySelector("[data-failure-again]");
-  again?.focus();
+  const next = failure.signIn ? "[data-failure-sign-in] a" : failure.outdated ? "[data-failure-outdated] a" : "[data-failure-again], [data-destination-form] button";
+  panel.querySelector(next)?.focus();
   speak(`${failure.message} ${failure.advice ?? ""}`);
 }
 

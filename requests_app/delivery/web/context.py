@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from requests_app.delivery.web.presses import reader_key
 from requests_app.domain import clock
 from requests_app.domain.models import AccessRequest, Extension, User
 
@@ -23,11 +24,12 @@ def now_of(request: HttpRequest) -> datetime:
 
 
 def portal(request: HttpRequest) -> dict[str, Any]:
-    """`now` and `waiting_for_me` for the base template; neither is asked for until a template does."""
+    """`now`, `waiting_for_me` and `reader` for the base templates; none is asked for until a template does."""
     if not getattr(request, "user", None) or not request.user.is_authenticated:
         return {}
     return {
         "now": partial(now_of, request),
+        "reader": partial(reader_key, request.user),
         "waiting_for_me": partial(_waiting, request.user, request),
     }
 

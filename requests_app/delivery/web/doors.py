@@ -6,10 +6,10 @@ from functools import wraps
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
+from requests_app.delivery.web.presses import signed_out
 from requests_app.domain.errors import Conflict, DomainError, Invalid, NotAllowed, TooMany
 from requests_app.domain.models import User
 
@@ -32,9 +32,7 @@ def signed_in(view: View) -> View:
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.user.is_authenticated:
             return view(request, *args, **kwargs)
-        if getattr(request, "htmx", False) or request.headers.get("Accept") == "application/json":
-            return JsonResponse({"message": "You are signed out. Sign in again.", "rule": "sign_in.needed"}, status=401)
-        return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
+        return signed_out(request)
 
     return guarded
 

@@ -3,6 +3,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from allauth.usersessions.models import UserSession
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, QueryDict
 from django.utils import timezone
@@ -10,6 +11,7 @@ from django_structlog.middlewares import RequestMiddleware
 from structlog.contextvars import bind_contextvars
 
 from requests_app.delivery.web.origin import client_ip
+from requests_app.delivery.web.presses import signed_out
 from requests_app.delivery.web.views import health, metrics
 from requests_app.domain import audit
 
@@ -78,6 +80,14 @@ def _with_line_feeds(typed: QueryDict) -> Any:  # what a request takes is a type
     for name, values in typed.lists():
         plain.setlist(name, [value.replace("\r\n", "\n").replace("\r", "\n") for value in values])
     return plain
+
+
+class SignedInMiddleware(LoginRequiredMiddleware):
+    """Every address is for people who are signed in, the admin's and allauth's too, but those marked
+    `login_not_required`."""
+
+    def handle_no_permission(self, request: HttpRequest, view_func: object) -> HttpResponse:
+        return signed_out(request)
 
 
 class AuditContextMiddleware:
