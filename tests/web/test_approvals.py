@@ -97,9 +97,28 @@ def test_nobody_sees_their_own_request_there(
 
 def test_confirmation_names_person_role_account_and_duration(pending_request: AccessRequest, bob: User) -> None:
     for act in ("approve", "deny"):
-        shown = page(signed_in(bob).get(f"/requests/{pending_request.code}/{act}", {"comment": "as discussed"})).text
+        typed = {"look": "yes", "comment": "as discussed"}
+        shown = page(signed_in(bob).post(f"/requests/{pending_request.code}/{act}", typed)).text
         for words in ("Alice", "Administrator", "payments-prod", "2222-2222-2222", "30 min", "as discussed"):
             assert words in shown.replace("\xa0", " ")
+    assert not Decision.objects.exists()
+
+
+def test_a_comment_typed_on_approvals_is_posted_and_decides_nothing_yet(
+    pending_request: AccessRequest, bob: User
+) -> None:
+    client = signed_in(bob)
+    shown = page(client.get("/approvals/"))
+    (form,) = [one for one in shown.all("form") if str(one.get("action")).endswith("/approve")]
+    assert form["method"] == "post"
+    assert {"name": "look", "value": "yes"}.items() <= posted_hidden(shown, "look").items()
+
+    in_an_address = page(client.get(f"/requests/{pending_request.code}/approve?comment=from-a-link")).text
+    assert "from-a-link" not in in_an_address
+
+
+def posted_hidden(shown: Page, name: str) -> dict[str, str | None]:
+    return next(one for one in shown.all("input") if one.get("name") == name)
 
 
 def test_approving_with_a_comment(pending_request: AccessRequest, bob: User) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -161,6 +162,49 @@ def test_several_that_are_none_are_refused(alice: User) -> None:
     response = signed_in(alice).post("/approvals/decide", {"code": ["\0", "x"]}, follow=True)
 
     assert "can be decided together" in page(response).text
+
+
+@pytest.mark.parametrize(("who", "addresses"), [("alice", FOR_ALICE), ("bob", FOR_BOB)])
+def test_what_people_write_is_in_no_address(
+    who: str, addresses: list[str], hostile_request: AccessRequest, alice: User, bob: User
+) -> None:
+    """Reasons, comments and tickets travel in the body: logs, histories and proxies keep addresses."""
+    staged = hostile_request.entitlement
+    Entitlement.objects.filter(pk=staged.pk).update(ticket="optional")
+    for address in addresses:
+        at = address.format(code=hostile_request.code, role=hostile_request.role.public_id)
+        html = signed_in({"alice": alice, "bob": bob}[who]).get(at, follow=True).content.decode()
+        fields = InAddresses(html)
+        assert fields.written == [], at
+        # What htmx sends along with a GET.
+        assert "hx-include" not in html or set(fields.included) <= {
+            "[data-keep]", "[data-keep]:not([name=beneficiary])", "[data-keep], #asking [name=role]",
+            "[name=after], [name=last], [name=shown], [name=shown_more]",
+        }, at  # fmt: skip
+
+
+class InAddresses(HTMLParser):
+    """Fields for writing whose content a page would put into an address: those of forms that GET, and those kept."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.written: list[dict[str, str | None]] = []
+        self.included: list[str] = []
+        self.method = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        has = dict(attrs)
+        self.included += [str(has["hx-include"])] if "hx-include" in has else []
+        if tag == "form":
+            self.method = (has.get("method") or "get").lower()
+        writes = tag == "textarea" or (tag == "input" and has.get("type", "text") in ("text", "email", "url"))
+        if writes and has.get("name") and ("data-keep" in has or "hx-get" in has or self.method == "get"):
+            self.written.append(has)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self.method = ""
 
 
 FOR_A_STRANGER = [

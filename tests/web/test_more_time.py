@@ -131,7 +131,9 @@ def test_deciding_names_who_what_and_until_when(running: AccessRequest, bob: Use
     extension = extend(running)
     client, address = signed_in(bob), f"/requests/{running.code}/extensions/{extension.public_id}"
     for act in ("approve", "deny"):
-        shown = page(client.get(f"{address}/{act}", {"comment": "as discussed"})).text.replace("\xa0", " ")
+        shown = page(client.post(f"{address}/{act}", {"look": "yes", "comment": "as discussed"})).text.replace(
+            "\xa0", " "
+        )
         for words in ("Alice", "Administrator", "2222-2222-2222", "30 min more", WHY, "as discussed"):
             assert words in shown
     assert not Decision.objects.filter(extension=extension).exists()

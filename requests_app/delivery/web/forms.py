@@ -98,7 +98,7 @@ class RequestForm(forms.Form):
         required=False,
         help_text="Such as INC-2291.",
         max_length=texts.LONGEST_TICKET,
-        widget=forms.TextInput(attrs={"data-keep": True}),
+        widget=forms.TextInput(attrs={"hx-preserve": "true", "aria-label": "Ticket"}),
     )
 
     def __init__(self, *args: Any, found: list[Choice], **kwargs: Any) -> None:

@@ -17,13 +17,16 @@ from requests_app.domain.models import AccessRequest
 @require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
 def approve(request: PersonRequest, code: str) -> HttpResponse:
-    """GET names who, what, where and how long; only POST decides. Shorter or later is possible, never the other way."""
+    """Names who, what, where and how long; only a POST from there decides. Shorter or later is possible, never the
+    other way."""
     one = find_request(request, code)
-    if request.method != "POST":
+    if only_looks(request):
         verdict = workflow.outlooks.on_approving(one, request.user)
         if not verdict or one.due(now_of(request)):
             return _too_late(request, one, verdict.message)
-        return _page(request, one, ApproveForm(initial=_typed(request), scheduled_at=one.scheduled_at), approving=True)
+        return _page(
+            request, one, ApproveForm(initial=typed_before(request), scheduled_at=one.scheduled_at), approving=True
+        )
     form = ApproveForm(request.POST, scheduled_at=one.scheduled_at)
     if form.is_valid():
         try:
@@ -46,11 +49,11 @@ def approve(request: PersonRequest, code: str) -> HttpResponse:
 @signed_in
 def deny(request: PersonRequest, code: str) -> HttpResponse:
     one = find_request(request, code)
-    if request.method != "POST":
+    if only_looks(request):
         verdict = workflow.verdict_on_deciding(one, request.user)
         if not verdict or one.due(now_of(request)):
             return _too_late(request, one, verdict.message)
-        return _page(request, one, CommentForm(initial=_typed(request)), approving=False)
+        return _page(request, one, CommentForm(initial=typed_before(request)), approving=False)
     form = CommentForm(request.POST)
     if form.is_valid():
         try:
@@ -64,6 +67,15 @@ def deny(request: PersonRequest, code: str) -> HttpResponse:
             messages.info(request, f"You denied {one.beneficiary}'s request {one.code}.")
             return redirect("access_request", one.code)
     return _page(request, one, form, approving=False)
+
+
+def only_looks(request: PersonRequest) -> bool:
+    """Whether nothing is decided yet: what was typed on the page before is posted, so that it is in no address."""
+    return request.method != "POST" or "look" in request.POST
+
+
+def typed_before(request: PersonRequest) -> dict[str, str]:
+    return {"comment": request.POST.get("comment", "").replace("\0", "")}
 
 
 def stage_seen(request: PersonRequest, field: str = "stage") -> int | None:
@@ -86,10 +98,6 @@ def _refused(
             return _page(request, one, form, approving=approving, status=409)
     say_refusal(request, refusal)
     return redirect("access_request", one.code)
-
-
-def _typed(request: PersonRequest) -> dict[str, str]:
-    return {"comment": request.GET.get("comment", "")[:1000]}
 
 
 def _too_late(request: PersonRequest, one: AccessRequest, message: str) -> HttpResponse:

@@ -15,7 +15,7 @@ from requests_app.delivery.web.forms import CommentForm, ExtendForm
 from requests_app.delivery.web.judging import dossiers
 from requests_app.delivery.web.passes import More, more, until
 from requests_app.delivery.web.seeing import find_request
-from requests_app.delivery.web.views.decide import stage_seen
+from requests_app.delivery.web.views.decide import only_looks, stage_seen, typed_before
 from requests_app.domain import policy, workflow
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest, Extension
@@ -112,15 +112,14 @@ def _find(request: PersonRequest, code: str, public_id: UUID) -> Extension:
 
 
 def _decide(request: PersonRequest, extension: Extension, *, approving: bool) -> HttpResponse:
-    """GET names who, what, where and how much longer; only POST decides."""
+    """Names who, what, where and how much longer; only a POST from there decides."""
     code = extension.access_request.code
-    if request.method != "POST":
+    if only_looks(request):
         refused = _refused(request, extension, approving=approving)
         if refused:
             messages.warning(request, refused)
             return redirect("access_request", code)
-        typed = {"comment": request.GET.get("comment", "")[:1000]}
-        return _decide_page(request, extension, CommentForm(initial=typed), approving=approving)
+        return _decide_page(request, extension, CommentForm(initial=typed_before(request)), approving=approving)
     form = CommentForm(request.POST)
     if form.is_valid():
         verb = workflow.approve_extension if approving else workflow.deny_extension
