@@ -86,7 +86,9 @@ class SignedInMiddleware(LoginRequiredMiddleware):
     """Every address is for people who are signed in, the admin's and allauth's too, but those marked
     `login_not_required`."""
 
-    def handle_no_permission(self, request: HttpRequest, view_func: object) -> HttpResponse:
+    def handle_no_permission(  # type: ignore[override]  # a script gets no redirect
+        self, request: HttpRequest, view_func: object
+    ) -> HttpResponse:
         return signed_out(request)
 
 
