@@ -2,9 +2,11 @@
 
 from allauth.account.decorators import secure_admin_login
 from allauth.account.urls import urlpatterns as account_urls
+from allauth.mfa.urls import urlpatterns as factor_urls
 from django.contrib import admin
 from django.urls import include, path
 
+from requests_app.delivery.web import sign_ins
 from requests_app.delivery.web.views import (
     access_request,
     approvals,
@@ -68,7 +70,7 @@ urlpatterns = [
     path("deliveries/<uuid:public_id>/envelope", deliveries.envelope, name="envelope"),
     path("stop/", include(_stopping)),
     path("accounts/", include([one for one in account_urls if getattr(one, "name", "") not in _NOT_OURS])),
-    path("accounts/2fa/", include("allauth.mfa.urls")),
+    path("accounts/2fa/", include(sign_ins.keeping_this_one(factor_urls))),
     path("accounts/sessions/", include("allauth.usersessions.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -5,8 +5,11 @@ from typing import Any
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.auth_backends import AuthenticationBackend
 from allauth.account.utils import filter_users_by_email
-from django.http import HttpRequest
+from allauth.core.exceptions import ImmediateHttpResponse
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
 
+from requests_app.delivery.web import sign_ins
 from requests_app.delivery.web.origin import client_ip
 from requests_app.domain import audit
 from requests_app.domain.models import User
@@ -34,7 +37,15 @@ class AccountAdapter(DefaultAccountAdapter):
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
 
+    def pre_login(self, request: HttpRequest, user: User, **how: Any) -> HttpResponse | None:
+        response: HttpResponse | None = super().pre_login(request, user, **how)
+        if response is None:
+            sign_ins.begin(request, user)
+        return response
+
     def login(self, request: HttpRequest, user: User) -> None:
+        if not sign_ins.is_still_valid(request, user):
+            raise ImmediateHttpResponse(sign_ins.start_over(request))
         super().login(request, user)
         audit.record(audit.Action.SIGNED_IN, by=user, subject=user.username)
 
@@ -48,6 +59,22 @@ class AccountAdapter(DefaultAccountAdapter):
         person = _meant(credentials)
         # What was typed is recorded only where it names a person: people type passwords there too.
         audit.record(audit.Action.SIGN_IN_FAILED, by=None, subject=person.username if person else "an unknown name")
+
+    def set_password(self, user: User, password: str) -> None:
+        user.set_password(password)
+        # Only that: saved whole, whoever was deactivated a moment ago would be active again.
+        user.save(update_fields=["password"])
+
+    def reauthenticate(self, user: User, password: str) -> bool:
+        hashed = user.password
+        confirmed: bool = super().reauthenticate(user, password)
+        if confirmed:
+            with transaction.atomic():
+                now = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+                # A newer Django hashes anew what it just saw: the same password, but to a session another one.
+                if now.password != hashed and now.check_password(password):
+                    sign_ins.keep(self.request, user)
+        return confirmed
 
     def get_client_ip(self, request: HttpRequest) -> str:
         return client_ip(request) or "0.0.0.0"  # noqa: S104  (only a key for counting attempts)

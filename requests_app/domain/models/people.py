@@ -1,4 +1,5 @@
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, tzinfo
 
 from django.contrib.auth.models import AbstractBaseUser, PermissionsMixin, UserManager
@@ -24,6 +25,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_staff = models.BooleanField("may open the admin", default=False)
     date_joined = models.DateTimeField(db_default=Now(), editable=False)
     deactivated_at = models.DateTimeField(null=True, blank=True)
+    # How often all their sign-ins were ended. Triggers count, so that no door forgets: when somebody is deactivated or
+    # brought back, and when their second factor changes.
+    sign_in_epoch = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     # What Django, allauth and the admin ask for; one truth, so that the two cannot disagree.
     is_active = models.GeneratedField(
         expression=models.Case(models.When(deactivated_at__isnull=True, then=True), default=False),
@@ -71,6 +75,19 @@ class User(AbstractBaseUser, PermissionsMixin):
             return hours.zone(self.time_zone)
         except ValueError:
             return UTC
+
+    def get_session_auth_hash(self) -> str:
+        """What a sign-in carries and must still be the same: it is dead once the password or the epoch is another."""
+        return f"{super().get_session_auth_hash()}{self._in_epoch}"
+
+    def get_session_auth_fallback_hash(self) -> Iterator[str]:
+        for one in super().get_session_auth_fallback_hash():
+            yield f"{one}{self._in_epoch}"
+
+    @property
+    def _in_epoch(self) -> str:
+        # As it was before there were epochs: nobody is signed out by an upgrade.
+        return f".{self.sign_in_epoch}" if self.sign_in_epoch else ""
 
     def get_full_name(self) -> str:
         return str(self)

@@ -1,0 +1,79 @@
+"""What a sign-in carries from its first step to its last, and the one that outlives a change of its second factor.
+
+That all others end is PostgreSQL's (`User.sign_in_epoch`, and the triggers that count it).
+"""
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any
+
+from allauth.account.internal.stagekit import clear_login
+from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, URLResolver
+from django.utils.crypto import constant_time_compare
+
+from requests_app.domain.models import User
+
+View = Callable[..., HttpResponse]
+_BEGUN_WITH = "sign_in_begun_with"
+_CHANGED = "Your account changed while you signed in. Sign in again."
+
+
+def begin(request: HttpRequest, user: User) -> None:
+    """Remember as whom, and with which password and factors, the first step was taken."""
+    request.session[_BEGUN_WITH] = user.get_session_auth_hash()
+
+
+def is_still_valid(request: HttpRequest, user: User) -> bool:
+    """Whether all steps were taken as the same person with the same password and factors.
+
+    A code may be typed minutes after the password. What changes after this question is the session's own to notice: it
+    carries what `user` was when asked.
+    """
+    begun_with = request.session.pop(_BEGUN_WITH, "")
+    return user.is_active and constant_time_compare(str(begun_with), user.get_session_auth_hash())
+
+
+def start_over(request: HttpRequest) -> HttpResponse:
+    clear_login(request)
+    messages.error(request, _CHANGED)
+    return redirect("account_login")
+
+
+def keep(request: HttpRequest, user: User) -> None:
+    """Let this sign-in outlive what was just changed in the same transaction, which has the person's row."""
+    user.refresh_from_db(fields=["password", "sign_in_epoch"])
+    update_session_auth_hash(request, user)
+
+
+def keeping_this_one(patterns: Iterable[URLPattern | URLResolver]) -> list[URLPattern | URLResolver]:
+    """The same addresses; where one of them changes a factor, it ends every sign-in but the one that did it."""
+    return [
+        URLResolver(one.pattern, keeping_this_one(one.url_patterns), one.default_kwargs, one.app_name, one.namespace)
+        if isinstance(one, URLResolver)
+        else URLPattern(one.pattern, _keeping_this_one(one.callback), one.default_args, one.name)
+        for one in patterns
+    ]
+
+
+def _keeping_this_one(view: View) -> View:
+    @wraps(view)
+    def run(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method != "POST" or not isinstance(user := request.user, User):
+            return view(request, *args, **kwargs)
+        with transaction.atomic():
+            # Held to the end, so that what `keep` finds is what was done here, and not another's doing.
+            now = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+            if not now.is_active or now.get_session_auth_hash() != user.get_session_auth_hash():
+                return redirect("account_login")  # it ended this very moment
+            response = view(request, *args, **kwargs)
+            now.refresh_from_db(fields=["sign_in_epoch"])
+            if now.sign_in_epoch != user.sign_in_epoch:
+                keep(request, user)
+        return response
+
+    return run
