@@ -261,6 +261,3 @@ REVOKER_ROLE_NAME = env.str("REVOKER_ROLE_NAME", default="daypass-revoker")
 if os.environ.get("AWS_PROFILE") == "":
     del os.environ["AWS_PROFILE"]
 AWS_STS_REGION = env.str("AWS_REGION", default="") or env.str("AWS_DEFAULT_REGION", default="us-east-1")
-
-# User names are unique, whatever their case: by a constraint, where this check does not look.
-SILENCED_SYSTEM_CHECKS = ["auth.W004"]

@@ -142,16 +142,19 @@ def test_a_sign_in_that_meets_a_deactivation_does_not_outlive_it(
     assert not is_in(client)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda alice, olivia: (workflow.people.deactivate(alice, by=olivia), bring_back(alice, olivia)),
-        lambda alice, olivia: (alice.set_password(NEW_PASSWORD), alice.save(update_fields=["password"])),
-    ],
-    ids=["deactivated", "password"],
-)
+def away_and_back(alice: User, olivia: User) -> None:
+    workflow.people.deactivate(alice, by=olivia)
+    bring_back(alice, olivia)
+
+
+def new_password(alice: User, olivia: User) -> None:
+    alice.set_password(NEW_PASSWORD)
+    alice.save(update_fields=["password"])
+
+
+@pytest.mark.parametrize("change", [away_and_back, new_password])
 def test_what_was_proved_before_does_not_count_after(
-    change: Callable[[User, User], object], alice: User, secret: str, olivia: User
+    change: Callable[[User, User], None], alice: User, secret: str, olivia: User
 ) -> None:
     """Half a sign-in: the password given, the code still asked for."""
     half = Client()

@@ -8,7 +8,7 @@ from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UsernameField
 from django.contrib.auth.models import Group as AdminGroup
 from django.contrib.auth.models import Permission
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -22,7 +22,7 @@ from requests_app.delivery.admin.audited import Audited, Changes, Lines, by_admi
 from requests_app.delivery.admin.entitlements import GroupGivenBy, PersonGivenBy, TakenOutElsewhere
 from requests_app.delivery.admin.fields import TimeZone
 from requests_app.delivery.admin.site import site
-from requests_app.domain import clock, workflow
+from requests_app.domain import clock, normal_form, workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.models import AuditEvent, Group, Membership, User
 
@@ -41,10 +41,10 @@ class PersonForm(forms.ModelForm):
         }
 
     def clean_username(self) -> str:
-        return _own_name(self.cleaned_data["username"], self.instance)
+        return normal_form.user_name(self.cleaned_data["username"])
 
     def clean_email(self) -> str:
-        return _own_address(self.cleaned_data["email"], self.instance)
+        return normal_form.address(self.cleaned_data["email"])
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -59,11 +59,8 @@ class NewPersonForm(AdminUserCreationForm):
         fields = ("username", "email", "name")
         field_classes: ClassVar[dict[str, Any]] = {"username": UsernameField}
 
-    def clean_username(self) -> str:
-        return _own_name(self.cleaned_data["username"], self.instance)
-
-    def clean_email(self) -> str:
-        return _own_address(self.cleaned_data["email"], self.instance)
+    clean_username = PersonForm.clean_username
+    clean_email = PersonForm.clean_email
 
 
 class ActiveFilter(admin.SimpleListFilter):
@@ -201,7 +198,7 @@ class PersonAdmin(WithMemberships, UserAdmin):
         super().save_model(request, obj, form, change)
         if change and "email" in form.changed_data:
             # Or the address they had would still open their account.
-            EmailAddress.objects.filter(user=obj).exclude(email__iexact=obj.email).delete()
+            EmailAddress.objects.filter(user=obj).exclude(email=obj.email).delete()
 
     def log_addition(self, request: HttpRequest, obj: User, message: Changes) -> None:  # type: ignore[override]
         self.record(request, obj, message, action=Action.PERSON_MADE, beneficiary=obj)
@@ -306,16 +303,3 @@ class AdminGroupAdmin(Audited):
             ours = Q(content_type__app_label="requests_app", codename__startswith="view_")
             kwargs["queryset"] = Permission.objects.filter(ours).select_related("content_type")
         return super().formfield_for_manytomany(db_field, request, **kwargs)
-
-
-def _own_name(name: str, person: User) -> str:
-    name = name.lower()  # signing in looks for it so
-    if User.objects.filter(username__iexact=name).exclude(pk=person.pk).exists():
-        raise ValidationError("Someone has this user name.")
-    return name
-
-
-def _own_address(address: str, person: User) -> str:
-    if User.objects.filter(email__iexact=address).exclude(pk=person.pk).exists():
-        raise ValidationError("Someone has this address.")
-    return address

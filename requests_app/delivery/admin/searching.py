@@ -42,7 +42,7 @@ def by_person(*paths: str, said: str = "") -> Finder:
         if not word.startswith(said):
             return None
         word = word.removeprefix(said)
-        meant = Q(username__iexact=word) | Q(email__iexact=word) | Q(source_identity=word)
+        meant = Q(username=word) | Q(email=word) | Q(source_identity=word)
         person = User.objects.filter(meant).values_list("pk", flat=True).first()
         if person is None:
             return None

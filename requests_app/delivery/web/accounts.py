@@ -4,14 +4,13 @@ from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.auth_backends import AuthenticationBackend
-from allauth.account.utils import filter_users_by_email
 from allauth.core.exceptions import ImmediateHttpResponse
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
 from requests_app.delivery.web import sign_ins
 from requests_app.delivery.web.origin import client_ip
-from requests_app.domain import audit
+from requests_app.domain import audit, normal_form
 from requests_app.domain.models import User
 
 
@@ -24,8 +23,8 @@ class PasswordBackend(AuthenticationBackend):
     does it, would take longer and so tell whose addresses are known."""
 
     def _authenticate(self, request: HttpRequest | None, **credentials: Any) -> User | None:
-        typed, password = credentials.get("email") or credentials.get("username"), credentials.get("password") or ""
-        return self._authenticate_by_email(typed, password) or self._authenticate_by_username(typed, password)
+        user: User | None = self._check_password(_meant(credentials), credentials.get("password") or "")
+        return user
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -42,6 +41,10 @@ class AccountAdapter(DefaultAccountAdapter):
         if response is None:
             sign_ins.begin(request, user)
         return response
+
+    def clean_email(self, email: str) -> str:
+        """What is typed to get a new password, as people's addresses are stored."""
+        return normal_form.address(super().clean_email(email))
 
     def login(self, request: HttpRequest, user: User) -> None:
         if not sign_ins.is_still_valid(request, user):
@@ -81,8 +84,4 @@ class AccountAdapter(DefaultAccountAdapter):
 
 
 def _meant(credentials: dict[str, Any]) -> User | None:
-    if email := credentials.get("email"):
-        found = filter_users_by_email(str(email))
-        return found[0] if found else None
-    name = str(credentials.get("username") or "").replace("\0", "")
-    return User.objects.filter(username__iexact=name[:150]).first() if name else None
+    return User.objects.meant(str(credentials.get("email") or credentials.get("username") or ""))

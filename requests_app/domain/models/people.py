@@ -1,6 +1,7 @@
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, tzinfo
+from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, PermissionsMixin, UserManager
 from django.contrib.auth.validators import UnicodeUsernameValidator
@@ -9,15 +10,57 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower, Now, Upper
 
-from requests_app.domain import codes, hours
+from requests_app.domain import codes, hours, normal_form
+
+# More than any address has.
+_LONGEST_TYPED = 320
+
+
+class _Normal:
+    """For a field: stored, and looked for, in its normal form whatever is given."""
+
+    normal: Callable[[str], str]
+
+    def to_python(self, value: Any) -> Any:
+        return self._in_form(super().to_python(value))  # type: ignore[misc]
+
+    def get_prep_value(self, value: Any) -> Any:
+        return self._in_form(super().get_prep_value(value))  # type: ignore[misc]
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        value = self._in_form(super().pre_save(model_instance, add))  # type: ignore[misc]
+        setattr(model_instance, self.attname, value)  # type: ignore[attr-defined]
+        return value
+
+    def _in_form(self, value: Any) -> Any:
+        return type(self).normal(value) if isinstance(value, str) else value
+
+
+class UserName(_Normal, models.CharField):  # type: ignore[type-arg]
+    normal = staticmethod(normal_form.user_name)
+
+
+class Address(_Normal, models.EmailField):  # type: ignore[type-arg]
+    normal = staticmethod(normal_form.address)
+
+
+class People(UserManager["User"]):
+    @classmethod
+    def normalize_email(cls, email: str | None) -> str:
+        return normal_form.address(email or "")
+
+    def meant(self, typed: str) -> "User | None":
+        """Whose address this is, else whose user name."""
+        typed = typed.replace("\0", "")[:_LONGEST_TYPED]
+        return (self.filter(email=typed).first() or self.filter(username=typed).first()) if typed.strip() else None
 
 
 class User(AbstractBaseUser, PermissionsMixin):
     """A person. Deactivated, never deleted: what they did stays theirs."""
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    username = models.CharField(max_length=150, validators=[UnicodeUsernameValidator()])
-    email = models.EmailField()
+    username = UserName(max_length=150, validators=[UnicodeUsernameValidator()])
+    email = Address()
     name = models.CharField(max_length=150, blank=True)
     time_zone = models.CharField(max_length=64, default="UTC")
     # Names this person in CloudTrail for ever; a renamed person keeps it, nobody else gets it.
@@ -38,19 +81,23 @@ class User(AbstractBaseUser, PermissionsMixin):
     USERNAME_FIELD = "username"
     EMAIL_FIELD = "email"
     REQUIRED_FIELDS = ["email"]
-    objects = UserManager()
+    objects = People()
 
     class Meta:
         verbose_name = "person"
         verbose_name_plural = "people"
         constraints = [
             models.UniqueConstraint(
-                Lower("username"),
-                name="user_username_unique",
+                fields=["username"],
+                name="user_one_username",
+                violation_error_code="unique",
                 violation_error_message="Someone has this user name.",
             ),
             models.UniqueConstraint(
-                Lower("email"), name="user_email_unique", violation_error_message="Someone has this address."
+                fields=["email"],
+                name="user_one_email",
+                violation_error_code="unique",
+                violation_error_message="Someone has this address.",
             ),
             models.CheckConstraint(
                 condition=Q(source_identity__regex=r"^[A-Za-z0-9_+=,.@-]{2,64}$"),
@@ -58,7 +105,6 @@ class User(AbstractBaseUser, PermissionsMixin):
             ),
         ]
         indexes = [
-            models.Index(fields=["username"], name="user_by_username"),
             # For any part of them, and for the whole in any case: `iexact` compares upper case too.
             GinIndex(OpClass(Upper("username"), name="gin_trgm_ops"), name="user_username_search"),
             GinIndex(OpClass(Upper("email"), name="gin_trgm_ops"), name="user_email_search"),

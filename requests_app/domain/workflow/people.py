@@ -12,8 +12,7 @@ from requests_app.domain.workflow import operators
 
 def make_person(email: str, *, username: str, name: str = "", password: str, by: User | None = None) -> User:
     """Someone new. Raises Invalid if the address or the user name is not theirs to have."""
-    # allauth looks for user names in lower case.
-    person = User(email=email.strip(), username=username.strip().lower(), name=name.strip())
+    person = User(email=email, username=username, name=name.strip())
     person.set_password(password)
     try:
         person.full_clean()
@@ -31,7 +30,7 @@ def make_operator(email: str, *, by: User | None = None) -> User:
     Raises NotAllowed when nobody active has the address.
     """
     with transaction.atomic(durable=True):
-        person = User.objects.select_for_update(no_key=True).filter(email__iexact=email, deactivated_at=None).first()
+        person = User.objects.select_for_update(no_key=True).filter(email=email, deactivated_at=None).first()
         if person is None:
             raise NotAllowed(f"Nobody active has the address {email}. Make the person first.", rule="operator.unknown")
         person.is_staff = person.is_superuser = True

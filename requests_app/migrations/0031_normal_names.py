@@ -1,0 +1,123 @@
+"""One spelling of each person's address and user name, for those who are there and for whoever comes by any door.
+
+What code from before stores is brought into it by the trigger. Where two people turn out to have one address, spelled
+otherwise, both stay: whoever is active, then whoever signed in last, then who was made first keeps it. The other gets one
+under `duplicate.invalid`, to which no mail goes and by which nobody gets in, until an operator enters the right one; a
+user name gets the person's number. Each change is an event of the record.
+"""
+
+import itertools
+from collections import defaultdict
+from typing import Any
+
+from django.db import migrations, models, transaction
+from django.db.models.functions import Now
+
+import django.contrib.auth.validators
+import requests_app.domain.models.people
+from requests_app.domain import normal_form
+
+# Python knows more of it (a domain's other letters, and small letters where the database was made with the locale C).
+TRIGGER = r"""
+CREATE OR REPLACE FUNCTION requests_app_normal(typed text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT regexp_replace(normalize(lower(normalize(typed, NFKC)), NFKC), '^\s+|\s+$', '', 'g')
+$$;
+CREATE OR REPLACE FUNCTION requests_app_normalise_user() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' OR NEW.username <> OLD.username THEN
+        NEW.username := requests_app_normal(NEW.username);
+    END IF;
+    IF TG_OP = 'INSERT' OR NEW.email <> OLD.email THEN
+        NEW.email := requests_app_normal(NEW.email);
+    END IF;
+    RETURN NEW;
+END $$;
+DROP TRIGGER IF EXISTS normal_names ON requests_app_user;
+CREATE TRIGGER normal_names BEFORE INSERT OR UPDATE OF username, email ON requests_app_user
+    FOR EACH ROW EXECUTE FUNCTION requests_app_normalise_user();
+"""
+BECAUSE = "another person had it, spelled otherwise"
+FORMS = {"username": normal_form.user_name, "email": normal_form.address}
+
+
+def normalise(apps: Any, schema_editor: Any) -> None:
+    """May be run again: each person is a transaction of their own."""
+    people = apps.get_model("requests_app", "User").objects.using(schema_editor.connection.alias)
+    for field, form in FORMS.items():
+        others = defaultdict(list)
+        for pk, value in people.values_list("pk", field).iterator(2000):
+            if form(value) != value:
+                others[form(value)].append(pk)
+        for value, keys in others.items():
+            # Who has it already is not among those.
+            concerned = people.filter(models.Q(pk__in=keys) | models.Q(**{field: value})).order_by(
+                models.F("deactivated_at").asc(nulls_first=True), models.F("last_login").desc(nulls_last=True), "pk"
+            )
+            first, *more = concerned.values_list("pk", flat=True)
+            for pk in more:
+                _give(apps, people, pk, field, _free(people, field, value, pk), because=BECAUSE)
+            _give(apps, people, first, field, value)
+
+
+def _free(people: Any, field: str, taken: str, pk: int) -> str:
+    for more in itertools.chain([""], (f"-{number}" for number in itertools.count(2))):
+        value = f"{taken.partition('@')[0][:60]}-{pk}{more}" + ("@duplicate.invalid" if field == "email" else "")
+        if not people.filter(**{field: value}).exists():
+            return value
+    raise AssertionError
+
+
+def _give(apps: Any, people: Any, pk: int, field: str, value: str, **detail: str) -> None:
+    with transaction.atomic(using=people.db):
+        person = people.select_for_update(no_key=True).get(pk=pk)
+        before = getattr(person, field)
+        if before == value:
+            return
+        people.filter(pk=pk).update(**{field: value})
+        if field == "email":
+            # By what they had before nobody is found any more.
+            addresses = apps.get_model("account", "EmailAddress").objects.using(people.db)
+            addresses.filter(user_id=pk).exclude(email=value).delete()
+        events = apps.get_model("requests_app", "AuditEvent").objects.using(people.db)
+        events.create(
+            at=Now(),
+            action="person.changed",
+            actor_name="Daypass",
+            beneficiary_id=pk,
+            beneficiary_name=(person.name or person.username)[:150],
+            subject=(person.name or person.username)[:200],
+            channel="system",
+            detail={"kind": "person", "id": pk, "changes": {field: [before, value]}, **detail},
+        )
+
+
+def _one(field: str, sentence: str) -> models.UniqueConstraint:
+    return models.UniqueConstraint(
+        fields=[field], name=f"user_one_{field}", violation_error_code="unique", violation_error_message=sentence
+    )
+
+
+class Migration(migrations.Migration):
+    atomic = False
+    dependencies = [("requests_app", "0030_sign_ins_end"), ("account", "0009_emailaddress_unique_primary_email")]
+
+    operations = [
+        migrations.RunSQL(TRIGGER, migrations.RunSQL.noop),
+        migrations.AlterField(
+            "user",
+            "username",
+            requests_app.domain.models.people.UserName(
+                max_length=150, validators=[django.contrib.auth.validators.UnicodeUsernameValidator()]
+            ),
+        ),
+        migrations.AlterField("user", "email", requests_app.domain.models.people.Address(max_length=254)),
+        migrations.RunPython(normalise, migrations.RunPython.noop),
+        # By which they are looked for now, too.
+        migrations.AddConstraint("user", _one("username", "Someone has this user name.")),
+        migrations.AddConstraint("user", _one("email", "Someone has this address.")),
+        migrations.RemoveConstraint("user", "user_username_unique"),
+        migrations.RemoveConstraint("user", "user_email_unique"),
+        migrations.RemoveIndex("user", "user_by_username"),
+    ]
