@@ -9,6 +9,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from requests_app.domain.models import AuditEvent, User
+from requests_app.domain.workflow import people
 
 
 def _type(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
@@ -63,3 +64,57 @@ def test_a_taken_user_name_is_said(monkeypatch: pytest.MonkeyPatch, alice: User)
 
     with pytest.raises(CommandError, match="user name"):
         call_command("make_operator", "ALICE@elsewhere.example", stdout=io.StringIO())
+
+
+def make(*args: str, **options: str) -> str:
+    out = io.StringIO()
+    call_command("make_operator", *args, stdout=out, **options)
+    return out.getvalue()
+
+
+@pytest.mark.django_db
+def test_a_name_of_ones_own_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    _type(monkeypatch, "correct horse battery staple\n")
+    assert "maxi" in make("Max.Muster@Example.com", "--username", "Maxi", "--name", "Max Muster")
+    person = User.objects.get(username="maxi")
+    assert (person.email, person.name, person.is_superuser) == ("max.muster@example.com", "Max Muster", True)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["o'brien@example.com"], "user name “o'brien”.*letters, numbers.*--username"),
+        (["alice@elsewhere.example"], "user name “alice”.*Someone has this user name.*--username"),
+        (["new@example.com", "--username", "two words"], "user name “two words”.*letters, numbers"),
+        (["new@example.com", "--username", "x" * 151], "user name.*at most 150"),
+        (["new@example.com", "--name", "x" * 151], "name “x+”.*at most 150"),
+        (["a b@example.com"], "address “a b@example.com”.*valid email"),
+        (["x" * 200 + "@example.com"], "user name.*at most 150.*--username"),
+        (["@example.com"], "address “@example.com”.*valid email"),
+    ],
+)
+def test_what_is_wrong_with_a_name_is_said_before_a_password_is_asked_for(
+    args: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, alice: User
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(CommandError, match=sentence):
+        make(*args)
+    assert User.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_another_name_for_somebody_known_is_refused(alice: User) -> None:
+    with pytest.raises(CommandError, match="is alice's address, not malice's"):
+        make(alice.email, "--username", "malice")
+    assert not User.objects.get().is_superuser
+
+    make(alice.email, "--username", "Alice")
+    assert User.objects.get().is_superuser
+
+
+@pytest.mark.django_db
+def test_somebody_deactivated_has_to_be_brought_back_first(alice: User) -> None:
+    people.deactivate(alice, by=None)
+    with pytest.raises(CommandError, match="Alice is deactivated"):
+        make(alice.email)

@@ -167,6 +167,14 @@ RULES = (
         """,
     ),
     Rule(
+        "person.address",
+        "People were left without an address when it turned out that another has the same, spelled otherwise.",
+        "Enter each one's own address in the admin under People, or deactivate whoever is there twice.",
+        """
+        SELECT username FROM requests_app_user WHERE email LIKE '%%@duplicate.invalid' AND deactivated_at IS NULL
+        """,
+    ),
+    Rule(
         "request.times",
         "Requests have times that do not fit together: approved, begun or ended too late, too long, or in the future.",
         TELL_THE_DEVELOPERS,

@@ -253,6 +253,7 @@ BREAKS = [
         "UPDATE \"user\" SET deactivated_at = now() - interval '2 min'"
         " WHERE id = (SELECT beneficiary_id FROM accessrequest WHERE {active})",
     ),
+    ("person.address", 'UPDATE "user" SET email = \'x@duplicate.invalid\' WHERE id = (SELECT min(id) FROM "user")'),
     ("request.times", "UPDATE accessrequest SET expires_at = expires_at + interval '1 s' WHERE {active}"),
     ("request.times", "UPDATE accessrequest SET approved_seconds = duration_seconds + 1 WHERE {approved}"),
     ("request.times", "UPDATE accessrequest SET ended_at = now() + interval '9 y' WHERE {denied}"),

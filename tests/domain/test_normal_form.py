@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from allauth.account.models import EmailAddress
 from django.apps import apps
+from django.core import mail
 from django.db import IntegrityError, connections, transaction
 from django.test import Client
 from hypothesis import given
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from requests_app.domain import normal_form, workflow
 from requests_app.domain.errors import Invalid
-from requests_app.domain.models import AuditEvent, User
+from requests_app.domain.models import AuditEvent, Notice, User
 
 PASSWORD = "correct horse battery staple"
 SPELLINGS = [
@@ -37,6 +38,15 @@ def test_whoever_was_entered_with_capitals_signs_in_however_they_type(typed: str
     _make()
     client.post("/accounts/login/", {"login": typed, "password": PASSWORD})
     assert client.get("/").status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("typed", SPELLINGS)
+def test_whoever_was_entered_with_capitals_is_sent_a_new_password(typed: str, client: Client) -> None:
+    person = _make()
+    client.post("/accounts/password/reset/", {"email": typed})
+    written_to = [address for one in mail.outbox for address in one.to]
+    assert written_to == [person.email] or Notice.objects.filter(recipient=person).exists()
 
 
 def by_create_user(address: str) -> None:

@@ -11,12 +11,12 @@ from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal import auth as totp
 from allauth.usersessions.models import UserSession
 from django.conf import settings
+from django.contrib.auth.hashers import make_password
 from django.contrib.sessions.models import Session
-from django.core import mail
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 
 from requests_app.delivery.web.accounts import AccountAdapter
@@ -218,24 +218,28 @@ def test_a_password_set_by_an_operator_ends_all(alice: User, olivia: User) -> No
     assert not UserSession.objects.filter(user=alice).exists()
 
 
-def test_a_forgotten_password_ends_all(alice: User) -> None:
-    before = sign_in(alice)
-    client = Client()
-    client.post("/accounts/password/reset/", {"email": alice.email})
-    words = str(mail.outbox[-1].body).split()
-    link = next(word for word in words if "/accounts/password/reset/key/" in word)
-    form = client.get("/accounts/" + link.split("/accounts/")[1])
-    client.post(form["Location"], {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD})
-
-    assert not is_in(before)
-    assert not UserSession.objects.filter(user=alice).exists()
-
-
-def test_a_command_that_sets_a_password_ends_all(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = sign_in(alice)
+def by_command(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("getpass.getpass", lambda prompt: NEW_PASSWORD)
-    call_command("changepassword", "alice", verbosity=0)
+    call_command("changepassword", "Alice", verbosity=0)
 
+
+def by_allauth(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a link in a mail: by somebody who is not signed in."""
+    AccountAdapter(RequestFactory().post("/")).set_password(User.objects.get(pk=alice.pk), NEW_PASSWORD)
+
+
+def by_update(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    User.objects.filter(pk=alice.pk).update(password=make_password(NEW_PASSWORD))
+
+
+@pytest.mark.parametrize("change", [by_command, by_allauth, by_update])
+def test_a_password_that_is_set_by_another_door_ends_all(
+    change: Callable[[User, pytest.MonkeyPatch], None], alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sign_in(alice)
+    change(alice, monkeypatch)
+
+    assert User.objects.get(pk=alice.pk).check_password(NEW_PASSWORD)
     assert not is_in(before)
     assert not UserSession.objects.filter(user=alice).exists()
 

@@ -12,15 +12,21 @@ from requests_app.domain.workflow import operators
 
 def make_person(email: str, *, username: str, name: str = "", password: str, by: User | None = None) -> User:
     """Someone new. Raises Invalid if the address or the user name is not theirs to have."""
-    person = User(email=email, username=username, name=name.strip())
+    person = new_person(email, username=username, name=name)
     person.set_password(password)
-    try:
-        person.full_clean()
-    except ValidationError as wrong:
-        raise Invalid({field: list(sentences) for field, sentences in wrong.message_dict.items()}) from wrong
     with transaction.atomic(durable=True):
         person.save()
         audit.record(Action.PERSON_MADE, by=by, beneficiary=person, subject=person.email)
+    return person
+
+
+def new_person(email: str, *, username: str, name: str = "") -> User:
+    """As whom `make_person` would store them, with nothing stored. Raises Invalid as it does."""
+    person = User(email=email, username=username, name=name.strip())
+    try:
+        person.full_clean(exclude=["password"])
+    except ValidationError as wrong:
+        raise Invalid({field: list(sentences) for field, sentences in wrong.message_dict.items()}) from wrong
     return person
 
 
@@ -30,9 +36,14 @@ def make_operator(email: str, *, by: User | None = None) -> User:
     Raises NotAllowed when nobody active has the address.
     """
     with transaction.atomic(durable=True):
-        person = User.objects.select_for_update(no_key=True).filter(email=email, deactivated_at=None).first()
+        person = User.objects.select_for_update(no_key=True).filter(email=email).first()
         if person is None:
-            raise NotAllowed(f"Nobody active has the address {email}. Make the person first.", rule="operator.unknown")
+            raise NotAllowed(f"Nobody has the address {email}. Make the person first.", rule="operator.unknown")
+        if person.deactivated_at is not None:
+            raise NotAllowed(
+                f"{person} is deactivated. An operator brings them back in the admin, under People.",
+                rule="operator.deactivated",
+            )
         person.is_staff = person.is_superuser = True
         person.save(update_fields=["is_staff", "is_superuser"])
         audit.record(Action.OPERATOR_MADE, by=by, beneficiary=person, subject=person.email)

@@ -6,8 +6,8 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from requests_app.domain import audit
-from requests_app.domain.errors import DomainError
+from requests_app.domain import audit, normal_form
+from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import User
 from requests_app.domain.workflow import people
 
@@ -24,16 +24,37 @@ class Command(BaseCommand):
         parser.add_argument("--name", default="", help="for a new person")
 
     def handle(self, *args: Any, email: str, username: str | None, name: str, **options: Any) -> None:
+        known = User.objects.filter(email=email).first()
+        if known and username and normal_form.user_name(username) != known.username:
+            raise CommandError(f"{known.email} is {known.username}'s address, not {username}'s. Nothing was changed.")
+        typed = {"email": email, "username": username or email.partition("@")[0], "name": name}
         with audit.context(channel="command"):
             try:
-                if not User.objects.filter(email__iexact=email).exists():
-                    people.make_person(
-                        email, username=username or email.partition("@")[0], name=name, password=_password()
-                    )
+                if not known:
+                    people.new_person(**typed)  # before a password is asked for
+                    people.make_person(**typed, password=_password())
                 person = people.make_operator(email)
+            except Invalid as wrong:
+                raise CommandError(_in_words(wrong, typed)) from wrong
             except DomainError as refusal:
                 raise CommandError(refusal.message) from refusal
-        self.stdout.write(f"{person} is an operator now.")
+        self.stdout.write(f"{person} is an operator now and signs in as {person.username} or {person.email}.")
+
+
+_CALLED = {"email": "address", "username": "user name", "name": "name"}
+
+
+def _in_words(wrong: Invalid, typed: dict[str, str]) -> str:
+    """Which of these is wrong, and how to give another."""
+    said = [
+        f"The {_CALLED[field]} “{typed[field]}” will not do: {' '.join(sentences)}"
+        if field in typed
+        else " ".join(sentences)
+        for field, sentences in wrong.fields.items()
+    ]
+    if set(wrong.fields) == {"username"}:
+        said.append("Give another one with --username.")
+    return " ".join([*said, "Nobody was made."])
 
 
 def _password() -> str:
