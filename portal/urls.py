@@ -16,6 +16,7 @@ from requests_app.delivery.web.views import (
     endings,
     extensions,
     home,
+    my_settings,
     request_access,
     stop,
 )
@@ -69,6 +70,7 @@ urlpatterns = [
     path("deliveries/<uuid:public_id>", deliveries.delivery, name="delivery"),
     path("deliveries/<uuid:public_id>/envelope", deliveries.envelope, name="envelope"),
     path("stop/", include(_stopping)),
+    path("settings/", my_settings.my_settings, name="my_settings"),
     path("accounts/", include([one for one in account_urls if getattr(one, "name", "") not in _NOT_OURS])),
     path("accounts/2fa/", include(sign_ins.keeping_this_one(factor_urls))),
     path("accounts/sessions/", include("allauth.usersessions.urls")),

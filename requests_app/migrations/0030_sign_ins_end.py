@@ -65,5 +65,9 @@ class Migration(migrations.Migration):
         migrations.AddField(
             "user", "sign_in_epoch", models.PositiveIntegerField(db_default=0, default=0, editable=False)
         ),
+        # Of people's time zones: whether they have chosen theirs.
+        migrations.AddField(
+            "user", "time_zone_chosen", models.BooleanField(db_default=False, default=False, editable=False)
+        ),
         *(migrations.RunSQL(sql, migrations.RunSQL.noop) for sql in (EPOCH, FACTORS)),
     ]

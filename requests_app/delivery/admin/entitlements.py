@@ -14,10 +14,11 @@ from django.utils.safestring import SafeString
 from requests_app.delivery.admin.audited import Audited, Changes, Lines, OperatorsChange, plain
 from requests_app.delivery.admin.bounded import MOST_LINES, FirstLines, added_by
 from requests_app.delivery.admin.entitlement_in_words import summary
-from requests_app.delivery.admin.fields import DAY, HOUR, MINUTE, Duration, Pattern, Statements, TimeZone, check_tried
+from requests_app.delivery.admin.fields import DAY, HOUR, MINUTE, Duration, Pattern, Statements, check_tried
 from requests_app.delivery.admin.fields import Lines as LinesField
 from requests_app.delivery.admin.shown import length
 from requests_app.delivery.admin.site import site
+from requests_app.delivery.web.time_zones import TimeZone
 from requests_app.domain import facts, fitting, narrowing
 from requests_app.domain.audit import Action
 from requests_app.domain.hours import DAYS

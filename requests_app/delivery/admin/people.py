@@ -20,8 +20,8 @@ from django.utils.safestring import SafeString
 from requests_app.delivery.admin import shown
 from requests_app.delivery.admin.audited import Audited, Changes, Lines, by_admin
 from requests_app.delivery.admin.entitlements import GroupGivenBy, PersonGivenBy, TakenOutElsewhere
-from requests_app.delivery.admin.fields import TimeZone
 from requests_app.delivery.admin.site import site
+from requests_app.delivery.web.time_zones import TimeZone
 from requests_app.domain import clock, normal_form, workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.models import AuditEvent, Group, Membership, User

@@ -1,6 +1,5 @@
 from collections.abc import Callable
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from allauth.usersessions.models import UserSession
 from django.contrib.auth.middleware import LoginRequiredMiddleware
@@ -113,11 +112,7 @@ class PersonalTimeZoneMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if not request.user.is_authenticated:
             return self.get_response(request)
-        try:
-            zone = ZoneInfo(request.user.time_zone)
-        except (ZoneInfoNotFoundError, ValueError):  # the system's own table may know fewer
-            zone = ZoneInfo("UTC")
-        with timezone.override(zone):
+        with timezone.override(request.user.zone):
             return self.get_response(request)
 
 

@@ -63,6 +63,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     email = Address()
     name = models.CharField(max_length=150, blank=True)
     time_zone = models.CharField(max_length=64, default="UTC")
+    # They have said so themselves; until then their browser's is offered.
+    time_zone_chosen = models.BooleanField(default=False, db_default=False, editable=False)
     # Names this person in CloudTrail for ever; a renamed person keeps it, nobody else gets it.
     source_identity = models.CharField(max_length=64, unique=True, editable=False, default=codes.new_source_identity)
     is_staff = models.BooleanField("may open the admin", default=False)

@@ -3,7 +3,7 @@
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from requests_app.domain import audit, clock, jobs
+from requests_app.domain import audit, clock, hours, jobs
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Invalid, NotAllowed
 from requests_app.domain.models import User
@@ -47,6 +47,22 @@ def make_operator(email: str, *, by: User | None = None) -> User:
         person.is_staff = person.is_superuser = True
         person.save(update_fields=["is_staff", "is_superuser"])
         audit.record(Action.OPERATOR_MADE, by=by, beneficiary=person, subject=person.email)
+    return person
+
+
+def choose_time_zone(person: User, zone: str) -> User:
+    """By whose clocks somebody reads, as they say themselves. Raises Invalid for a zone that nobody knows."""
+    try:
+        hours.zone(zone)
+    except ValueError as unknown:
+        raise Invalid({"time_zone": [str(unknown)]}) from unknown
+    with transaction.atomic(durable=True):
+        person = User.objects.select_for_update(no_key=True).get(pk=person.pk)
+        before, person.time_zone, person.time_zone_chosen = person.time_zone, zone, True
+        person.save(update_fields=["time_zone", "time_zone_chosen"])
+        if zone != before:
+            changes = {"time_zone": [before, zone]}
+            audit.record(Action.PERSON_CHANGED, by=person, beneficiary=person, subject=str(person), changes=changes)
     return person
 
 
