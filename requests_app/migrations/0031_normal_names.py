@@ -113,6 +113,7 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AlterField("user", "email", requests_app.domain.models.people.Address(max_length=254)),
+        migrations.AlterModelManagers("user", [("objects", requests_app.domain.models.people.People())]),
         migrations.RunPython(normalise, migrations.RunPython.noop),
         # By which they are looked for now, too.
         migrations.AddConstraint("user", _one("username", "Someone has this user name.")),

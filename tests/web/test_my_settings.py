@@ -40,7 +40,7 @@ def test_people_choose_their_own_time_zone_and_that_is_on_record(active_request:
 def test_a_zone_that_is_none_is_refused_where_it_is_typed(zone: str, alice: User) -> None:
     shown = page(choose(signed_in(alice), zone))
 
-    assert shown.problems == shown.inline == shown.unlabelled() == []
+    assert (shown.problems, shown.inline, shown.unlabelled()) == ([], [], [])
     assert re.search("such as Europe/Vienna|required|at most 64|Null characters", shown.text)
     alice.refresh_from_db()
     assert (alice.time_zone, alice.time_zone_chosen) == ("UTC", False)

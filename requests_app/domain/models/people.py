@@ -36,11 +36,11 @@ class _Normal:
         return type(self).normal(value) if isinstance(value, str) else value
 
 
-class UserName(_Normal, models.CharField):  # type: ignore[type-arg]
+class UserName(_Normal, models.CharField):
     normal = staticmethod(normal_form.user_name)
 
 
-class Address(_Normal, models.EmailField):  # type: ignore[type-arg]
+class Address(_Normal, models.EmailField):
     normal = staticmethod(normal_form.address)
 
 

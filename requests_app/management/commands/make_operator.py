@@ -27,15 +27,15 @@ class Command(BaseCommand):
         known = User.objects.filter(email=email).first()
         if known and username and normal_form.user_name(username) != known.username:
             raise CommandError(f"{known.email} is {known.username}'s address, not {username}'s. Nothing was changed.")
-        typed = {"email": email, "username": username or email.partition("@")[0], "name": name}
+        username = username or email.partition("@")[0]
         with audit.context(channel="command"):
             try:
                 if not known:
-                    people.new_person(**typed)  # before a password is asked for
-                    people.make_person(**typed, password=_password())
+                    people.new_person(email, username=username, name=name)  # before a password is asked for
+                    people.make_person(email, username=username, name=name, password=_password())
                 person = people.make_operator(email)
             except Invalid as wrong:
-                raise CommandError(_in_words(wrong, typed)) from wrong
+                raise CommandError(_in_words(wrong, {"email": email, "username": username, "name": name})) from wrong
             except DomainError as refusal:
                 raise CommandError(refusal.message) from refusal
         self.stdout.write(f"{person} is an operator now and signs in as {person.username} or {person.email}.")
