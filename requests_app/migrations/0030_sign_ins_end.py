@@ -55,7 +55,7 @@ CREATE TRIGGER factor_replaced AFTER UPDATE ON mfa_authenticator
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("requests_app", "0027_stuck_and_accepted"),
+        ("requests_app", "0028_moments"),
         ("sessions", "0001_initial"),
         ("usersessions", "0001_initial"),
         ("mfa", "0003_authenticator_type_uniq"),
