@@ -130,9 +130,10 @@ ACCOUNT_ADAPTER = "requests_app.delivery.web.accounts.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email", "username"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"  # operators make people; nobody signs up
-ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False  # nobody can make us write to strangers
-ACCOUNT_EMAIL_SUBJECT_PREFIX = "Daypass: "
-ACCOUNT_EMAIL_NOTIFICATIONS = True  # a changed password or second factor is told to its owner
+ACCOUNT_FORMS = {"reset_password": "requests_app.delivery.web.accounts.LinkForm"}
+# How many links one person is sent is counted in the database: counted here by address, a stranger who asks for
+# somebody could keep them from asking.
+ACCOUNT_RATE_LIMITS = {"reset_password": "20/m/ip"}
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_USER_DISPLAY = "requests_app.delivery.web.accounts.display_name"
@@ -140,6 +141,7 @@ ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if _https else "http"
 ACCOUNT_PRESERVE_USERNAME_CASING = False
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "Daypass"
+MFA_ALLOW_UNVERIFIED_EMAIL = True  # addresses are the operators', so no row about one may stand in the way
 USERSESSIONS_TRACK_ACTIVITY = True
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -179,6 +181,7 @@ CSRF_COOKIE_NAME = "__Host-csrftoken" if _https else "csrftoken"
 CSRF_FAILURE_VIEW = "requests_app.delivery.web.presses.outdated"
 CSRF_COOKIE_HTTPONLY = False  # htmx reads the token from the page, not from the cookie
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=_https)
+SECURE_SSL_HOST = BASE_URL.split("://", 1)[1] if _https else None  # and to no port that the caller names
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if _https else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
 if TRUSTED_PROXIES:
@@ -199,6 +202,9 @@ LANGUAGE_CODE = "en"
 USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
+
+# Of a link to choose a password; each kind of mail has a time of its own within it (`password_links`).
+PASSWORD_RESET_TIMEOUT = 7 * 24 * 60 * 60
 
 # --- mail --------------------------------------------------------------------------------------
 vars().update(env.email_url("EMAIL_URL", default="consolemail://"))

@@ -17,12 +17,20 @@ from requests_app.delivery.web.views import (
     extensions,
     home,
     my_settings,
+    password_links,
     request_access,
     stop,
 )
 
-# Operators keep people's addresses, so the pages on which people would change them are left out.
-_NOT_OURS = {"account_email", "account_email_verification_sent", "account_confirm_email"}
+# Operators keep people's addresses, so the pages on which people would change them are left out; and links to choose a
+# password are ours.
+_NOT_OURS = {
+    "account_email",
+    "account_email_verification_sent",
+    "account_confirm_email",
+    "account_reset_password_from_key",
+    "account_reset_password_from_key_done",
+}
 
 # Whoever opens the admin signs in where everybody does.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
@@ -71,6 +79,9 @@ urlpatterns = [
     path("deliveries/<uuid:public_id>/envelope", deliveries.envelope, name="envelope"),
     path("stop/", include(_stopping)),
     path("settings/", my_settings.my_settings, name="my_settings"),
+    # Under this address the log leaves the key out.
+    path("accounts/password/reset/key/<slug:key>/", password_links.open_link, name="password_link"),
+    path("accounts/password/choose/", password_links.choose_password, name="choose_password"),
     path("accounts/", include([one for one in account_urls if getattr(one, "name", "") not in _NOT_OURS])),
     path("accounts/2fa/", include(sign_ins.keeping_this_one(factor_urls))),
     path("accounts/sessions/", include("allauth.usersessions.urls")),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from smtplib import SMTPDataError
 
 import structlog
 from django.conf import settings
@@ -11,7 +12,7 @@ from django.db.models import F
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from requests_app.domain import clock, notices
+from requests_app.domain import clock, notices, password_links
 from requests_app.domain.hours import at_in_words
 from requests_app.domain.models import AccessRequest, Decision, Edit, Extension, Notice
 from requests_app.domain.notices import Kind
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 BATCH = 50
 LONGEST_SUBJECT = 200
 STOPPING = (Kind.FROZEN, Kind.THAWED, Kind.RESTORED, Kind.STOPPED)
+WITH_LINK = tuple(password_links.LASTS)
 MINUTE = timedelta(minutes=1)
 
 
@@ -43,12 +45,15 @@ class Words:
     button: str
     why: str
     facts: tuple[tuple[str, str], ...]
+    # What the link does; of a page that only shows something it is said in the template.
+    link_does: str = ""
 
 
 def words(notice: Notice) -> Words:
     """The mail as a person reads it, in their own time zone. Plain text: escaping is the template's."""
     if notice.access_request is None:
-        return _words_for_operators(notice)
+        about_sign_in = notice.kind in (*WITH_LINK, Kind.ACCOUNT)
+        return _words_of_account(notice) if about_sign_in else _words_for_operators(notice)
     access_request = notice.access_request
     what = f"{access_request.role.name} in {access_request.role.account.name}"
     long = in_words(access_request.duration)
@@ -155,6 +160,44 @@ def _typed_since(notice: Notice, access_request: AccessRequest) -> list[tuple[st
         commented = (extension or access_request).decisions.exclude(comment="").order_by("pk")
         return [("Comment", f"{one.approver_name}: {one.comment}") for one in commented]
     return []
+
+
+def _words_of_account(notice: Notice) -> Words:
+    kind, person = Kind(notice.kind), notice.recipient
+    sentence = " ".join(notice.about.split())
+    facts = (
+        *((("Name", person.name),) if person.name else ()),
+        ("User name", person.username),
+        *((("When", _on(notice, notice.created_at)),) if kind != Kind.INVITED else ()),
+    )
+    if kind == Kind.ACCOUNT:
+        return Words(
+            subject=f"{sentence.partition('.')[0]} (Daypass)",
+            sentence=sentence,
+            button="See where you are signed in",
+            why="You are told of every change to how you sign in. If this was not you, tell an operator now.",
+            facts=facts,
+        )
+    until = _on(notice, clock.now() + password_links.LASTS[kind])
+    link_does = f"The link works once, until {until}. Whoever has it can come in as you: give it to nobody."
+    if kind == Kind.INVITED:
+        return Words(
+            subject="Your account in Daypass: choose a password",
+            sentence=sentence,
+            button="Choose a password",
+            why="You sign in with your user name or with the address that this went to. "
+            "If you expect no such account, do nothing.",
+            facts=facts,
+            link_does=link_does,
+        )
+    return Words(
+        subject="Choose a new password for Daypass",
+        sentence=sentence,
+        button="Choose a new password",
+        why="If it was not you, do nothing: your password stays as it is.",
+        facts=facts,
+        link_does=link_does,
+    )
 
 
 def _asks(access_request: AccessRequest, what: str, long: str) -> str:
@@ -306,13 +349,16 @@ def _claim(limit: int) -> list[Notice]:
 
 
 def _send(notice: Notice) -> None:
+    key = ""
     try:
         if reason := _no_longer_due(notice):
             Notice.objects.filter(pk=notice.pk).update(gave_up_at=clock.now(), last_error=reason)
             return
-        _message(notice).send()
+        if notice.kind in WITH_LINK:
+            key = password_links.make(notice.recipient, Kind(notice.kind))
+        _message(notice, key).send()
     except Exception as error:  # noqa: BLE001 - whatever the mail server does, the row says so and stays due
-        _failed(notice, error)
+        _failed(notice, error, key)
     else:
         Notice.objects.filter(pk=notice.pk).update(sent_at=clock.now(), last_error="")
 
@@ -325,7 +371,7 @@ def _no_longer_due(notice: Notice) -> str:
     if notice.attempts > notices.MOST_ATTEMPTS:
         return "tried too often without an outcome"  # whoever sends it dies of it
     if access_request is None:
-        return "confirmed meanwhile" if notice.kind == Kind.UNCONFIRMED and _is_confirmed(notice) else ""
+        return _is_late(notice)
     now = clock.now()
     state = access_request.state_at(now)
     match notice.kind:
@@ -346,6 +392,22 @@ def _no_longer_due(notice: Notice) -> str:
     return ""
 
 
+def _is_late(notice: Notice) -> str:
+    """The same of what is about no single request."""
+    match notice.kind:
+        case Kind.UNCONFIRMED if _is_confirmed(notice):
+            return "confirmed meanwhile"
+        case Kind.INVITED if notice.recipient.last_login is not None:
+            return "came meanwhile"
+        case Kind.INVITED | Kind.NEW_PASSWORD if _has_newer(notice):
+            return "a newer link was asked for meanwhile"
+    return ""
+
+
+def _has_newer(notice: Notice) -> bool:
+    return Notice.objects.filter(recipient=notice.recipient_id, kind=notice.kind, pk__gt=notice.pk).exists()
+
+
 def _ends_soon(access_request: AccessRequest, now: datetime) -> bool:
     # With what a sweep and this mail may have come early or late.
     return access_request.expires_at is not None and access_request.expires_at <= now + sweeps.ENDING_SOON + MINUTE
@@ -362,10 +424,12 @@ def _is_confirmed(notice: Notice) -> bool:
     return Edit.objects.filter(pk=int(key), confirmed_at__isnull=False).exists()
 
 
-def _message(notice: Notice) -> EmailMultiAlternatives:
+def _message(notice: Notice, key: str = "") -> EmailMultiAlternatives:
+    """The mail; `key` is the one of the link to choose a password, where it brings one."""
     said = words(notice)
     code = notice.access_request.code if notice.access_request else ""
-    link = settings.BASE_URL + (reverse("access_request", args=[code]) if code else _page_for(notice))
+    path = reverse("access_request", args=[code]) if code else _page_for(notice)
+    link = settings.BASE_URL + (reverse("password_link", args=[key]) if key else path)
     context = {
         "words": said,
         # Further lines of what someone typed are set in, or they could pass for ours in the plain text.
@@ -382,15 +446,20 @@ def _message(notice: Notice) -> EmailMultiAlternatives:
 
 
 def _page_for(notice: Notice) -> str:
-    """What is about no single request: where an operator does something about it."""
+    """What is about no single request: where somebody does something about it."""
+    if notice.kind == Kind.ACCOUNT:
+        return reverse("usersessions_list")
     return reverse("stop" if notice.kind in STOPPING and notice.recipient.is_superuser else "home")
 
 
-def _failed(notice: Notice, error: Exception) -> None:
+def _failed(notice: Notice, error: Exception, key: str) -> None:
     now = clock.now()
     log.warning("mail.failed", notice=notice.pk, error=type(error).__name__)
     given_up = now if notice.attempts >= notices.MOST_ATTEMPTS else None
     said = f"{type(error).__name__}: {error}".replace("\x00", "")
+    # A server may repeat what it refuses, in pieces; before it saw the mail it cannot.
+    if key and (isinstance(error, SMTPDataError) or key.rpartition("-")[2] in said):
+        said = f"{type(error).__name__} {getattr(error, 'smtp_code', '')}"
     Notice.objects.filter(pk=notice.pk).update(
         due_at=notices.next_attempt(notice, now), gave_up_at=given_up, last_error=said[:300]
     )

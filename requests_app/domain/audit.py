@@ -71,6 +71,9 @@ class Action(StrEnum):
     SIGNED_IN = "sign_in.succeeded"
     SIGN_IN_FAILED = "sign_in.failed"
     SIGNED_OUT = "sign_in.ended"
+    NEW_PASSWORD_ASKED = "password.asked"  # noqa: S105 - by anybody, for somebody
+    NEW_PASSWORD_SET = "password.set"  # noqa: S105 - by its owner, who knew the one before or had a link
+    PERSON_INVITED = "person.invited"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,11 @@ def context(*, channel: str, ip: str | None = None, user_agent: str = "") -> Ite
         yield
     finally:
         _origin.reset(token)
+
+
+def origin() -> Origin:
+    """Where what is done now came from."""
+    return _origin.get()
 
 
 def record(

@@ -13,6 +13,10 @@ from requests_app.domain.models import AccessRequest, Notice, User
 Kind = Notice.Kind
 # Then a notice is given up, and says so in its row.
 MOST_ATTEMPTS = 8
+# How many links for a new password anybody can have us send to one person. No longer time than a link works, so that
+# whoever gets no further one has one that works.
+LINKS_PER_HOUR = 3
+LINKS_PER_DAY = 8
 
 
 def announce(
@@ -45,13 +49,42 @@ def announce(
 
 
 def tell(kind: Notice.Kind, about: str, *, at: datetime, to: Iterable[User], occasion: str) -> None:
-    """Queue one mail that is about no single request, such as to operators: `about` is its sentence."""
+    """Queue one mail that is about no single request: `about` is its sentence."""
     rows = [
         Notice(kind=kind, recipient=one, about=about, key=":".join((kind, "", str(one.pk), occasion)), due_at=at)
         for one in to
     ]
     Notice.objects.bulk_create(rows, ignore_conflicts=True)
     jobs.nudge("default.sweep_outbox")
+
+
+def send_link(person: User | None, about: str, *, at: datetime) -> None:
+    """Queue a link for a new password to this person, unless they were sent enough lately.
+
+    One statement, whether there is such a person or not: nobody can tell from how long it takes.
+    """
+    with connection.cursor() as cursor:
+        values = {"kind": str(Kind.NEW_PASSWORD), "person": person.pk if person else None, "about": about, "at": at}
+        cursor.execute(_SEND_LINK, values | {"hour": LINKS_PER_HOUR, "day": LINKS_PER_DAY})
+    jobs.nudge("default.sweep_outbox")
+
+
+# Its key names the link before, so that of several at once only one is sent.
+_SEND_LINK = """
+WITH before AS (
+    SELECT id, created_at FROM requests_app_notice
+    WHERE recipient_id = %(person)s::bigint AND kind = %(kind)s
+    ORDER BY id DESC LIMIT %(day)s
+)
+INSERT INTO requests_app_notice (kind, recipient_id, about, key, created_at, due_at, attempts, last_error)
+SELECT %(kind)s, %(person)s::bigint, %(about)s, concat_ws(':', %(kind)s, '', %(person)s::bigint, coalesce(max(id), 0)),
+       %(at)s, %(at)s, 0, ''
+FROM before
+HAVING %(person)s::bigint IS NOT NULL
+   AND count(*) FILTER (WHERE created_at > %(at)s::timestamptz - interval '1 hour') < %(hour)s
+   AND count(*) FILTER (WHERE created_at > %(at)s::timestamptz - interval '1 day') < %(day)s
+ON CONFLICT DO NOTHING
+"""
 
 
 def operators_and_auditors() -> QuerySet[User]:

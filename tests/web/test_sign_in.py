@@ -9,6 +9,7 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.core import mail
 from django.test import Client
 
+from requests_app.background.mail import send_due
 from requests_app.domain import workflow
 from requests_app.domain.models import AuditEvent, User
 from tests.web.pages import Page, page, signed_in
@@ -118,6 +119,7 @@ def test_the_admin_has_no_door_of_its_own(client: Client, alice: User, olivia: U
 def test_a_forgotten_password(alice: User, client: Client) -> None:
     shown = page(client.post("/accounts/password/reset/", {"email": "alice@example.com"}, follow=True))
     assert shown.inline == []
+    send_due()
     (sent,) = mail.outbox
     assert sent.to == ["alice@example.com"]
 

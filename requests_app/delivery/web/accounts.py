@@ -2,16 +2,28 @@
 
 from typing import Any
 
-from allauth.account.adapter import DefaultAccountAdapter
+import structlog
+from allauth.account.adapter import DefaultAccountAdapter, get_adapter
 from allauth.account.auth_backends import AuthenticationBackend
+from allauth.account.forms import ResetPasswordForm
 from allauth.core.exceptions import ImmediateHttpResponse
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
-from requests_app.delivery.web import sign_ins
+from requests_app.delivery.web import known_browsers, sign_ins
 from requests_app.delivery.web.origin import client_ip
-from requests_app.domain import audit, normal_form
+from requests_app.domain import audit, normal_form, workflow
 from requests_app.domain.models import User
+
+log = structlog.get_logger(__name__)
+# What allauth would mail to somebody, by its template. Of a password the verb that sets it tells.
+_TOLD = {
+    "account/email/password_changed": "",
+    "account/email/password_set": "",
+    "mfa/email/totp_activated": "An authenticator app was set up as your second factor.",
+    "mfa/email/totp_deactivated": "Your authenticator app was turned off as your second factor.",
+    "mfa/email/recovery_codes_generated": "New recovery codes were made for you. The ones before work no more.",
+}
 
 
 def display_name(user: User) -> str:
@@ -63,10 +75,28 @@ class AccountAdapter(DefaultAccountAdapter):
         # What was typed is recorded only where it names a person: people type passwords there too.
         audit.record(audit.Action.SIGN_IN_FAILED, by=None, subject=person.username if person else "an unknown name")
 
+    def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
+        response = super().post_login(request, user, **kwargs)
+        known_browsers.remember(response, user)
+        return response
+
+    def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
+        # allauth's has the caller's Host in it, whose port anybody chooses anew for each attempt.
+        return known_browsers.budget(request, credentials.get("email") or credentials.get("username") or "")
+
     def set_password(self, user: User, password: str) -> None:
-        user.set_password(password)
-        # Only that: saved whole, whoever was deactivated a moment ago would be active again.
-        user.save(update_fields=["password"])
+        workflow.accounts.set_password(user, password)
+
+    def send_notification_mail(
+        self, template_prefix: str, user: User, context: dict[str, Any] | None = None, email: str | None = None
+    ) -> None:
+        """All mail goes by the outbox, whatever the mail server does now."""
+        if told := _TOLD.get(template_prefix, "How you sign in was changed."):
+            workflow.accounts.tell(user, told)
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """What would be sent from within a web request, which nothing that is mounted asks for: nothing is."""
+        log.error("mail.not_ours", template=template_prefix)
 
     def reauthenticate(self, user: User, password: str) -> bool:
         hashed = user.password
@@ -81,6 +111,24 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def get_client_ip(self, request: HttpRequest) -> str:
         return client_ip(request) or "0.0.0.0"  # noqa: S104  (only a key for counting attempts)
+
+
+class LinkForm(ResetPasswordForm):
+    """Asks for a link to choose a password. What is typed decides nothing here that somebody could see or measure."""
+
+    def clean_email(self) -> str:
+        return str(self.cleaned_data["email"])
+
+    def save(self, request: HttpRequest, **kwargs: Any) -> str:
+        address: str = self.cleaned_data["email"]
+        workflow.accounts.ask_for_new_password(address)
+        return address
+
+
+def forget_failed_attempts(request: HttpRequest, person: User) -> None:
+    """Whoever has just chosen a password is not kept from signing in with it by attempts from before."""
+    for name in (person.email, person.username):
+        get_adapter(request)._delete_login_attempts_cached_email(request, email=name)
 
 
 def _meant(credentials: dict[str, Any]) -> User | None:

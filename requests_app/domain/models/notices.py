@@ -7,7 +7,7 @@ from requests_app.domain.models.requests import AccessRequest
 
 
 class Notice(models.Model):
-    """The outbox: one mail that is due to one person, about one request or, to operators, about `about`."""
+    """The outbox: one mail that is due to one person, about one request or, without one, about `about`."""
 
     class Kind(models.TextChoices):
         ASKED = "asked"
@@ -30,6 +30,11 @@ class Notice(models.Model):
         STUCK = "stuck"
         NOBODY = "nobody"
         UNCONFIRMED = "unconfirmed"
+        # To one person about how they sign in. The first two bring a link, which stands in no row: see
+        # `password_links`.
+        INVITED = "invited"
+        NEW_PASSWORD = "new_password"  # noqa: S105
+        ACCOUNT = "account"
 
     kind = models.CharField(max_length=12, choices=Kind.choices)
     recipient = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="notices")
@@ -51,6 +56,11 @@ class Notice(models.Model):
             models.Index(fields=["recipient", "-id"], name="notice_of_person"),
             models.Index(fields=["due_at"], condition=Q(sent_at=None, gave_up_at=None), name="notice_due"),
             models.Index(fields=["-gave_up_at"], condition=Q(gave_up_at__isnull=False), name="notice_given_up"),
+            models.Index(
+                fields=["recipient", "kind", "-id"],
+                condition=Q(kind__in=["invited", "new_password"]),
+                name="notice_of_link",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,6 +1,7 @@
 """The only writer of request state. Every door calls these and nothing else."""
 
 from requests_app.domain.workflow import (
+    accounts,
     deliveries,
     edits,
     freezes,
@@ -40,6 +41,7 @@ from requests_app.domain.workflow.requests import (
 
 __all__ = [
     "accept",
+    "accounts",
     "approve",
     "approve_extension",
     "deliveries",

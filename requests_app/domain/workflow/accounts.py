@@ -1,0 +1,92 @@
+"""How people come in: invitations, new passwords, and word to them when how they sign in has changed."""
+
+from collections.abc import Iterable
+
+from django.contrib.auth.hashers import make_password
+from django.db import transaction
+
+from requests_app.domain import audit, clock, notices, password_links
+from requests_app.domain.audit import Action
+from requests_app.domain.errors import Conflict
+from requests_app.domain.models import Notice, User
+
+
+def invite(people: Iterable[User], *, by: User) -> list[User]:
+    """Send each of these who never signed in a link to choose a password; returns to whom it goes.
+
+    Left out is who is deactivated, who has been here, and whose last invitation is still to be sent.
+    """
+    with transaction.atomic():
+        now = clock.now()
+        waiting = Notice.objects.filter(kind=Notice.Kind.INVITED, sent_at=None, gave_up_at=None).values("recipient")
+        invited = list(
+            User.objects.select_for_update(no_key=True)
+            .filter(pk__in=[one.pk for one in people], deactivated_at=None, last_login=None)
+            .exclude(pk__in=waiting)
+            .order_by("pk")
+        )
+        for one in invited:
+            audit.record(Action.PERSON_INVITED, by=by, beneficiary=one, subject=one.username)
+        about = f"{by} has made an account for you in Daypass, where you ask for temporary access to AWS."
+        notices.tell(Notice.Kind.INVITED, about, at=now, to=invited, occasion=now.isoformat())
+    return invited
+
+
+def ask_for_new_password(address: str) -> None:
+    """Send whoever has this address a link to choose another password, unless they were sent enough of them lately.
+
+    Anybody may ask, for anybody. So it writes nothing that stands in that person's way, and does the same, statement
+    for statement, whether somebody has the address, nobody has, or somebody who is deactivated.
+    """
+    with transaction.atomic(durable=True):
+        now, ip = clock.now(), audit.origin().ip
+        person = User.objects.filter(email=address.strip().lower(), deactivated_at=None).first()
+        audit.record(Action.NEW_PASSWORD_ASKED, by=None, subject=person.username if person else "an unknown address")
+        # Not with which browser: whoever asks could write to them in it.
+        about = f"Someone{f' at {ip}' if ip else ''} asked for a new password for you."
+        notices.send_link(person, about, at=now)
+
+
+def set_password(person: User, password: str) -> None:
+    """Their own new password, of which they get word."""
+    person.set_password(password)  # takes its time, and so stands outside
+    with transaction.atomic():
+        _record_password(person)
+
+
+def use_link(key: str, password: str) -> User:
+    """The new password of whoever this link is for. Raises Conflict when it does not work any more."""
+    encoded = make_password(password)
+    with transaction.atomic():
+        found = password_links.person_of(key)
+        if found is not None:  # of two who use it at once, the second finds another password
+            User.objects.select_for_update(no_key=True).get(pk=found.pk)
+            found = password_links.person_of(key)
+        if found is None:
+            raise Conflict("This link does not work any more.", rule="password.old_link")
+        found.password = encoded
+        _record_password(found)
+    return found
+
+
+def tell(person: User, what: str) -> None:
+    """Queue a mail to somebody: how they sign in has changed, and from where that was done."""
+    origin = audit.origin()
+    by = f", with {origin.user_agent}" if origin.user_agent else ""
+    _tell(person, f"{what} It was done from {origin.ip}{by}." if origin.ip else what)
+
+
+def tell_of_operator(person: User, what: str) -> None:
+    """The same of what an operator did to their sign-in; from where is for the record alone."""
+    _tell(person, what)
+
+
+def _tell(person: User, about: str) -> None:
+    now = clock.now()
+    notices.tell(Notice.Kind.ACCOUNT, about, at=now, to=[person], occasion=now.isoformat())
+
+
+def _record_password(person: User) -> None:
+    person.save(update_fields=["password"])
+    audit.record(Action.NEW_PASSWORD_SET, by=person, beneficiary=person, subject=person.username)
+    tell(person, "Your password was changed.")
