@@ -22,6 +22,7 @@ from requests_app.domain.models import (
     EntitlementRole,
     Group,
     Membership,
+    Notice,
     Role,
     Stage,
     User,
@@ -99,7 +100,7 @@ def test_without_its_event_no_change_is_made(
         "person": lambda: (address(User, alice.pk), {"name": "other", "is_staff": "on"}),
         "new person": lambda: (
             address(User, page="add"),
-            {"username": "new", "email": "new@example.com", "usable_password": "false"},
+            {"username": "new", "email": "new@example.com"},
         ),
         "member": lambda: (
             address(Group, leads.pk),
@@ -539,28 +540,19 @@ def test_how_someone_came_into_a_group_is_not_chosen(operator: Client, leads: Gr
 # --- people ------------------------------------------------------------------------------------
 
 
-def test_a_person_is_made_and_the_password_is_nowhere_on_record(operator: Client, olivia: User) -> None:
-    secret = "correct horse battery staple"
-    made = save(
-        operator,
-        address(User, page="add"),
-        username="Erin",
-        email="erin@example.com",
-        name="Erin",
-        password1=secret,
-        password2=secret,
-        usable_password="true",
-    )
+def test_a_person_is_made_without_a_password_and_invited(operator: Client, olivia: User) -> None:
+    made = save(operator, address(User, page="add"), username="Erin", email="erin@example.com", name="Erin")
     assert made.status_code == 302
 
     erin = User.objects.get(username="erin")  # as signing in looks for it
-    assert erin.check_password(secret)
+    assert not erin.has_usable_password()
     assert not erin.is_staff
     event = AuditEvent.objects.get(action=Action.PERSON_MADE)
     assert (event.actor, event.beneficiary) == (olivia, erin)
     assert event.detail["changes"]["username"] == [None, "erin"]
-    assert event.detail["changes"]["password"] == "set"
-    assert secret not in json.dumps(list(AuditEvent.objects.values_list("detail", flat=True)))
+    invited = AuditEvent.objects.get(action=Action.PERSON_INVITED)
+    assert (invited.actor, invited.beneficiary, invited.channel) == (olivia, erin, "admin")
+    assert Notice.objects.get(kind="invited").recipient == erin
 
 
 def test_names_and_addresses_belong_to_one_person(operator: Client, alice: User, bob: User) -> None:
@@ -569,9 +561,7 @@ def test_names_and_addresses_belong_to_one_person(operator: Client, alice: User,
     assert "Someone has this user name." in errors(save(operator, at, username="ALICE"))
     assert "Someone has this address." in errors(save(operator, at, email="Alice@Example.com"))
     assert "such as Europe/Vienna" in errors(save(operator, at, time_zone="Nowhere"))
-    new = save(
-        operator, address(User, page="add"), username="Alice", email="ALICE@example.com", usable_password="false"
-    )
+    new = save(operator, address(User, page="add"), username="Alice", email="ALICE@example.com")
     assert "Someone has this user name." in errors(new)
     assert "Someone has this address." in errors(new)
 
@@ -704,6 +694,7 @@ def test_a_password_is_set_by_a_form_and_only_that_is_recorded(operator: Client,
     assert last().action == Action.PERSON_CHANGED
     assert last().beneficiary == alice
     assert last().detail["changes"] == {"password": "set"}
+    assert Notice.objects.get(recipient=alice).about == "Olivia has set a password for you."
     own = operator.get(reverse("admin:auth_user_password_change", args=[olivia.pk]))
     assert own.headers["Location"] == reverse("account_change_password")
 

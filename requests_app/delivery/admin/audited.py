@@ -50,7 +50,7 @@ class Audited(OperatorsChange, admin.ModelAdmin):
     action: ClassVar[audit.Action]
     fixed: ClassVar[tuple[str, ...]] = ()
     decides_nothing: ClassVar[frozenset[str]] = frozenset()
-    actions = None
+    actions: Any = None
     list_per_page = 50
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER

@@ -5,16 +5,17 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
-from django.contrib.auth.forms import AdminUserCreationForm, UsernameField
+from django.contrib.auth.forms import UsernameField
 from django.contrib.auth.models import Group as AdminGroup
 from django.contrib.auth.models import Permission
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import path
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin import shown
@@ -22,9 +23,13 @@ from requests_app.delivery.admin.audited import Audited, Changes, Lines, by_admi
 from requests_app.delivery.admin.entitlements import GroupGivenBy, PersonGivenBy, TakenOutElsewhere
 from requests_app.delivery.admin.site import site
 from requests_app.delivery.web.time_zones import TimeZone
-from requests_app.domain import clock, normal_form, workflow
+from requests_app.domain import clock, normal_form, password_links, workflow
 from requests_app.domain.audit import Action
-from requests_app.domain.models import AuditEvent, Group, Membership, User
+from requests_app.domain.models import AuditEvent, Group, Membership, Notice, User
+from requests_app.templatetags.daypass import mark
+
+INVITATION_LASTS = password_links.LASTS[Notice.Kind.INVITED]
+MOST_INVITED = 500
 
 
 class PersonForm(forms.ModelForm):
@@ -53,7 +58,9 @@ class PersonForm(forms.ModelForm):
         return cleaned
 
 
-class NewPersonForm(AdminUserCreationForm):
+class NewPersonForm(forms.ModelForm):
+    """Without a password: they choose it themselves, with the link in their invitation."""
+
     class Meta:
         model = User
         fields = ("username", "email", "name")
@@ -72,6 +79,17 @@ class ActiveFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
         return queryset.filter(deactivated_at__isnull=self.value() == "yes") if self.value() else queryset
+
+
+class CameFilter(admin.SimpleListFilter):
+    title = "signed in"
+    parameter_name = "came"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "has signed in"), ("no", "never")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
+        return queryset.filter(last_login__isnull=self.value() == "no") if self.value() else queryset
 
 
 class MembershipLines(Lines):
@@ -155,14 +173,16 @@ class PersonAdmin(WithMemberships, UserAdmin):
         (None, {"fields": ("username", "email", "name", "time_zone")}),
         ("Rights in Daypass", {"fields": ("is_superuser", "is_staff", "groups")}),
         ("Keys", {"fields": ("source_identity", "public_id")}),
-        ("Times", {"fields": ("joined", "signed_in", "deactivated")}),
+        ("Times", {"fields": ("joined", "invitation", "signed_in", "deactivated")}),
     )
-    add_fieldsets = ((None, {"fields": ("username", "email", "name", "usable_password", "password1", "password2")}),)
-    readonly_fields = ("source_identity", "public_id", "joined", "signed_in", "deactivated")
+    add_fieldsets = ((None, {"fields": ("username", "email", "name")}),)
+    add_form_template = "admin/new_person.html"
+    readonly_fields = ("source_identity", "public_id", "joined", "invitation", "signed_in", "deactivated")
     filter_horizontal = ()
     inlines = (GroupsOfPerson, PersonGivenBy)
-    list_display = ("username", "name", "email", "active", "is_staff", "is_superuser")
-    list_filter = (ActiveFilter, "is_staff", "is_superuser")
+    list_display = ("username", "name", "email", "active", "came", "rights")
+    list_filter = (ActiveFilter, CameFilter, "is_staff", "is_superuser")
+    actions = ("invite_again",)
     search_fields = ("username", "email", "name")
     search_help_text = "Any part of a name or an address"
     ordering = ("username",)
@@ -170,6 +190,7 @@ class PersonAdmin(WithMemberships, UserAdmin):
 
     def get_urls(self) -> list[Any]:
         own = [
+            path("<path:object_id>/invite/", self.admin_site.admin_view(self.invite), name="invite_person"),
             path("<path:object_id>/deactivate/", self.admin_site.admin_view(self.deactivate), name="deactivate_person"),
             path("<path:object_id>/bring-back/", self.admin_site.admin_view(self.bring_back), name="bring_back_person"),
         ]
@@ -194,8 +215,24 @@ class PersonAdmin(WithMemberships, UserAdmin):
             found = found.filter(deactivated_at=None)
         return found, False
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        """With when each was last invited, and what became of that mail."""
+        last = Notice.objects.filter(recipient=OuterRef("pk"), kind=Notice.Kind.INVITED).order_by("-pk")
+        names = ("created_at", "sent_at", "gave_up_at")
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(**{f"invited_{one}": Subquery(last.values(one)[:1]) for one in names})
+        )
+
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        if not change:
+            obj.set_unusable_password()
         super().save_model(request, obj, form, change)
+        if not change:
+            with by_admin(request):
+                workflow.accounts.invite([obj], by=request.user)  # type: ignore[arg-type]
+            messages.info(request, f"A mail to {obj.email} brings a link to choose a password.")
         if change and "email" in form.changed_data:
             # Or the address they had would still open their account.
             EmailAddress.objects.filter(user=obj).exclude(email=obj.email).delete()
@@ -214,6 +251,8 @@ class PersonAdmin(WithMemberships, UserAdmin):
     def events(self, obj: User) -> QuerySet[AuditEvent]:
         about = [
             Action.PERSON_MADE,
+            Action.PERSON_INVITED,
+            Action.NEW_PASSWORD_SET,
             Action.PERSON_CHANGED,
             Action.PERSON_DEACTIVATED,
             Action.OPERATOR_MADE,
@@ -225,7 +264,32 @@ class PersonAdmin(WithMemberships, UserAdmin):
         if str(request.user.pk) == id:
             return redirect("account_change_password")  # which asks for the one they have
         with transaction.atomic():
-            return super().user_change_password(request, id, form_url)
+            response = super().user_change_password(request, id, form_url)
+            if response.status_code == 302:
+                person = User.objects.get(pk=unquote(id))
+                workflow.accounts.tell_of_operator(person, f"{request.user} has set a password for you.")
+        return response
+
+    @admin.action(description="Invite again (who never signed in)", permissions=["change"])
+    def invite_again(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        chosen = list(queryset.order_by("pk")[: MOST_INVITED + 1])
+        if len(chosen) > MOST_INVITED:
+            messages.error(request, f"Choose {MOST_INVITED} people at most. Nobody was invited.")
+            return
+        with by_admin(request):
+            invited = workflow.accounts.invite(chosen, by=request.user)  # type: ignore[arg-type]
+        _say_invited(request, invited, left_out=len(chosen) - len(invited))
+
+    def invite(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        person = self._person_for(request, object_id)
+        if request.method != "POST":
+            return self._ask(
+                request, person, "admin/invite.html", f"Invite {person} again?", days=INVITATION_LASTS.days
+            )
+        with by_admin(request):
+            invited = workflow.accounts.invite([person], by=request.user)  # type: ignore[arg-type]
+        _say_invited(request, invited, left_out=1 - len(invited))
+        return redirect("admin:requests_app_user_change", person.pk)
 
     def deactivate(self, request: HttpRequest, object_id: str) -> HttpResponse:
         person = self._person_for(request, object_id)
@@ -259,8 +323,8 @@ class PersonAdmin(WithMemberships, UserAdmin):
             raise Http404
         return person
 
-    def _ask(self, request: HttpRequest, person: User, template: str, title: str) -> HttpResponse:
-        context = {**self.admin_site.each_context(request), "title": title, "person": person, "opts": self.opts}
+    def _ask(self, request: HttpRequest, person: User, template: str, title: str, **more: Any) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "title": title, "person": person, "opts": self.opts, **more}
         return TemplateResponse(request, template, context)
 
     @admin.display(description="active", boolean=True)
@@ -274,6 +338,29 @@ class PersonAdmin(WithMemberships, UserAdmin):
     @admin.display(description="last signed in at")
     def signed_in(self, person: User) -> SafeString | str:
         return shown.utc(person.last_login)
+
+    @admin.display(description="rights", ordering="is_superuser")
+    def rights(self, person: User) -> str:
+        return "operator" if person.is_superuser else "may open the admin" if person.is_staff else shown.NOTHING
+
+    @admin.display(description="signed in", ordering="last_login")
+    def came(self, person: User) -> SafeString | str:
+        if person.last_login:
+            return shown.utc(person.last_login)
+        invited = self.invitation(person)
+        since = "" if invited == shown.NOTHING else format_html('<br><span class="nowrap">invited {}</span>', invited)
+        return format_html("{}{}", mark("never", "circle-dashed", "amber"), since)
+
+    @admin.display(description="invited")
+    def invitation(self, person: Any) -> str:
+        """When, and whether that mail could be sent."""
+        invited_at = getattr(person, "invited_created_at", None)
+        if invited_at is None:
+            return shown.NOTHING
+        lot = ", mail on its way"
+        if person.invited_sent_at or person.invited_gave_up_at:
+            lot = "" if person.invited_sent_at else ", mail could not be sent"
+        return f"{invited_at:%Y-%m-%d}{lot}"
 
     @admin.display(description="deactivated at")
     def deactivated(self, person: User) -> SafeString | str:
@@ -303,3 +390,16 @@ class AdminGroupAdmin(Audited):
             ours = Q(content_type__app_label="requests_app", codename__startswith="view_")
             kwargs["queryset"] = Permission.objects.filter(ours).select_related("content_type")
         return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+
+def _say_invited(request: HttpRequest, invited: list[User], *, left_out: int) -> None:
+    if invited:
+        whom = invited[0].email if len(invited) == 1 else f"{len(invited)} people"
+        messages.success(request, f"An invitation is on its way to {whom}.")
+    if left_out:
+        whom = "1 person was" if left_out == 1 else f"{left_out} people were"
+        messages.warning(
+            request,
+            f"{whom} left out: they have signed in (and can ask for a new password themselves), are deactivated, "
+            "or their last invitation is still to be sent.",
+        )
