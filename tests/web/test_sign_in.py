@@ -7,6 +7,7 @@ from allauth.mfa.totp.internal import auth as totp
 from allauth.usersessions.models import UserSession
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.core import mail
+from django.core.cache import cache
 from django.test import Client
 
 from requests_app.background.mail import send_due
@@ -16,6 +17,11 @@ from tests.web.pages import Page, page, signed_in
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture(autouse=True)
+def nobody_has_tried_yet() -> None:
+    cache.clear()
 
 
 @pytest.fixture
@@ -173,3 +179,42 @@ def test_last_use_is_noted_once_a_minute(alice: User, client: Client) -> None:
 
     assert UserSession.objects.get(user=alice).last_seen_at == noted
     assert "this browser" in page(client.get("/accounts/sessions/")).text
+
+
+def guesses(number: int, client: Client | None = None) -> Page:
+    """So many wrong passwords for Alice, each from another address and another port of ours; what the last one got."""
+    for one in range(number):
+        where: Any = {"REMOTE_ADDR": f"203.0.113.{one}", "HTTP_HOST": f"testserver:{8000 + one}"}
+        last = (client or Client()).post("/accounts/login/", {"login": "alice", "password": "wrong"}, **where)
+    return page(last)
+
+
+def test_guesses_are_counted_wherever_they_come_from_and_whatever_host_they_name(alice: User) -> None:
+    assert "Too many" not in guesses(5).text
+    assert "Too many" in guesses(1).text
+    assert "Too many" in sign_in(Client(), "alice").text
+
+
+def test_a_stranger_who_guesses_keeps_nobody_out_of_a_browser_they_know(alice: User, client: Client) -> None:
+    assert "My access" in sign_in(client, "alice").text
+    client.post("/accounts/logout/")
+    assert "Too many" in guesses(7).text
+
+    assert "My access" in sign_in(client, "alice").text
+
+
+def test_a_known_browser_has_few_guesses_too_and_opens_nothing_of_others(
+    alice: User, mallory: User, client: Client
+) -> None:
+    sign_in(client, "alice")
+    client.post("/accounts/logout/")
+    assert "Too many" in guesses(6, client).text
+
+    cache.clear()
+    mallory.set_password(PASSWORD)
+    mallory.save(update_fields=["password"])
+    hers = Client()
+    sign_in(hers, "mallory")
+    hers.post("/accounts/logout/")
+    guesses(5)
+    assert "Too many" in guesses(1, hers).text

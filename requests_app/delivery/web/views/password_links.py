@@ -15,6 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_safe
 
+from requests_app.delivery.web import known_browsers
 from requests_app.delivery.web.accounts import LinkForm, forget_failed_attempts
 from requests_app.domain import password_links, workflow
 from requests_app.domain.errors import Conflict
@@ -62,6 +63,7 @@ def _to_sign_in(request: HttpRequest, person: User) -> HttpResponse:
     messages.success(request, f"Your password is set. Sign in with it, {person.get_short_name()}.")
     response = redirect("account_login")
     response.delete_cookie(COOKIE, path=reverse("choose_password"))
+    known_browsers.remember(response, person)
     return response
 
 
