@@ -11,7 +11,7 @@ TOOLS := SECRET_KEY=$(shell printf 'tools-only-%.0s' 1 2 3 4 5 6) BASE_URL=https
 	DATABASE_URL=postgres://app:none@127.0.0.1:9/none REDIS_URL=redis://127.0.0.1:9/0 DEBUG=0 PYTHONWARNINGS=ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help run reset test test-pg15 bench bench-scale chaos faketime lint programs lock install
+.PHONY: help run reset test test-pg15 bench bench-scale bench-new-passwords chaos faketime lint programs lock install
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,9 @@ bench: $(BIN)/installed  ## what a mint costs; writes bench/mint.md
 
 bench-scale: $(BIN)/installed  ## pages and sweeps with much of everything; writes bench/scale.md
 	$(BIN)/python -m bench.scale
+
+bench-new-passwords: $(BIN)/installed  ## whether an answer's time tells which addresses are known; writes bench/new_passwords.md
+	$(BIN)/python -m bench.new_passwords
 
 chaos: $(BIN)/installed faketime  ## everything broken on purpose, half an hour; writes bench/chaos.md (SECONDS= ONLY= SEED=)
 	SECONDS=$(SECONDS) ONLY="$(ONLY)" SEED=$(SEED) $(BIN)/python -m tests.chaos
