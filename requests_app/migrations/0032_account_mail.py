@@ -21,7 +21,7 @@ def forget_addresses(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("requests_app", "0027_stuck_and_accepted"), ("account", "0002_email_max_length")]
+    dependencies = [("requests_app", "0031_normal_names"), ("account", "0002_email_max_length")]
 
     operations = [
         migrations.AlterField(

@@ -3,12 +3,11 @@
 Or any stranger could keep anyone out, by typing wrong passwords for them. It signs nobody in.
 """
 
-from unicodedata import normalize
-
 from django.conf import settings
 from django.core import signing
 from django.http import HttpRequest, HttpResponseBase
 
+from requests_app.domain import normal_form
 from requests_app.domain.models import User
 
 COOKIE = "__Host-known-browser" if settings.SESSION_COOKIE_SECURE else "known-browser"
@@ -26,7 +25,7 @@ def remember(response: HttpResponseBase, person: User) -> None:
 def budget(request: HttpRequest, login: str) -> str:
     """Under which name failed attempts to sign in as `login` are counted: one for all strangers together, wherever
     they come from and whatever host they name, and one for each browser that this person is known to use."""
-    login = normalize("NFKC", login).strip().lower()  # or each spelling would be another name
+    login = normal_form.address(login)  # or each spelling would be another name
     value = request.COOKIES.get(COOKIE, "")
     return f"{login} {value}" if value and _is_of(value, login) else login
 
@@ -37,4 +36,4 @@ def _is_of(value: str, login: str) -> bool:
     except signing.BadSignature:
         return False
     person = User.objects.filter(public_id=public_id).first()
-    return person is not None and login in (person.username.lower(), person.email.lower())
+    return person is not None and login in (person.username, person.email)

@@ -8,6 +8,7 @@ from allauth.decorators import rate_limit
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -25,6 +26,7 @@ COOKIE = "__Secure-password-link" if settings.SESSION_COOKIE_SECURE else "passwo
 AS_LONG_AS_SECONDS = 60 * 60
 
 
+@login_not_required
 @require_safe
 @never_cache
 def open_link(request: HttpRequest, key: str) -> HttpResponse:
@@ -39,6 +41,7 @@ def open_link(request: HttpRequest, key: str) -> HttpResponse:
     return response
 
 
+@login_not_required
 @rate_limit(action="reset_password_from_key")
 @sensitive_post_parameters("password1", "password2")
 @never_cache
