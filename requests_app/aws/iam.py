@@ -12,7 +12,7 @@ from botocore.handlers import json_decode_policies
 
 from requests_app.aws import sts
 from requests_app.aws.errors import AwsError, Refused, Unavailable, translate
-from requests_app.domain import narrowing
+from requests_app.domain import arns, narrowing
 
 _INSTALLATION = re.compile(r"[a-z0-9]{1,24}")
 
@@ -33,7 +33,7 @@ class Place:
 
     def __post_init__(self) -> None:
         check_installation(self.installation)
-        role, revoker = (narrowing.ROLE_ARN.fullmatch(arn) for arn in (self.role_arn, self.revoker_role_arn))
+        role, revoker = (arns.ROLE_ARN.fullmatch(arn) for arn in (self.role_arn, self.revoker_role_arn))
         if not role or not revoker:
             raise ValueError(f"This is not the ARN of a role: {self.revoker_role_arn if role else self.role_arn}")
         # IAM is asked by name alone, in whatever account the revoker's role is.

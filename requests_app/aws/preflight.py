@@ -19,7 +19,7 @@ from requests_app.aws.iam import Place
 from requests_app.aws.probe import End, Issued, Reply
 from requests_app.aws.session_policy import MIN_SESSION_SECONDS, session_policy
 from requests_app.aws.sts import MintedSession, MintOrder
-from requests_app.domain import narrowing
+from requests_app.domain import arns, narrowing
 
 
 class Check(enum.StrEnum):
@@ -99,6 +99,8 @@ def as_minter(
     The sessions made may do nothing, but for the last, which may call `probe.HARMLESS` for two minutes.
     `now` is AWS's time as well as we know it; `record` gets each session as it is made.
     """
+    if not arns.ROLE_ARN.fullmatch(subject.role_arn):
+        return Findings((_unaddressable(subject.role_arn),))
     return _Minter(subject, now, record).look()
 
 
@@ -275,6 +277,12 @@ def _good(check: Check) -> Finding:
 def _failed(check: Check, error: AwsError) -> Finding:
     verdict = Verdict.UNKNOWN if isinstance(error, Unavailable) else Verdict.BAD
     return Finding(check, verdict, error.code, error.message, error.advice)
+
+
+def _unaddressable(arn: str) -> Finding:
+    words = f"This ARN cannot stand in the policies of sessions, so nothing can be issued: {arn}"
+    advice = "The account's owner should make the role under a path of letters and digits, and an operator enter that."
+    return Finding(Check.TRUST, Verdict.BAD, "", words, advice)
 
 
 def _open(words: str) -> Finding:

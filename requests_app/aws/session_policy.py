@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from requests_app.domain import narrowing
+from requests_app.domain import arns, narrowing
 from requests_app.domain.liftable import LIFTABLE, Liftable
 
 __all__ = ["LIFTABLE", "MIN_SESSION_SECONDS", "Liftable", "session_policy", "session_seconds"]
@@ -79,7 +79,7 @@ _EDITS_OF_ITS_ROLE = ["iam:PutRole*", "iam:DeleteRole*", "iam:*tachRole*", "iam:
 def _denies(cut_off: datetime, role_arn: str, lifted: Collection[str]) -> list[dict[str, Any]]:
     if cut_off.tzinfo is None:
         raise ValueError("the cut-off must be an aware time")
-    if not narrowing.ROLE_ARN.fullmatch(role_arn):
+    if not arns.ROLE_ARN.fullmatch(role_arn):
         raise ValueError(f"This is not the ARN of a role: {role_arn}")
     if unknown := set(lifted) - set(LIFTABLE):
         raise ValueError(f"No deny that can be lifted has this name: {', '.join(sorted(unknown))}")

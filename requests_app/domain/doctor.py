@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from django.db.models import Count, Q, QuerySet
 
-from requests_app.domain import facts, fitting, invariants, policy, store, troubles
+from requests_app.domain import arns, facts, fitting, invariants, policy, store, troubles
 from requests_app.domain.lags import lags
 from requests_app.domain.models import Account, AwsClock, Freeze, Identity, Installation, Notice, Preflight, Role
 from requests_app.domain.workflow.deliveries import region
@@ -59,6 +59,7 @@ def examine(now: datetime, *, every_role: bool = False) -> Iterator[Finding]:
     yield from _freezes()
     yield _mail(now)
     yield from _roles(now)
+    yield _addresses()
     yield _narrowing()
     if every_role:
         yield from _each_role()
@@ -219,6 +220,18 @@ def _roles(now: datetime) -> Iterator[Finding]:
     ):
         if number:
             yield Finding(Verdict.UNKNOWN, "roles", f"{number:,}: {what}.")
+
+
+def _addresses() -> Finding:
+    """Roles that were entered before their paths were looked at."""
+    used = Role.objects.filter(is_active=True, account__is_active=True).select_related("account")
+    wrong = used.exclude(path__regex=f"^{arns.PATH}$", name__regex=f"^{arns.NAME}$").order_by("pk")
+    few = list(wrong[: MOST_WORST + 1])
+    if not few:
+        return Finding(Verdict.GOOD, "paths", "Every role's ARN can stand in the policies of its sessions.")
+    said = ", ".join(one.arn for one in few[:MOST_WORST]) + (", and more" if len(few) > MOST_WORST else "")
+    sentence = f"Nothing can be issued for roles whose path has other characters than {arns.IN_WORDS}: {said}."
+    return Finding(Verdict.BAD, "paths", sentence, "Their owners must make them under other paths; then enter those.")
 
 
 def _narrowing() -> Finding:

@@ -106,7 +106,7 @@ def selector(row: RoleSelector) -> policy.Selector:
 
 
 def catalog(role: Role) -> policy.Catalog:
-    frozen = Freeze.objects.holding(OuterRef("pk"), OuterRef("account")).order_by("pk").values("reason")[:1]
+    frozen = Freeze.objects.holding(OuterRef("name"), OuterRef("account")).order_by("pk").values("reason")[:1]
     now = (
         Role.objects.filter(pk=role.pk)
         .select_related("account__unit")
@@ -117,6 +117,7 @@ def catalog(role: Role) -> policy.Catalog:
     return policy.Catalog(
         role=role.pk,
         usable=now.can_be_used,
+        addressable=now.is_addressable,
         frozen=now.frozen or "",
         held_until=now.held_until,
         name=now.name,

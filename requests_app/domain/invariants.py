@@ -149,8 +149,10 @@ RULES = (
           AND requests_app_holds(entitlement_id, beneficiary_id, role_id)
           AND NOT EXISTS (
               SELECT FROM requests_app_freeze f JOIN requests_app_role o ON o.id = r.role_id
+              LEFT JOIN requests_app_role held ON held.id = f.role_id
               WHERE (f.lifted_at IS NULL OR f.lifted_at > %(late)s)
-                AND (f.role_id = o.id OR f.account_id = o.account_id OR f.role_id IS NULL AND f.account_id IS NULL))
+                AND (held.account_id = o.account_id AND lower(held.name) = lower(o.name) OR f.account_id = o.account_id
+                     OR f.role_id IS NULL AND f.account_id IS NULL))
         """,
     ),
     Rule(

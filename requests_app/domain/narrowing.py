@@ -5,14 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from requests_app.domain.arns import POLICY_ARN, ROLE_ARN
+
 LONGEST_POLICY = 2048  # characters AWS takes, managed policies' ARNs included
 MOST_POLICY_ARNS = 10
 # What Daypass's own denies take of that, the role's ARN apart. A test holds it to what the worker writes.
 OWN_DENIES = 431
 
-# No wildcard or policy variable can stand in it, so that a deny of this role meets no other.
-ROLE_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}):role/[\w+=,.@/-]+", re.ASCII)
-POLICY_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}|aws):policy/[\w+=,.@/-]+", re.ASCII)
 ACTION = re.compile(r"\*|[A-Za-z0-9-]+:[A-Za-z0-9*?]+|\*:\*", re.ASCII)
 _PARTS = {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"}
 
@@ -76,8 +75,10 @@ def length_with(statements: Sequence[Mapping[str, Any]], role_arn: str) -> int:
 
 
 def problem(statements: Sequence[Mapping[str, Any]], policy_arns: Sequence[str], role_arn: str) -> str:
-    """Why AWS would not take this narrowing for the role, as a sentence; empty where it would."""
+    """Why nothing could be issued with this narrowing for the role, as a sentence; empty where it would."""
     try:
+        if not ROLE_ARN.fullmatch(role_arn):
+            raise ValueError(f"This role's ARN cannot stand in a session's policy: {role_arn}")
         if statements or policy_arns:
             check_policies_fit_role(policy_arns, role_arn)
             check_length(length_with(statements, role_arn), policy_arns)

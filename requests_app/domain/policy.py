@@ -76,6 +76,7 @@ class Catalog:
 
     `frozen`: why operators hold everything here; empty if they do not. `held_until`: before then nothing is minted,
     because AWS is told to refuse whatever it issued earlier. `units`: the account's, and all above it.
+    `addressable`: its ARN can stand in the policies of sessions.
     """
 
     role: int
@@ -88,6 +89,7 @@ class Catalog:
     units: frozenset[int] = frozenset()
     environment: str = ""
     account_tags: Mapping[str, str] = field(default_factory=dict)
+    addressable: bool = True
 
     @property
     def rules(self) -> frozenset[Rule]:
@@ -216,6 +218,13 @@ def may_request(
             return for_others
     if not catalog.usable:
         return Verdict(False, "role.inactive", "This role cannot be requested any more. Choose another one.")
+    if not catalog.addressable:
+        return Verdict(
+            False,
+            "role.address",
+            "The path of this role has a character that cannot stand in the policies of its sessions, so nothing could "
+            "be issued. Tell an operator: the role has to be made under another path.",
+        )
     if catalog.frozen:
         return _is_frozen(catalog)
     if person.edits & (reach.rules | catalog.rules):

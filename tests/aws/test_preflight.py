@@ -401,3 +401,14 @@ def test_a_minter_that_is_a_user_or_named_as_a_role():
 )
 def test_nonsense_has_no_doors_and_is_no_error(document):
     assert list(other_doors(document, MINTER)) == []
+
+
+@pytest.mark.parametrize("path", ["/team:a/", "/a*b/", "/r&d/"])
+def test_a_role_that_no_session_policy_could_name_is_told_without_asking_aws(path, minter, subject):
+    arn = f"arn:aws:iam::222222222222:role{path}Deploy"
+
+    findings = preflight.as_minter(dataclasses.replace(subject, role_arn=arn), now)
+
+    assert findings.verdict(Check.TRUST) is BAD
+    assert arn in found(findings, Check.TRUST).words
+    assert "under a path of letters and digits" in found(findings, Check.TRUST).advice

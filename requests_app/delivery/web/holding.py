@@ -12,7 +12,9 @@ def holds(roles: Collection[Role]) -> dict[int, Freeze]:
     none for no roles."""
     if not roles:
         return {}
-    over = Q(role__in=roles) | Q(account__in={role.account_id for role in roles}) | Q(role=None, account=None)
+    accounts = {role.account_id for role in roles}
+    # A role's own is that of whatever row stands, or stood, for it: `_holds` compares the names.
+    over = Q(role__account__in=accounts) | Q(account__in=accounts) | Q(role=None, account=None)
     in_force = list(Freeze.objects.in_force().filter(over).select_related("role__account", "account").order_by("pk"))
     # The oldest is put down last.
     return {role.pk: one for role in roles for one in reversed(in_force) if _holds(one, role)}
@@ -25,4 +27,4 @@ def each_once(freezes: Iterable[Freeze]) -> list[Freeze]:
 def _holds(freeze: Freeze, role: Role) -> bool:
     if freeze.role_id is None and freeze.account_id is None:
         return True
-    return freeze.role_id == role.pk or freeze.account_id == role.account_id
+    return freeze.account_id == role.account_id or bool(freeze.role and freeze.role.is_alike(role))

@@ -14,7 +14,7 @@ from django.db import connection, models
 from django.db.models import Exists, ExpressionWrapper, F, Func, OuterRef, Q, Value
 from django.db.models.functions import Lower, Upper
 
-from requests_app.domain import partitions
+from requests_app.domain import arns, partitions
 from requests_app.domain.models.people import Group
 
 MOST_WORDS = 5
@@ -27,7 +27,20 @@ _IN_INDEX = re.compile(r"[^\W_]{3}")
 MOST_TAGS = 50
 LONGEST_TAG_KEY = 128
 LONGEST_TAG_VALUE = 256
+EXTERNAL_ID = r"\A[A-Za-z0-9_+=,.@:/-]{2,}\Z"
 ENVIRONMENT = r"\A[a-z0-9][a-z0-9._-]*\Z"
+
+
+def check_path(path: str) -> None:
+    """Raises ValidationError unless Daypass takes a role under this path."""
+    if wrong := arns.path_problem(path):
+        raise ValidationError(wrong)
+
+
+def check_role_name(name: str) -> None:
+    """Raises ValidationError unless this is a role's name."""
+    if wrong := arns.name_problem(name):
+        raise ValidationError(wrong)
 
 
 def check_tags(tags: Any) -> None:
@@ -118,7 +131,13 @@ class Account(models.Model):
     name = models.CharField(max_length=100)
     is_active = models.BooleanField(default=True)
     # Configuration, not a secret: anyone who may read the role sees it. It stops the confused deputy.
-    external_id = models.CharField(max_length=1224, blank=True)
+    external_id = models.CharField(
+        max_length=1224,
+        blank=True,
+        validators=[
+            RegexValidator(EXTERNAL_ID, "As STS takes it: 2 characters or more, letters, digits and _+=,.@:/-.")
+        ],
+    )
     allows_source_identity = models.BooleanField(
         default=False, help_text="The trust policies here allow sts:SetSourceIdentity for Daypass."
     )
@@ -167,6 +186,10 @@ class Account(models.Model):
 
 
 class RoleQuerySet(models.QuerySet["Role"]):
+    def alike(self, role: "Role") -> "RoleQuerySet":
+        """The rows for a role of this name in this account, whatever the path and the case; itself among them."""
+        return self.alias(lower=Lower("name")).filter(lower=role.name.lower(), account=role.account_id)
+
     def first_matching(self, words: str, most: int, *, among: Collection[Q | Exists] = (Q(),)) -> "RoleQuerySet":
         """Those whose name or description, or whose account's name or number, has every word somewhere, in any case:
         the first few by the names of account and role. Only those for which one of `among` holds.
@@ -189,15 +212,8 @@ class Role(models.Model):
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     account = models.ForeignKey(Account, models.PROTECT, db_index=False, related_name="roles")
-    path = models.CharField(
-        max_length=512,
-        default="/",
-        validators=[RegexValidator(r"\A/([\x21-\x7e]+/)?\Z", "A path such as /elevated/.")],
-    )
-    name = models.CharField(
-        max_length=64,
-        validators=[RegexValidator(r"\A[A-Za-z0-9_+=,.@-]{1,64}\Z", "As IAM writes role names.")],
-    )
+    path = models.CharField(max_length=arns.LONGEST_PATH, default="/elevated/", validators=[check_path])
+    name = models.CharField(max_length=64, validators=[check_role_name])
     description = models.CharField(max_length=300, blank=True)
     power = models.CharField(max_length=8, choices=Power.choices, default=Power.CHANGE)
     longest_session_seconds = models.PositiveIntegerField(
@@ -225,8 +241,20 @@ class Role(models.Model):
 
     class Meta:
         constraints = [
-            # IAM's names are unique in an account whatever the path and the case, so the ARN is too.
-            models.UniqueConstraint(Lower("name"), "account", name="role_name_unique_in_account"),
+            models.UniqueConstraint(
+                fields=["account", "path", "name"],
+                name="role_arn_unique",
+                violation_error_message="This role is in the catalog already.",
+            ),
+            # IAM's names are unique in an account whatever the path and the case: of those that are alike at most one
+            # stands for what there is at AWS. The others were entered wrongly, or are gone.
+            models.UniqueConstraint(
+                Lower("name"),
+                "account",
+                condition=Q(is_active=True),
+                name="role_name_unique_in_use",
+                violation_error_message="A role of this name is in use in this account.",
+            ),
             models.CheckConstraint(
                 condition=Q(longest_session_seconds__gte=3600, longest_session_seconds__lte=43200),
                 name="role_longest_session_as_iam",
@@ -234,6 +262,7 @@ class Role(models.Model):
         ]
         indexes = [
             models.Index(fields=["account", "name"], name="role_by_account"),
+            models.Index(Lower("name"), "account", name="role_by_name_in_account"),
             GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="role_name_search"),
             GinIndex(OpClass(Upper("description"), name="gin_trgm_ops"), name="role_description_search"),
             # Finds a tag with its value and a tag with any value; jsonb_path_ops would find only the first.
@@ -250,6 +279,15 @@ class Role(models.Model):
     @property
     def arn(self) -> str:
         return f"arn:{self.account.partition}:iam::{self.account.number}:role{self.path}{self.name}"
+
+    def is_alike(self, other: "Role") -> bool:
+        """Whether both rows mean the role of one name in one account: at AWS there is only one."""
+        return self.account_id == other.account_id and self.name.lower() == other.name.lower()
+
+    @property
+    def is_addressable(self) -> bool:
+        """Whether its ARN can stand in the policies of its sessions. What was entered before that was asked may not."""
+        return bool(arns.ROLE_ARN.fullmatch(self.arn))
 
     @property
     def is_powerful(self) -> bool:

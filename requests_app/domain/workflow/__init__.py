@@ -2,6 +2,7 @@
 
 from requests_app.domain.workflow import (
     accounts,
+    catalog,
     deliveries,
     edits,
     freezes,
@@ -44,6 +45,7 @@ __all__ = [
     "accounts",
     "approve",
     "approve_extension",
+    "catalog",
     "deliveries",
     "deny",
     "deny_extension",

@@ -37,7 +37,7 @@ def tell_auditors_of_only_one(*, at: datetime) -> None:
 # Refusals that meet everybody who asks under these terms.
 # So many mails a day about the roles of one entitlement.
 MOST_OF_ONE = 10
-_FOR_OPERATORS_TO_MEND = ("stage.none", "stage.nobody_can", "narrowing.does_not_fit")
+_FOR_OPERATORS_TO_MEND = ("stage.none", "stage.nobody_can", "narrowing.does_not_fit", "role.address")
 
 
 def tell_of_refusal(role: Role, entitlement: Entitlement, refusal: NotAllowed) -> None:
@@ -46,7 +46,9 @@ def tell_of_refusal(role: Role, entitlement: Entitlement, refusal: NotAllowed) -
         return
     now = clock.now()
     # Where the role matters, what is to be mended differs from role to role.
-    of_role = refusal.rule == "narrowing.does_not_fit" or entitlement.stages.exclude(owners="").exists()
+    of_role = (
+        refusal.rule in ("narrowing.does_not_fit", "role.address") or entitlement.stages.exclude(owners="").exists()
+    )
     # Whoever goes through a thousand roles fills nobody's letter box.
     which = f"{entitlement.pk} {role.pk % MOST_OF_ONE}" if of_role else str(entitlement.pk)
     with transaction.atomic():

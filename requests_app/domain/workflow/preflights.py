@@ -28,6 +28,7 @@ from requests_app.domain.models import (
 )
 from requests_app.domain.transitions import DeliveryState
 from requests_app.domain.workflow import revocations
+from requests_app.domain.workflow.catalog import hold_address
 from requests_app.domain.workflow.deliveries import region
 
 Verdict = Preflight.Verdict
@@ -168,6 +169,9 @@ def note(look: Look, found: Found) -> None:
     """Write down what was found, and when to look again: in a day, or sooner if Daypass did not get in."""
     half = look.half
     with transaction.atomic(durable=True):
+        # Nobody corrects it meanwhile; before the preflight, as whoever does that has it.
+        if hold_address(look.role_id) != look.role_arn:
+            return  # it was corrected: what was found is about another role, and this one is due
         preflight = Preflight.objects.select_for_update(no_key=True).get(role=look.role_id)
         now = clock.now()
         heard = found.verdict(half.way_in) != Verdict.UNKNOWN
@@ -213,6 +217,17 @@ def note_session(
 def harmless_action(role_id: int) -> str:
     """The action that was found to prove an early end on this role; empty if none was."""
     return Preflight.objects.filter(role=role_id).values_list("harmless_action", flat=True).first() or ""
+
+
+def forget(roles: QuerySet[Role]) -> None:
+    """What was found is about other roles at AWS: these were corrected."""
+    now = clock.now()
+    Preflight.objects.filter(role__in=roles).update(
+        minter_findings=[], minter_at=None, minter_due_at=now, minter_attempts=0,
+        revoker_findings=[], revoker_at=None, revoker_due_at=now, revoker_attempts=0,
+        usable=Verdict.UNKNOWN, verdict=Verdict.UNKNOWN, harmless_action="", aws_role_id="",
+        longest_session_seconds=None, room=None, doors=[],
+    )  # fmt: skip
 
 
 def look_soon(roles: QuerySet[Role]) -> None:

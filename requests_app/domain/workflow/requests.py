@@ -18,6 +18,7 @@ from requests_app.domain.terms import Terms
 from requests_app.domain.texts import LONGEST_JUSTIFICATION, LONGEST_TICKET, can_be_stored, plain_reason
 from requests_app.domain.transitions import REQUEST, State, may_follow
 from requests_app.domain.workflow import approval, idempotency, operators, revocations, sweeps
+from requests_app.domain.workflow.catalog import hold_address
 from requests_app.domain.workflow.verb import frozen_meanwhile, hold, lock, require_active, verb
 
 REMIND_EVERY = timedelta(minutes=15)
@@ -78,6 +79,7 @@ def _submit(
     if earlier := idempotency.result_of(key, by=by, contents=contents):
         return _repeated(earlier)
     _one_after_the_other(by, beneficiary)
+    hold_address(role.pk)  # what is judged here is the role that it is stored for
     role = Role.objects.select_related("account__unit", "account__owners", "owners").get(pk=role.pk)
     seen, entitlement = entitlement.revision, Entitlement.objects.get(pk=entitlement.pk)
     if entitlement.revision != seen:

@@ -176,10 +176,13 @@ def activate_due(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest] | N
 
 
 def _not_frozen(among: AccessRequestQuerySet) -> AccessRequestQuerySet:
-    for role, account in Freeze.objects.in_force().values_list("role", "account"):
-        if role is None and account is None:
+    for freeze in Freeze.objects.in_force().select_related("role"):
+        if freeze.role:
+            among = among.exclude(role__in=Role.objects.alike(freeze.role))
+        elif freeze.account_id:
+            among = among.exclude(role__in=Role.objects.filter(account=freeze.account_id))
+        else:
             return among.none()
-        among = among.exclude(role=role) if role else among.exclude(role__in=Role.objects.filter(account=account))
     return among
 
 
