@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import structlog
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
+from django.db import IntegrityError
 from django.db.models import Model, QuerySet
 from django.forms import BaseInlineFormSet, ModelChoiceField
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
@@ -19,6 +21,8 @@ from requests_app.delivery.web.origin import client_ip
 from requests_app.domain import audit, workflow
 from requests_app.domain.models import AuditEvent, Edit, User
 from requests_app.domain.workflow.edits import kind_of
+
+log = structlog.get_logger(__name__)
 
 MOST_HISTORY = 100
 # Their values are in no event.
@@ -43,8 +47,8 @@ class OperatorsChange:
 class Audited(OperatorsChange, admin.ModelAdmin):
     """Nothing here is ever deleted: requests and the record refer to it. It is taken out of use instead.
 
-    `fixed` names what cannot change once it was made, `decides_nothing` what may change without being an own edit:
-    who may have what never depends on it.
+    `fixed` names what can be corrected only while nothing depends on it, `decides_nothing` what may change without
+    being an own edit: who may have what never depends on it.
     """
 
     action: ClassVar[audit.Action]
@@ -57,8 +61,34 @@ class Audited(OperatorsChange, admin.ModelAdmin):
     paginator = BoundedPaginator
     view_on_site = False
 
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Where somebody else was faster and the database refuses, it is looked at once more: now the form sees what
+        they did, and says so beside what was typed."""
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except IntegrityError as refused:
+            log.warning("admin.refused_by_database", model=self.opts.model_name, error=str(refused))
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return [*super().get_readonly_fields(request, obj), *(self.fixed if obj else ())]
+        readonly = [*super().get_readonly_fields(request, obj)]
+        # What was posted is looked at, and answered at its field, though something came to depend on it meanwhile.
+        posted = request.method == "POST" and any(name in request.POST for name in self.fixed)
+        return [*readonly, *self.fixed] if self.why_fixed(obj) and not posted else readonly
+
+    def why_fixed(self, obj: Any) -> str:
+        """Why what is `fixed` cannot be corrected any more, for the middle of a sentence; empty while it can."""
+        if obj is None or not self.fixed:
+            return ""
+        if not hasattr(obj, "_why_fixed"):  # asked several times for one page
+            obj._why_fixed = workflow.catalog.depended_on(obj)
+        return str(obj._why_fixed)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """Where something is posted, the row is held, so that old and new are what this change made of it."""
@@ -140,6 +170,7 @@ class Audited(OperatorsChange, admin.ModelAdmin):
         if obj is not None and request.user.is_superuser and (kind := kind_of(obj)):
             own = Edit.objects.unconfirmed().filter(editor=request.user, **{kind: obj})
             context["own_edit"] = own.order_by("-pk").values("made_at").first()
+        context["why_fixed"] = self.why_fixed(obj) if request.user.is_superuser else ""
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def events(self, obj: Any) -> QuerySet[AuditEvent]:
@@ -255,7 +286,7 @@ def _before(form: Any, name: str) -> Any:
 
 
 # Parts of a form that are no property of the row.
-_NOT_VALUES = {"DELETE", "id", "seen_revision", "try_justification", "try_ticket"}
+_NOT_VALUES = {"DELETE", "id", "arn", "seen_revision", "try_justification", "try_ticket"}
 
 
 def _values_before(form: Any, formset: BaseInlineFormSet) -> Changes:

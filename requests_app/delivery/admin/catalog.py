@@ -11,24 +11,47 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.shortcuts import redirect
 from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin import shown
 from requests_app.delivery.admin.audited import Audited
 from requests_app.delivery.admin.checks import VerdictFilter, doors, findings
 from requests_app.delivery.admin.entitlements import RoleGivenBy, TakenOutElsewhere
-from requests_app.delivery.admin.fields import HOUR, AccountNumber, Duration, Tags
+from requests_app.delivery.admin.fields import HOUR, AccountNumber, Duration, RolePath, Tags
 from requests_app.delivery.admin.site import site
-from requests_app.domain import fitting
+from requests_app.domain import arns, fitting, workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.models import Account, Entitlement, OrganisationalUnit, Preflight, Role
 from requests_app.domain.models.catalog import account_has, ways_to_match
 from requests_app.domain.workflow import preflights
 
 MOST_SHOWN = 20
+LONGEST_ARN = 2048
 
 
-class AccountForm(forms.ModelForm):
+class Corrected(forms.ModelForm):
+    """A form in which `fixed` can be corrected while nothing depends on it."""
+
+    fixed: ClassVar[tuple[str, ...]]
+    too_late: ClassVar[str]
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        corrected = [name for name in self.fixed if name in self.changed_data and name in self.cleaned_data]
+        if self.instance.pk and corrected:
+            workflow.catalog.hold_to_correct(self.instance)
+            if why := workflow.catalog.depended_on(self.instance):
+                self.add_error(corrected[0], self.too_late.format(why=why))
+        return cleaned
+
+
+class AccountForm(Corrected):
+    fixed = ("partition", "number")
+    too_late = (
+        "This cannot be corrected any more, for {why}. Take the account out of use, give it another name, and enter "
+        "the right one."
+    )
     number = AccountNumber(label="Account id")
     tags = Tags()
 
@@ -43,19 +66,96 @@ class AccountForm(forms.ModelForm):
             self.fields["unit"].queryset = OrganisationalUnit.objects.with_place()  # type: ignore[attr-defined]
 
 
-class RoleForm(forms.ModelForm):
+class RoleForm(Corrected):
+    fixed = ("account", "path", "name")
+    too_late = "This cannot be corrected any more, for {why}. Take the role out of use, and enter the right one."
+    arn = forms.CharField(
+        label="ARN",
+        required=False,
+        max_length=LONGEST_ARN,
+        help_text="As IAM shows it on the role's page. It fills in account, path and name, whatever stands there.",
+        widget=forms.TextInput(attrs={"size": 80, "placeholder": "arn:aws:iam::123456789012:role/elevated/Name"}),
+    )
+    path = RolePath()
     longest_session_seconds = Duration(
         label="Longest session", least=HOUR, most=12 * HOUR, initial=HOUR,
         help_text="The role's MaxSessionDuration in IAM.",
     )  # fmt: skip
     tags = Tags()
 
+    def __init__(self, data: Any = None, *args: Any, **kwargs: Any) -> None:
+        self.wrong_arn: SafeString | str = ""
+        super().__init__(self._split(data) if data else data, *args, **kwargs)
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        if self.wrong_arn:
+            # Said once, where it is: the fields that it would have filled in may be empty.
+            for name in self.fixed:
+                self._errors.pop(name, None)
+            self.add_error("arn", self.wrong_arn)
+        elif not self.errors.keys() & {*self.fixed, "is_active"}:
+            self._check_that_none_stands_for_it()
+        return cleaned
+
+    def _split(self, data: Any) -> Any:
+        """What is posted, with the parts of the ARN in the fields that they belong to."""
+        typed = str(data.get("arn") or "").strip()[:LONGEST_ARN]
+        if not typed:
+            return data
+        data = data.copy()
+        try:
+            arn = arns.split(typed)
+        except ValueError as wrong:
+            self.wrong_arn = str(wrong)
+            return data
+        data["path"], data["name"] = arn.path, arn.name
+        account = Account.objects.filter(partition=arn.partition, number=arn.account).first()
+        if account is None:
+            self.wrong_arn = _unknown_account(arn)
+            return data
+        data["account"], data["arn"] = str(account.pk), ""
+        return data
+
+    def _check_that_none_stands_for_it(self) -> None:
+        now = {name: self.cleaned_data.get(name, getattr(self.instance, name, None)) for name in self.fixed}
+        role = Role(pk=self.instance.pk, **now)
+        same = Role.objects.filter(account=role.account, path=role.path, name=role.name).exclude(pk=role.pk).first()
+        is_active = self.cleaned_data.get("is_active", self.instance.is_active)
+        field = "name" if "name" in self.fields else None
+        if same is not None:
+            how = "" if same.is_active else ", out of use: bring it back there"
+            self.add_error(field, _about(same, f"is in the catalog already{how}."))
+        elif is_active and (found := workflow.catalog.standing_for(role)):
+            other, why = found
+            self.add_error(
+                field,
+                _about(
+                    other,
+                    f"is the same role at AWS, where a name is unique in an account whatever its path, and {why}.",
+                ),
+            )
+
+
+def _unknown_account(arn: arns.RoleName) -> SafeString:
+    query = urlencode({"partition": arn.partition, "number": arn.account})
+    return format_html(
+        'Its account {} is not in the catalog. <a href="{}?{}" target="_blank">Add the account</a> in a new tab, then '
+        "save here again.",
+        Account(number=arn.account).grouped_number, reverse("admin:requests_app_account_add"), query,
+    )  # fmt: skip
+
+
+def _about(role: Role, words: str) -> SafeString:
+    address = reverse("admin:requests_app_role_change", args=[role.pk])
+    return format_html('<a href="{}">{}</a> {}', address, role.arn, words)
+
 
 @admin.register(Account, site=site)
 class AccountAdmin(Audited):
     form = AccountForm
     action = Action.CATALOG_CHANGED
-    fixed: ClassVar[tuple[str, ...]] = ("partition", "number")
+    fixed = AccountForm.fixed
     decides_nothing = frozenset({"name"})
     fields = (
         *("name", "partition", "number", "is_active", "external_id", "allows_source_identity"),
@@ -79,6 +179,8 @@ class AccountAdmin(Audited):
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
+        if change and {*self.fixed} & {*form.changed_data}:
+            preflights.forget(Role.objects.filter(account=obj))
         if change and form.changed_data:
             preflights.look_soon(Role.objects.filter(account=obj))
             warn_of_narrowing(request, Q(account=obj))
@@ -96,9 +198,10 @@ class RoleAdmin(TakenOutElsewhere):
     form = RoleForm
     action = Action.CATALOG_CHANGED
     # What was approved for one role must not become a pass for another.
-    fixed: ClassVar[tuple[str, ...]] = ("account", "path", "name")
+    fixed = RoleForm.fixed
     decides_nothing = frozenset({"description"})
     fields = (
+        "arn",
         "account",
         "path",
         "name",
@@ -137,6 +240,8 @@ class RoleAdmin(TakenOutElsewhere):
 
     def save_model(self, request: HttpRequest, obj: Role, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
+        if change and {*self.fixed} & {*form.changed_data}:
+            preflights.forget(Role.objects.filter(pk=obj.pk))
         if form.changed_data and obj.is_active:
             preflights.look_soon(Role.objects.filter(pk=obj.pk))
             warn_of_narrowing(request, Q(pk=obj.pk))
@@ -190,8 +295,23 @@ class RoleAdmin(TakenOutElsewhere):
         shown_here = set(self.readonly_fields) if obj else set()
         if not self.has_change_permission(request, obj):
             shown_here.discard("look_again")
-        fields = super().get_fields(request, obj)
-        return [one for one in fields if one not in self.readonly_fields or one in shown_here]
+        hidden = {*self.readonly_fields} - shown_here
+        # Where nothing can be corrected there is nothing to paste.
+        if not self.has_change_permission(request, obj) or "path" in self.get_readonly_fields(request, obj):
+            hidden.add("arn")
+        return [one for one in super().get_fields(request, obj) if one not in hidden]
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Also of `?arn=`, such as that of a role that was entered wrongly."""
+        initial: dict[str, Any] = super().get_changeform_initial_data(request)
+        try:
+            arn = arns.split(initial.get("arn", ""))
+        except ValueError:
+            return initial
+        account = Account.objects.filter(partition=arn.partition, number=arn.account).first()
+        if account is not None:
+            initial |= {"arn": "", "account": account.pk, "path": arn.path, "name": arn.name}
+        return initial
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Role], search_term: str

@@ -9,6 +9,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from requests_app.delivery.admin import shown
+from requests_app.domain.arns import LONGEST_PATH
 from requests_app.domain.models.catalog import check_tags
 from requests_app.domain.models.entitlements import check_pattern
 from requests_app.domain.patterns import fits
@@ -25,6 +26,23 @@ class AccountNumber(forms.CharField):
 
     def to_python(self, value: Any) -> str:
         return re.sub(r"[\s-]", "", super().to_python(value) or "")
+
+
+class RolePath(forms.CharField):
+    """A path in IAM; the slashes around it need not be typed."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            max_length=LONGEST_PATH,
+            initial="/elevated/",
+            help_text="As in the role's ARN, such as /elevated/; a single / for none.",
+            **kwargs,
+        )
+
+    def to_python(self, value: Any) -> str:
+        typed = super().to_python(value) or ""
+        inside = typed.strip("/")
+        return f"/{inside}/" if inside else "/" if typed else ""
 
 
 class Duration(forms.CharField):
