@@ -125,7 +125,7 @@ def test_without_its_event_no_change_is_made(
 
 
 def test_what_was_approved_for_one_role_cannot_become_another(
-    operator: Client, administrator: Role, payments: Account
+    operator: Client, administrator: Role, payments: Account, pending_request: AccessRequest
 ) -> None:
     other = factories.account("other")
     save(operator, address(Role, administrator.pk), name="Root", path="/", account=other.pk)

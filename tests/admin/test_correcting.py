@@ -156,6 +156,14 @@ def test_a_role_used_under_a_wrong_path_is_retired_and_the_right_one_entered(
     assert save(operator, address(Role, wrong.pk), is_active="on").status_code == 302
 
 
+def test_where_the_wrong_one_can_be_corrected_that_is_said(operator: Client, payments: Account) -> None:
+    factories.role("deploy", payments)
+
+    said = errors(save(operator, address(Role, page="add"), arn=ARN))
+
+    assert "it is in use: correct that one, or take it out of use first" in said
+
+
 def test_the_link_to_enter_the_right_one_has_the_fields_filled_in(
     operator: Client, alice: User, engineers: Group, payments: Account
 ) -> None:
@@ -242,7 +250,7 @@ def test_where_the_account_is_not_in_the_catalog_it_is_offered(operator: Client)
 
     said = errors(answer)
     assert "Its account 3333-4444-5555 is not in the catalog." in said
-    assert "This field is required" not in said
+    assert "This field" not in said
     (link,) = [one["href"] for one in Page(answer.content.decode()).all("a") if "number=" in (one.get("href") or "")]
     assert save(operator, str(link), name="web").status_code == 302
     # The page still has what was typed.
@@ -268,7 +276,7 @@ def test_what_is_no_arn_that_can_be_used_is_said_beside_it(
     said = errors(save(operator, address(Role, page="add"), arn=typed))
 
     assert sentence in said
-    assert "This field is required" not in said
+    assert "This field" not in said
     assert not Role.objects.exists()
 
 

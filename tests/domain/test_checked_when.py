@@ -240,6 +240,8 @@ ELSEWHERE = {
     ),
     "AWS would take the narrowing": (
         "test_submitting.test_a_narrowing_that_does_not_fit_what_is_selected_later_is_found_when_asking",
+        "test_catalog.test_what_was_entered_before_stays_readable_and_is_found",
+        "test_catalog.test_what_something_depends_on_is_not",
     ),
     "how many are open at once": (
         "test_asking.test_as_many_at_once_as_the_terms_allow",

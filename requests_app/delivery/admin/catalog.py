@@ -90,13 +90,17 @@ class RoleForm(Corrected):
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
         if self.wrong_arn:
-            # Said once, where it is: the fields that it would have filled in may be empty.
-            for name in self.fixed:
-                self._errors.pop(name, None)
             self.add_error("arn", self.wrong_arn)
         elif not self.errors.keys() & {*self.fixed, "is_active"}:
             self._check_that_none_stands_for_it()
         return cleaned
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]
+        if self.wrong_arn:
+            # Said once, where it is: the fields that it would have filled in may be empty.
+            for name in self.fixed:
+                self.errors.pop(name, None)
 
     def _split(self, data: Any) -> Any:
         """What is posted, with the parts of the ARN in the fields that they belong to."""

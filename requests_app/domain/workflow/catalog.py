@@ -56,7 +56,8 @@ def standing_for(role: Role) -> tuple[Role, str] | None:
     others = list(alike.select_for_update(of=("self",)).order_by("pk"))
     in_use = next((one for one in others if one.is_active), None)
     if in_use:
-        return in_use, "it is in use: take it out of use first"
+        correct = "" if depended_on(in_use) else "correct that one, or "
+        return in_use, f"it is in use: {correct}take it out of use first"
     for one in others:
         if what := _ask("requests_app_role_at_work", one.pk):
             return one, _AT_WORK[what]
