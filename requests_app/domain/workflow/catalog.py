@@ -68,4 +68,4 @@ def _ask(function: str, key: int) -> str | None:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {function}(%s)", [key])
         (what,) = cursor.fetchone()
-    return what  # type: ignore[no-any-return]
+    return what
