@@ -176,7 +176,7 @@ END $$;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("requests_app", "0027_stuck_and_accepted")]
+    dependencies = [("requests_app", "0033_notices_with_links")]
 
     operations = [
         migrations.AlterField(

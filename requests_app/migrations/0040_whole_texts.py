@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("requests_app", "0033_notices_with_links")]
+    dependencies = [("requests_app", "0036_correctable_catalog")]
 
     operations = [
         migrations.AlterField("accessrequest", "end_reason", models.CharField(blank=True, editable=False, max_length=1000)),
