@@ -78,8 +78,12 @@ def test_whatever_makes_its_arn_can_be_corrected(what: str, operator: Client, pa
     if what == "arn":
         Role.objects.filter(pk=role.pk).update(path="/", account=other, name="D")
 
-    typed = {"account": {"account": payments.pk}, "name": {"name": "Deploy"}, "arn": {"arn": f" {ARN}\n"}}[what]
-    assert save(operator, address(Role, role.pk), **typed).status_code == 302
+    cases: dict[str, dict[str, Any]] = {
+        "account": {"account": payments.pk},
+        "name": {"name": "Deploy"},
+        "arn": {"arn": f" {ARN}\n"},
+    }
+    assert save(operator, address(Role, role.pk), **cases[what]).status_code == 302
 
     assert arn(role) == ARN
 

@@ -214,11 +214,12 @@ def test_whoever_asks_and_whoever_corrects_do_not_miss_each_other(
 ) -> None:
     """Asking has gone as far as the insert, uncommitted: the correction waits and then sees it."""
     other = factories.account()
-    row, change = {
+    cases: dict[str, tuple[Role | Account, dict[str, Any]]] = {
         "path": (deploy, {"path": "/other/"}),
         "account": (deploy, {"account": other}),
         "number": (deploy.account, {"number": "333344445555"}),
-    }[corrected]
+    }
+    row, change = cases[corrected]
     before = deploy.arn
     with transaction.atomic():
         ask_uncommitted(alice, deploy, deploying)

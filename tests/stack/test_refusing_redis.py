@@ -45,7 +45,7 @@ def started(name: str, redis: RedisServer, database: str, log: Path) -> Child:
         "EMAIL_URL": "consolemail://",
     }
     environment.pop("DATABASE_OWNER_URL")
-    child = Child(name=name, command=command_line(process, port=0), log=log, environment=environment, folder=PROJECT)
+    child = Child(name=name, command=command_line(process, bind=""), log=log, environment=environment, folder=PROJECT)
     child.start()
     return child
 
