@@ -89,6 +89,14 @@ def test_the_product_knows_neither_sandbox_nor_tests(package: str) -> None:
     assert trespasses(package, "sandbox", "tests", "bench", "pytest", "ministack", "moto") == []
 
 
+def test_an_array_that_was_asked_for_is_never_null() -> None:
+    """Django's own is NULL where it knows without asking that nothing is in it."""
+    for package in PRODUCT:
+        except_in = ("requests_app/domain/models/arrays.py",)
+        assert trespasses(package, "django.contrib.postgres.expressions", except_in=except_in) == []
+        assert trespasses(package, "django.contrib.postgres.aggregates") == []
+
+
 def test_portal_only_wires() -> None:
     """It names things of ours; rules and rows are none of its business."""
     forbidden = ("requests_app.domain.workflow", "requests_app.domain.policy", "requests_app.domain.models")

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Count, Exists, F, Model, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import JSONObject
 
@@ -27,6 +26,7 @@ from requests_app.domain.models import (
     RoleSelector,
     User,
 )
+from requests_app.domain.models.arrays import ArraySubquery
 from requests_app.domain.models.catalog import keys_in
 from requests_app.domain.terms import StageTerms, Terms
 from requests_app.domain.transitions import ExtensionState, State

@@ -7,6 +7,7 @@ from requests_app.delivery.web import judging
 from requests_app.domain import clock, workflow
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Entitlement, Group, Membership, Role, User
+from requests_app.domain.transitions import State
 from tests import factories
 from tests.factories import wish
 from tests.web.pages import Page, page, signed_in
@@ -473,3 +474,37 @@ def test_an_approver_reads_that_the_start_is_over(
     workflow.approve(late, by=bob, start_at=clock.now() + timedelta(hours=1))
     wish(alice, administrator, staged, start="at_time", start_at=clock.now() + timedelta(hours=1))
     assert "starts it at once" not in page(client.get("/approvals/")).text
+
+
+def test_a_stage_that_names_people_and_no_group(
+    alice: User, bob: User, carol: User, administrator: Role, engineers: Group
+) -> None:
+    by_name = factories.entitlement(administrator, groups=[engineers], stages=[([bob, carol], 1), (carol, 1)])
+    approved, denied, waiting = (wish(alice, administrator, by_name) for _ in range(3))
+    for who in (alice, bob, carol):
+        for address in ("/", "/approvals/", "/requests/{}", "/requests/{}/approve", "/requests/{}/deny"):
+            assert signed_in(who).get(address.format(waiting.code), follow=True).status_code == 200, address
+    signed_in(bob).post(f"/requests/{approved.code}/approve", {"stage": "1"})
+    signed_in(bob).post(f"/requests/{denied.code}/deny", {"stage": "1", "comment": "no"})
+
+    approved.refresh_from_db()
+    denied.refresh_from_db()
+    assert (approved.stage, denied.state) == (2, State.DENIED)
+    (dossier,) = judging.dossiers([waiting], clock.now())
+    assert dossier.can_now == 2
+
+
+@pytest.mark.parametrize("act", ["approve", "deny"])
+@pytest.mark.parametrize("stage", [{"stage": "1"}, {"stage": "0"}, {"stage": "x"}, {}])
+def test_what_waits_for_acceptance_and_for_nobodys_approval(
+    act: str, stage: dict[str, str], alice: User, bob: User, olivia: User, leads: Group, automatic: Entitlement
+) -> None:
+    automatic.askers.add(leads)
+    (role,) = automatic.roles.all()
+    for_alice = wish(bob, role, automatic, beneficiary=alice)
+    for who in (alice, bob, olivia):
+        response = signed_in(who).post(f"/requests/{for_alice.code}/{act}", stage, follow=True)
+        assert "Nobody" in page(response).text
+
+    for_alice.refresh_from_db()
+    assert for_alice.state == State.PENDING

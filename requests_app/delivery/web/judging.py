@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Count, Exists, OuterRef, Q
 from django.db.models.functions import JSONObject
 
@@ -22,6 +21,7 @@ from requests_app.domain.models import (
     Membership,
     User,
 )
+from requests_app.domain.models.arrays import ArraySubquery
 from requests_app.domain.terms import StageTerms
 from requests_app.domain.transitions import RevocationState, State
 

@@ -6,7 +6,6 @@ from functools import reduce
 from operator import and_, or_
 from typing import Any
 
-from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -15,6 +14,7 @@ from django.db.models import Exists, ExpressionWrapper, F, Func, OuterRef, Q, Va
 from django.db.models.functions import Lower, Upper
 
 from requests_app.domain import arns, partitions
+from requests_app.domain.models.arrays import ArraySubquery
 from requests_app.domain.models.people import Group
 
 MOST_WORDS = 5

@@ -2,7 +2,6 @@ import uuid
 from collections import defaultdict
 from datetime import datetime, timedelta
 
-from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.functions import RandomUUID
 from django.contrib.postgres.indexes import GinIndex
@@ -11,6 +10,7 @@ from django.db.models import Exists, ExpressionWrapper, F, Func, OuterRef, Q, Va
 from django.db.models.functions import Now
 
 from requests_app.domain import codes, texts
+from requests_app.domain.models.arrays import ArraySubquery
 from requests_app.domain.models.catalog import OrganisationalUnit, Role
 from requests_app.domain.models.edits import Edit
 from requests_app.domain.models.entitlements import Entitlement

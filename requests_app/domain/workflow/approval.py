@@ -84,7 +84,8 @@ def check_may_decide(matter: Matter, by: User, comment: str, now: datetime, *, s
 
     `stage`: the one that `by` saw; Conflict if it is another one now. None where none was shown.
     """
-    if stage not in (None, matter.stage):
+    # Where nobody is asked there is no other stage to look at; the rules say so.
+    if matter.stage and stage not in (None, matter.stage):
         raise Conflict(
             f"Meanwhile this came to stage {matter.stage}, which is for {matter.terms.stage(matter.stage).in_words()} "
             "to decide. Nothing was stored: look at it again.",
