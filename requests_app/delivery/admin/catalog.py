@@ -6,6 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
@@ -256,10 +257,11 @@ class RoleAdmin(TakenOutElsewhere):
             return HttpResponseNotAllowed(["POST"])
         if not self.has_change_permission(request):
             raise PermissionDenied
-        role = self.get_object(request, unquote(object_id))
-        if role is None:
-            raise Http404
-        preflights.look_soon(Role.objects.filter(pk=role.pk))
+        with transaction.atomic():  # where something is posted, the row is held
+            role = self.get_object(request, unquote(object_id))
+            if role is None:
+                raise Http404
+            preflights.look_soon(Role.objects.filter(pk=role.pk))
         messages.success(request, "The workers look at it as soon as nobody waits for them: reload in some seconds.")
         return redirect("admin:requests_app_role_change", role.pk)
 
