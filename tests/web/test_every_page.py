@@ -1,313 +1,312 @@
-"""What holds for every page: nothing inline, every input labelled, nothing kept in a cache, GET changes nothing."""
+"""The page walk: every address, by every kind of person, with every list empty, one and many.
 
-from collections.abc import Callable
-from datetime import timedelta
-from html.parser import HTMLParser
+What there is to walk is read from the resolver and the models (tests/walk), so whatever is new is in here by itself,
+and fails with a sentence until somebody has said how to fill its address, who may post to it, and which rows it lists.
+Nothing answers 500 or logs an error, and what must not change does not: every request is compared with the rows as
+they were, and then undone.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-from django.test import Client
+from django.contrib import admin
+from django.test import override_settings
+from django.urls import reverse
 
-from portal.urls import urlpatterns
-from requests_app.domain import workflow
-from requests_app.domain.models import AccessRequest, AuditEvent, Delivery, Entitlement, Group, Role, User
-from tests.factories import person, wish
-from tests.web.pages import page, signed_in
+from tests import servers
+from tests.walk import addresses, census, landscapes, posting
+from tests.walk import landscapes as land
+from tests.walk.addresses import Address
+from tests.walk.landscapes import LANDSCAPES, VISITORS
+from tests.walk.visiting import RECORD, Fields, Visit, Walker, encoded, undone
+from tests.web.pages import Page
 
-pytestmark = pytest.mark.django_db
-
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7|add:7 }} \u202e" + "長" * 40
-
-
-@pytest.fixture
-def hostile_request(alice: User, administrator: Role, staged: Entitlement) -> AccessRequest:
-    User.objects.filter(pk=alice.pk).update(name="<b>Ålice</b> " + "Ж" * 120)
-    alice.refresh_from_db()
-    return wish(alice, administrator, staged, justification=HOSTILE, ticket="<i>INC-1</i>")
-
-
-FOR_ALICE = [
-    "/",
-    "/request/",
-    "/request/?q=pay",
-    "/request/?q=<script>",
-    "/request/roles?q=Admin",
-    "/request/terms",
-    "/request/terms?role={role}",
-    "/request/?role={role}&duration=45&justification=<script>x</script>&ticket=INC-9",
-    "/request/?again={code}",
-    "/requests/{code}",
-    "/requests/{code}/give-back",
-    "/requests/{code}/extend",
-    "/request/outlook?role={role}&start=at_time",
-    "/request/people?role={role}&person=<script>",
-    "/request/?role={role}&beneficiary=<script>&person=<script>",
-    "/approvals/",
-    "/approvals/updates?shown={code}",
-    "/accounts/password/change/",
-    "/accounts/2fa/",
-    "/accounts/2fa/totp/activate/",
-    "/accounts/sessions/",
-    "/accounts/logout/",
-    "/nowhere",
-]
-FOR_BOB = [
-    "/approvals/",
-    "/requests/{code}",
-    "/requests/{code}/approve?comment=<script>",
-    "/requests/{code}/deny",
-    "/requests/{code}/revoke",
-    "/approvals/decide?code={code}&verdict=approve",
-]
-
-
-def test_no_address_takes_a_number_of_the_database() -> None:
-    """It would say how many there are, and somebody could try the next one. The admin is for those who see all."""
-
-    def converters(patterns: list[Any]) -> set[str]:
-        found: set[str] = set()
-        for one in patterns:
-            if str(one.pattern) not in ("admin/", "accounts/2fa/", "accounts/"):
-                found |= {type(each).__name__ for each in one.pattern.converters.values()}
-                found |= converters(getattr(one, "url_patterns", []))
-        return found
-
-    assert converters(urlpatterns) == {"SlugConverter", "UUIDConverter"}
-
-
-def check(client: Client, address: str) -> None:
-    response = client.get(address, follow=True)
-    shown = page(response)
-    assert response.status_code in (200, 404), address
-    assert shown.inline == [], address
-    assert shown.problems == [], address
-    assert shown.unlabelled() == [], address
-    assert shown.doubled_ids() == set(), address
-    policy = response["Content-Security-Policy"]
-    assert "script-src 'self'" in policy
-    assert "unsafe" not in policy
-    assert "<b>Ålice" not in response.content.decode()
-    assert "<script>alert" not in response.content.decode()
-
-
-@pytest.mark.parametrize("address", FOR_ALICE)
-def test_pages_of_someone_who_asks(address: str, hostile_request: AccessRequest, alice: User) -> None:
-    role = hostile_request.role.public_id
-    check(signed_in(alice), address.format(code=hostile_request.code, role=role))
-
-
-@pytest.mark.parametrize("address", FOR_BOB)
-def test_pages_of_someone_who_decides(address: str, hostile_request: AccessRequest, bob: User) -> None:
-    check(signed_in(bob), address.format(code=hostile_request.code))
-
-
-@pytest.mark.parametrize("state", ["approved", "active", "returned", "revoked", "denied", "withdrawn"])
-def test_a_request_in_each_state(state: str, hostile_request: AccessRequest, alice: User, bob: User) -> None:
-    moves: dict[str, Callable[[], Any]] = {
-        "approved": lambda: None,
-        "active": lambda: workflow.start(hostile_request, by=alice),
-        "returned": lambda: (moves["active"](), workflow.give_back(hostile_request, by=alice)),
-        "revoked": lambda: workflow.revoke(hostile_request, by=bob, reason=HOSTILE),
-        "denied": lambda: workflow.deny(hostile_request, by=bob, comment=HOSTILE),
-        "withdrawn": lambda: workflow.withdraw(hostile_request, by=alice),
-    }
-    if state in ("approved", "active", "returned", "revoked"):
-        workflow.approve(hostile_request, by=bob, comment=HOSTILE)
-    moves[state]()
-
-    for who in (alice, bob):
-        for address in (
-            "/",
-            "/requests/{code}",
-            "/requests/{code}/credentials",
-            "/requests/{code}/console",
-            "/approvals/",
-        ):
-            check(signed_in(who), address.format(code=hostile_request.code))
-
-
-def test_pages_about_more_time_and_about_asking_for_others(
-    hostile_request: AccessRequest, alice: User, bob: User, leads: Group
-) -> None:
-    terms, role = hostile_request.entitlement, hostile_request.role
-    terms.askers.add(leads)
-    Entitlement.objects.filter(pk=terms.pk).update(
-        extensions_most=1, extension_total_seconds=5400, schedule_ahead_seconds=86400, ticket_pattern="<i>+"
-    )
-    asked = wish(bob, role, terms, beneficiary=alice, justification=HOSTILE)
-    running = wish(alice, role, terms, justification=HOSTILE)
-    workflow.approve(running, by=bob)
-    running.refresh_from_db()
-    workflow.start(running, by=alice)
-    hers, his = signed_in(alice), signed_in(bob)
-    check(hers, f"/requests/{running.code}/extend")
-    extension = workflow.extend(running, by=alice, duration=timedelta(minutes=5), justification=HOSTILE)
-    for client in (hers, his):
-        for address in ("/", "/approvals/", f"/requests/{running.code}", f"/requests/{asked.code}"):
-            check(client, address)
-    for act in ("approve", "deny"):
-        check(his, f"/requests/{running.code}/extensions/{extension.public_id}/{act}")
-    for query in ("", "&person=b", f"&beneficiary={alice.public_id}"):
-        check(his, f"/request/?role={role.public_id}{query}")
-        check(hers, f"/request/?role={role.public_id}{query}")
-
-
-@pytest.mark.parametrize("address", ["/approvals/updates?shown={}", "/approvals/decide?code={}", "/request/?again={}"])
-@pytest.mark.parametrize("code", ["%00", "DP-0000000%00", "%ED%A0%80", "9" * 5000])
-def test_what_is_no_code_finds_nothing(address: str, code: str, alice: User) -> None:
-    assert signed_in(alice).get(address.format(code), follow=True).status_code == 200
-
-
-def test_several_that_are_none_are_refused(alice: User) -> None:
-    response = signed_in(alice).post("/approvals/decide", {"code": ["\0", "x"]}, follow=True)
-
-    assert "can be decided together" in page(response).text
-
-
-@pytest.mark.parametrize(("who", "addresses"), [("alice", FOR_ALICE), ("bob", FOR_BOB)])
-def test_what_people_write_is_in_no_address(
-    who: str, addresses: list[str], hostile_request: AccessRequest, alice: User, bob: User
-) -> None:
-    """Reasons, comments and tickets travel in the body: logs, histories and proxies keep addresses."""
-    staged = hostile_request.entitlement
-    Entitlement.objects.filter(pk=staged.pk).update(ticket="optional")
-    for address in addresses:
-        at = address.format(code=hostile_request.code, role=hostile_request.role.public_id)
-        html = signed_in({"alice": alice, "bob": bob}[who]).get(at, follow=True).content.decode()
-        fields = InAddresses(html)
-        assert fields.written == [], at
-        # What htmx sends along with a GET.
-        assert "hx-include" not in html or set(fields.included) <= {
-            "[data-keep]", "[data-keep]:not([name=beneficiary])", "[data-keep], #asking [name=role]",
-            "[name=after], [name=last], [name=shown], [name=shown_more]",
-        }, at  # fmt: skip
-
-
-class InAddresses(HTMLParser):
-    """Fields for writing whose content a page would put into an address: those of forms that GET, and those kept."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.written: list[dict[str, str | None]] = []
-        self.included: list[str] = []
-        self.method = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        has = dict(attrs)
-        self.included += [str(has["hx-include"])] if "hx-include" in has else []
-        if tag == "form":
-            self.method = (has.get("method") or "get").lower()
-        writes = tag == "textarea" or (tag == "input" and has.get("type", "text") in ("text", "email", "url"))
-        if writes and has.get("name") and ("data-keep" in has or "hx-get" in has or self.method == "get"):
-            self.written.append(has)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "form":
-            self.method = ""
-
-
-FOR_A_STRANGER = [
-    "/accounts/login/",
-    "/accounts/signup/",
-    "/accounts/inactive/",
-    "/accounts/password/reset/",
-    "/accounts/password/reset/done/",
-    "/nowhere",
-]
-
-
-@pytest.mark.parametrize("address", FOR_A_STRANGER)
-def test_pages_of_a_stranger(address: str, client: Client) -> None:
-    check(client, address)
-
-
-@pytest.mark.parametrize("address", ["/", "/request/", "/approvals/", "/requests/DP-7K2M9QX4", "/admin/"])
-def test_a_stranger_is_sent_to_sign_in_and_back(address: str, client: Client) -> None:
-    response = client.get(address, follow=True)
-
-    assert response.redirect_chain[-1][0].startswith("/accounts/login/")
-    assert address.strip("/") in response.redirect_chain[-1][0]
-
-
-def test_a_script_that_is_signed_out_is_told_so(client: Client) -> None:
-    assert client.get("/approvals/updates", headers={"HX-Request": "true"}).status_code == 401
-    assert client.post("/deliveries/", {}, headers={"Accept": "application/json"}).status_code == 401
-
-
-def test_what_signed_in_people_see_is_kept_nowhere(hostile_request: AccessRequest, alice: User, client: Client) -> None:
-    for address in FOR_ALICE:
-        response = signed_in(alice).get(address.format(code=hostile_request.code, role=hostile_request.role.public_id))
-        assert "no-store" in response["Cache-Control"], address
-
-
-def test_opening_pages_changes_nothing(hostile_request: AccessRequest, alice: User, bob: User) -> None:
-    before = AuditEvent.objects.count()
-    for who, addresses in ((alice, FOR_ALICE), (bob, FOR_BOB)):
-        client = signed_in(who)
-        for address in addresses:
-            client.get(address.format(code=hostile_request.code, role=hostile_request.role.public_id))
-    hostile_request.refresh_from_db()
-
-    assert hostile_request.state == "pending"
-    assert AuditEvent.objects.count() == before
-    assert not Delivery.objects.exists()
-
-
-@pytest.mark.parametrize("act", ["accept", "withdraw", "start", "remind"])
-def test_small_acts_need_a_press(act: str, pending_request: AccessRequest, alice: User) -> None:
-    assert signed_in(alice).get(f"/requests/{pending_request.code}/{act}").status_code == 405
-
-
-@pytest.mark.parametrize(
-    "address", ["approve", "deny", "accept", "withdraw", "start", "extend", "give-back", "revoke", "remind"]
+ADDRESSES = addresses.every_address()
+READERS = (land.OPERATOR, land.AUDITOR)
+READ_CLOSELY = (land.STRANGER, land.REQUESTER, land.APPROVER, land.OPERATOR)
+FAST = override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"])
+# What may stand behind a list of the admin, and what may not.
+SEARCHES = (
+    *("q=a", "q=DP-AAAAAAAA+requester", "q=%00%ED%B3%AD", f"q={'x' * 500}", "until=2026-11-01"),
+    *("p=99", "o=99", "id__lt=x", "id__exact=9999999999999999999999"),
 )
-def test_a_press_needs_its_token(address: str, pending_request: AccessRequest, alice: User, bob: User) -> None:
-    for who in (alice, bob):
-        client = Client(enforce_csrf_checks=True)
-        client.force_login(who)
-        response = client.post(f"/requests/{pending_request.code}/{address}", {"reason": "x"})
-        assert response.status_code == 403
-        assert "Nothing was done" in page(response).text
-    pending_request.refresh_from_db()
-    assert pending_request.state == "pending"
+# A few parts, so that they can run beside each other: of each landscape the rows are made once in each worker.
 
 
-def test_other_posts_need_their_token_too(alice: User) -> None:
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(alice)
-    for address in ("/request/", "/approvals/decide", "/deliveries/", "/accounts/logout/"):
-        assert client.post(address, {}).status_code == 403, address
+@pytest.fixture(scope="module")
+def walker(request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: Any) -> Iterator[Walker]:
+    """Stands in the landscape named by the test's parameter. The rows are committed and taken away afterwards."""
+    with django_db_blocker.unblock(), servers.as_superuser(servers.database_name()) as superuser, FAST:
+        try:
+            walker = Walker(request.param, landscapes.build(request.param, superuser).visitors)
+            with undone():
+                walker.look()
+                yield walker
+        finally:
+            servers.empty_database()
 
 
-@pytest.mark.parametrize("who", ["alice", "bob"])
-@pytest.mark.parametrize("address", ["/", "/request/", "/requests/{code}", "/approvals/"])
-def test_one_primary_button_a_screen(
-    who: str, address: str, active_request: AccessRequest, alice: User, bob: User
-) -> None:
-    wish(alice, active_request.role, active_request.entitlement)
-    shown = page(signed_in({"alice": alice, "bob": bob}[who]).get(address.format(code=active_request.code)))
-
-    # What stands in a phase of a delivery is folded away until it is needed.
-    primary = [one for tag in ("a", "button") for one in shown.all(tag) if "btn-primary" in (one.get("class") or "")]
-    assert len([one for one in primary if one.get("data-in-phase") is None]) <= 1
+def in_(*names: str) -> pytest.MarkDecorator:
+    each = [pytest.param(name, marks=pytest.mark.xdist_group(f"walk-{name}")) for name in names]
+    return pytest.mark.parametrize("walker", each, indirect=True, ids=names)
 
 
-def test_times_are_shown_in_the_readers_zone(active_request: AccessRequest, alice: User) -> None:
-    User.objects.filter(pk=alice.pk).update(time_zone="Asia/Kathmandu")
-    assert "+0545" in page_titles(signed_in(alice).get("/"))
+def of(these: Iterable[Address]) -> Iterator[str]:
+    """Each of them with each of the rows."""
+    for address in these:
+        yield from addresses.filled(address)
 
 
-def test_a_zone_nobody_knows_is_utc(alice: User) -> None:
-    User.objects.filter(pk=alice.pk).update(time_zone="Mars/Olympus")
-    assert signed_in(alice).get("/").status_code == 200
+def told(wrong: list[str]) -> str:
+    """All of it, or so much that somebody reads it."""
+    more = [f"… and {len(wrong) - 40} more"] if len(wrong) > 40 else []
+    return "\n".join(["", *wrong[:40], *more])
 
 
-def page_titles(response: Any) -> str:
-    return " ".join(str(one.get("title")) for one in page(response).all("time"))
+def test_everything_has_been_thought_of() -> None:
+    assert not (unthought_of := addresses.unthought_of(ADDRESSES)), told(unthought_of)
+    assert len(ADDRESSES) > 200
 
 
-def test_names_of_any_alphabet_do_not_break_a_page(client: Client) -> None:
-    someone = person("x" * 60)
-    User.objects.filter(pk=someone.pk).update(name="\u202e" + "ﷺ" * 140)
-    assert signed_in(User.objects.get(pk=someone.pk)).get("/").status_code == 200
+def test_every_list_is_somewhere_empty_one_and_many(django_db_setup: None, django_db_blocker: Any) -> None:
+    seen: dict[str, set[str]] = defaultdict(set)
+    for name in LANDSCAPES:
+        with django_db_blocker.unblock(), servers.as_superuser(servers.database_name()) as superuser, FAST:
+            try:
+                landscapes.build(name, superuser)
+                for of_what, sizes in census.sizes().items():
+                    seen[of_what] |= sizes
+            finally:
+                servers.empty_database()
+
+    assert not (missing := list(census.missing(seen))), told(missing)
+
+
+# --- opening ----------------------------------------------------------------------------------------
+
+
+@in_(*LANDSCAPES)
+def test_everybody_opens_everything(walker: Walker) -> None:
+    wrong: list[str] = []
+    for at in of(one for one in ADDRESSES if not one.in_admin):
+        for who in VISITORS:
+            visit = walker.get(who, at)
+            wrong += opened(visit)
+            if who in READ_CLOSELY:
+                wrong += unlike_ours(visit, who)
+
+    assert not wrong, told(wrong)
+
+
+@in_(*LANDSCAPES)
+def test_readers_open_the_admin(walker: Walker) -> None:
+    wrong: list[str] = []
+    for at in of(one for one in ADDRESSES if one.in_admin):
+        for who in READERS if walker.landscape == "many" else [land.OPERATOR]:
+            wrong += opened(walker.get(who, at))
+
+    assert not wrong, told(wrong)
+
+
+@in_("asked")
+def test_nobody_else_opens_the_admin(walker: Walker) -> None:
+    wrong: list[str] = []
+    for at in of(one for one in ADDRESSES if one.in_admin):
+        for who in set(VISITORS) - set(READERS):
+            visit = walker.get(who, at)
+            wrong += opened(visit)
+            if visit.status == 200 and at != reverse("admin:jsi18n"):
+                wrong.append(f"{visit.said}: answered {visit.status} to somebody who may not look")
+
+    assert not wrong, told(wrong)
+
+
+@in_("many")
+def test_lists_of_the_admin_are_searched_filtered_and_sorted(walker: Walker) -> None:
+    wrong: list[str] = []
+    for address in ADDRESSES:
+        if not address.name.endswith("_changelist"):
+            continue
+        at = address.filled({})
+        links = [str(one.get("href")) for one in Page(walker.get(land.OPERATOR, at).response.content.decode()).all("a")]
+        # Of each filter and each column one.
+        ways = {link.split("=")[0] + link.split("=")[-1][:1]: link for link in links if link.startswith("?")}
+        searches = [f"?{query}" for query in SEARCHES]
+        for query in [*ways.values(), *searches]:
+            wrong += opened(walker.get(land.OPERATOR, at + query))
+    for model, name in completed():
+        for term in ("a", "%00", "x" * 500):
+            of_model = f"app_label={model._meta.app_label}&model_name={model._meta.model_name}"
+            at = f"{reverse('admin:autocomplete')}?{of_model}&field_name={name}&term={term}"
+            wrong += opened(walker.get(land.OPERATOR, at))
+
+    assert not wrong, told(wrong)
+
+
+@in_("many")
+def test_addresses_that_are_nobodys(walker: Walker) -> None:
+    wrong: list[str] = []
+    for address in ADDRESSES:
+        for at in addresses.misfilled(address):
+            wrong += opened(walker.get(land.OPERATOR, at))
+
+    assert not wrong, told(wrong)
+
+
+@in_("many")
+def test_queries_that_nobody_would_type(walker: Walker) -> None:
+    """Whatever name a page asks its address for, with what does not belong there."""
+    wrong: list[str] = []
+    for address in ADDRESSES:
+        if address.in_admin:
+            continue
+        at = addresses.filled(address)[0]
+        looks = [walker.get(who, at) for who in (land.REQUESTER, land.OPERATOR)]
+        who = land.OPERATOR if looks[1].status == 200 != looks[0].status else land.REQUESTER
+        for fields in posting.spoilt({name: [""] for look in looks for name in look.asked_for}):
+            wrong += opened(walker.get(who, f"{at}?{encoded(fields).decode()}"))
+
+    assert not wrong, told(wrong)
+
+
+def completed() -> set[tuple[Any, str]]:
+    """The fields of the admin that complete what is typed."""
+    pages = list(admin.site._registry.values())
+    lines = [inline(page.model, admin.site) for page in pages for inline in page.inlines]
+    return {(one.model, name) for one in [*pages, *lines] for name in one.autocomplete_fields}
+
+
+def opened(visit: Visit) -> list[str]:
+    changed = [f"{visit.said}: only looking changed {sorted(visit.truth)}"] if visit.truth else []
+    return [*visit.broken, *changed]
+
+
+def unlike_ours(visit: Visit, who: str) -> list[str]:
+    """What every page of ours keeps to: nothing inline, every input labelled, nothing kept in a cache."""
+    if not visit.response.get("Content-Type", "").startswith("text/html") or not visit.response.content:
+        return []
+    html = visit.response.content.decode()
+    shown = Page(html)
+    policy = visit.response.get("Content-Security-Policy", "")
+    signed_in = who not in (land.STRANGER, land.HALF, land.DEACTIVATED)
+    rules = {
+        "something is inline": not shown.inline,
+        f"its elements are not in order: {shown.problems}": not shown.problems,
+        f"inputs without a label: {shown.unlabelled()}": not shown.unlabelled(),
+        f"an id stands there twice: {shown.doubled_ids()}": not shown.doubled_ids(),
+        "its policy lets scripts in": "script-src 'self'" in policy and "unsafe" not in policy,
+        "what was typed is markup": "<script>alert" not in html,
+        "it may be kept": not signed_in or "no-store" in visit.response.get("Cache-Control", ""),
+    }
+    return [f"{visit.said}: {what}" for what, holds in rules.items() if not holds]
+
+
+# --- posting ----------------------------------------------------------------------------------------
+
+
+@in_("asked", "over", "many")
+def test_everybody_posts_what_the_page_would(walker: Walker) -> None:
+    """Twice, so that the second press meets what the first did; and whoever may not, posts what works for others."""
+    wrong: list[str] = []
+    idle: set[str] = set()
+    for address in ADDRESSES:
+        places = addresses.filled(address)
+        if address.in_admin or posting.is_about_oneself(address) or not places or not takes_posts(walker, places[0]):
+            continue
+        may = posting.who_may(address)
+        if may is None:
+            wrong.append(posting.unthought_of(address))
+            continue
+        # Where it is of use to somebody; without one, wherever.
+        place, works = places[0], Fields()
+        for at in places:
+            for who in sorted(may):
+                visit = walker.post(who, at, fields := posting.good(walker, who, address, at), times=2)
+                wrong += visit.broken
+                if visit.truth and not works:
+                    place, works = at, fields
+        for who in set(VISITORS) - may:
+            visit = walker.post(who, place, works)
+            wrong += [*visit.broken, *changed_by_others(visit, who, may)]
+        if may and not works:
+            idle.add(address.name)
+
+    assert not wrong, told(wrong)
+    if walker.landscape == "many":
+        idle.discard("found_passes")  # of a restored database
+        assert not idle, f"Nobody's post changes anything at {idle}: mend what tests/walk/posting.py posts there."
+
+
+def takes_posts(walker: Walker, at: str) -> bool:
+    return walker.post(land.NOBODY, at).status != 405
+
+
+@in_("many")
+def test_what_nobody_should_post(walker: Walker) -> None:
+    wrong: list[str] = []
+    for address in ADDRESSES:
+        if address.in_admin:
+            continue
+        places, who = addresses.filled(address), land.REQUESTER
+        at = places[0]
+        if not takes_posts(walker, at):
+            continue
+        may = posting.who_may(address) or frozenset()
+        who = next((one for one in VISITORS if one in may), land.REQUESTER)
+        # Wherever it lets somebody in, or what is wrong in it would not be looked at.
+        at = next((one for one in places if walker.get(who, one).status == 200), at)
+        fields = posting.good(walker, who, address, at)
+        names = walker.post(who, at, fields).asked_for
+        for spoilt in posting.spoilt({**{name: [""] for name in names}, **fields}):
+            wrong += walker.post(who, at, spoilt).broken
+        for body, content_type in posting.OTHER_BODIES:
+            wrong += walker.post(who, at, body, content_type=content_type).broken
+
+    assert not wrong, told(wrong)
+
+
+@in_("many")
+def test_posting_about_oneself(walker: Walker) -> None:
+    wrong: list[str] = []
+    for address in filter(posting.is_about_oneself, ADDRESSES):
+        at = addresses.filled(address)[0]
+        for who in VISITORS:
+            fields = posting.good(walker, who, address, at)
+            for visit in (walker.post(who, at), walker.post(who, at, fields, times=2)):
+                wrong += visit.broken
+                if visit.truth - posting.OWN_TABLES:
+                    wrong.append(f"{visit.said}: changed {sorted(visit.truth)}")
+
+    assert not wrong, told(wrong)
+
+
+@in_("asked", "many")
+def test_posting_to_the_admin(walker: Walker) -> None:
+    wrong: list[str] = []
+    for address in ADDRESSES:
+        if not address.in_admin or posting.is_about_oneself(address):
+            continue
+        places = addresses.filled(address)
+        if not places:
+            continue
+        at = places[0]
+        for who in (land.STRANGER, land.REQUESTER, land.AUDITOR):
+            visit = walker.post(who, at, {"name": ["x"], "_save": ["Save"]})
+            wrong += [*visit.broken, *changed_by_others(visit, who, posting.OPERATORS)]
+        fields = posting.good(walker, land.OPERATOR, address, at)
+        wrong += walker.post(land.OPERATOR, at).broken
+        wrong += walker.post(land.OPERATOR, at, {**fields, "_save": ["Save"]}, times=2).broken
+        if walker.landscape == "many":
+            for spoilt in posting.spoilt(fields):
+                wrong += walker.post(land.OPERATOR, at, spoilt).broken
+
+    assert not wrong, told(wrong)
+
+
+def changed_by_others(visit: Visit, who: str, may: frozenset[str]) -> list[str]:
+    if who in may or not visit.truth:
+        return []
+    what = sorted(visit.truth) + list(visit.recorded if RECORD in visit.truth else ())
+    return [f"{visit.said}: changed {what}, and who posts it may not (WHO_MAY in tests/walk/posting.py)"]
