@@ -138,11 +138,13 @@ def undone() -> Iterator[None]:
 
 @contextmanager
 def _logged() -> Iterator[list[str]]:
-    """What is logged inside as an error. (Django warns of each 403, with its exception.)"""
+    """What is logged inside as an error, apart from what Django refuses with a 400. (It warns of each 403.)"""
     found: list[str] = []
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
+            if record.name.startswith("django.security."):
+                return
             error = record.exc_info and record.exc_info[1]
             found.append(f"logged {error!r}" if error else f"logged {record.getMessage()}")
 
