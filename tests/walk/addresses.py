@@ -180,6 +180,7 @@ def one_of_each_state() -> list[AccessRequest]:
             row.waits_for_acceptance and row.terms.approval,
             row.scheduled_at is None,
             row.extensions.filter(state="pending").exists(),
+            row.terms.may_be_extended,
             row.asked_at < clock.now() - timedelta(hours=1),
         )
         rows.setdefault(kind if row.is_open else "over", row)

@@ -222,7 +222,7 @@ def test_everybody_posts_what_the_page_would(walker: Walker) -> None:
         # Where it is of use to somebody; without one, wherever.
         place, works = places[0], Fields()
         for at in places:
-            for who in sorted(may):
+            for who in sorted(may)[: 1 if works else None]:
                 visit = walker.post(who, at, fields := posting.good(walker, who, address, at), times=2)
                 wrong += visit.broken
                 if visit.truth and not works:
