@@ -25,8 +25,8 @@ from requests_app.domain.workflow.freezes import Everything, Scope
 from tests import factories
 from tests.factories import wish
 from tests.web.pages import Page, page, signed_in
-from tests.web.test_pages import HOSTILE, check
 from tests.web.test_home import queries
+from tests.web.test_pages import HOSTILE, check
 
 pytestmark = pytest.mark.django_db
 
