@@ -8,13 +8,17 @@ they were, and then undone.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.contrib import admin
+from django.db import connection
 from django.test import override_settings
 from django.urls import reverse
 
+from requests_app.domain import policy
 from tests import servers
 from tests.walk import addresses, census, landscapes, posting
 from tests.walk import landscapes as land
@@ -41,11 +45,18 @@ def walker(request: pytest.FixtureRequest, django_db_setup: None, django_db_bloc
     with django_db_blocker.unblock(), servers.as_superuser(servers.database_name()) as superuser, FAST:
         try:
             walker = Walker(request.param, landscapes.build(request.param, superuser).visitors)
-            with undone():
+            # However slow the machine is.
+            with undone(), patch.object(policy, "OLDEST_CLOCK", timedelta(days=1)):
+                patient()
                 walker.look()
                 yield walker
         finally:
             servers.empty_database()
+
+
+def patient() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
 def in_(*names: str) -> pytest.MarkDecorator:
