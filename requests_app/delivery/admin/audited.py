@@ -17,6 +17,7 @@ from django.template.response import TemplateResponse
 
 from requests_app.delivery.admin import shown
 from requests_app.delivery.admin.bounded import MOST_COUNTED, MOST_LINES, BoundedPaginator, FirstLines
+from requests_app.delivery.admin.completing import CompletingSelect
 from requests_app.delivery.web.origin import client_ip
 from requests_app.domain import audit, workflow
 from requests_app.domain.models import AuditEvent, Edit, User
@@ -42,6 +43,11 @@ class OperatorsChange:
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name in self.get_autocomplete_fields(request):  # type: ignore[attr-defined]
+            kwargs.setdefault("widget", CompletingSelect(db_field, self.admin_site))  # type: ignore[attr-defined]
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
 
 
 class Audited(OperatorsChange, admin.ModelAdmin):

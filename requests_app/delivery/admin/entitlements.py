@@ -4,7 +4,6 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.core.exceptions import ValidationError
 from django.db.models import F, Prefetch, Q, QuerySet, Value
 from django.http import HttpRequest
@@ -13,6 +12,7 @@ from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin.audited import Audited, Changes, Lines, OperatorsChange, plain
 from requests_app.delivery.admin.bounded import MOST_LINES, FirstLines, added_by
+from requests_app.delivery.admin.completing import CompletingSelectMultiple
 from requests_app.delivery.admin.entitlement_in_words import summary
 from requests_app.delivery.admin.fields import DAY, HOUR, MINUTE, Duration, Pattern, Statements, check_tried
 from requests_app.delivery.admin.fields import Lines as LinesField
@@ -259,7 +259,7 @@ def _several(model: type[Group] | type[User], name: str, label: str) -> forms.Mo
         model.objects.all(),
         required=False,
         label=label,
-        widget=AutocompleteSelectMultiple(Stage._meta.get_field(name), site),
+        widget=CompletingSelectMultiple(Stage._meta.get_field(name), site),
     )
 
 
