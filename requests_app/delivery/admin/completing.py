@@ -2,21 +2,22 @@
 
 from typing import Any
 
-from django.contrib.admin.widgets import AutocompleteSelect, AutocompleteSelectMultiple
+from django import forms
+from django.contrib.admin.widgets import AutocompleteMixin
 
 
-class _KeysOnly:
+class _KeysOnly(AutocompleteMixin):
     """Shows again what was chosen as far as it can be a key; the field itself says what is wrong with the rest."""
 
-    def optgroups(self, name: str, value: list[Any], attr: Any = None) -> Any:
-        return super().optgroups(name, [one for one in value if _may_be_key(str(one))], attr)  # type: ignore[misc]
+    def optgroups(self, name: str, value: Any, attr: Any = None) -> Any:
+        return super().optgroups(name, [one for one in value if _may_be_key(str(one))], attr)
 
 
-class CompletingSelect(_KeysOnly, AutocompleteSelect):
+class CompletingSelect(_KeysOnly, forms.Select):
     pass
 
 
-class CompletingSelectMultiple(_KeysOnly, AutocompleteSelectMultiple):
+class CompletingSelectMultiple(_KeysOnly, forms.SelectMultiple):
     pass
 
 
