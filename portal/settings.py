@@ -262,8 +262,8 @@ EXTENSIONS_IN_VAIN_PER_PASS = env.int("EXTENSIONS_IN_VAIN_PER_PASS", default=10)
 RETURNED_PER_PERSON_AND_ROLE = env.int("RETURNED_PER_PERSON_AND_ROLE", default=20)
 # The role in each target account through which the revoking worker writes deny policies.
 REVOKER_ROLE_NAME = env.str("REVOKER_ROLE_NAME", default="daypass-revoker")
-# STS is asked in this region unless the account's partition says otherwise.
 # An empty profile would be one called "" to botocore, and Compose cannot leave a variable out that has a default.
 if os.environ.get("AWS_PROFILE") == "":
     del os.environ["AWS_PROFILE"]
+# STS is asked in this region unless the account's partition says otherwise.
 AWS_STS_REGION = env.str("AWS_REGION", default="") or env.str("AWS_DEFAULT_REGION", default="us-east-1")
