@@ -14,13 +14,14 @@ from django.db import models
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from requests_app.delivery.web.middleware import ProbesMiddleware
-from requests_app.domain import clock
+from requests_app.domain import clock, password_links
 from requests_app.domain.models import (
     AccessRequest,
     Account,
     Delivery,
     Extension,
     Freeze,
+    Notice,
     Role,
     User,
 )
@@ -103,6 +104,12 @@ def _keys(address: Address) -> Iterator[Values]:
     yield from ({parameter: str(one.pk)} for one in telling(address.model, most))
 
 
+def _keys_of_links(address: Address) -> Iterator[Values]:
+    person = User.objects.filter(deactivated_at=None).earliest("pk") if User.objects.exists() else None
+    yield from [{"key": password_links.make(person, Notice.Kind.INVITED)}] if person else []
+    yield {"key": "1-of-no-use"}
+
+
 # By the name of an address, or by its parameters where many have the same.
 PROVIDERS: dict[str, Callable[[Address], Iterator[Values]]] = {
     "code": _codes,
@@ -116,6 +123,7 @@ PROVIDERS: dict[str, Callable[[Address], Iterator[Values]]] = {
     "found_passes": _by_public_id(Freeze),
     "object_id": _keys,
     "id": _keys,
+    "password_link": _keys_of_links,
     "account_reset_password_from_key": lambda address: iter([{"uidb36": "1", "key": "set-password"}]),
     "admin:view_on_site": lambda address: (
         {"content_type_id": str(ContentType.objects.get_for_model(AccessRequest).pk), "object_id": str(one.pk)}

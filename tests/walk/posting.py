@@ -47,10 +47,11 @@ WHO_MAY: dict[str, frozenset[str]] = {
     "admin:": OPERATORS,
 }
 # Signing in and out, passwords and factors: whoever they are, it is about themselves.
-ABOUT_ONESELF = ("account_", "mfa_", "usersessions_", "admin:login", "admin:logout", "admin:password_change")
-OWN_TABLES = frozenset(
-    {"requests_app_user", "requests_app_auditevent", "requests_app_notice", "mfa_authenticator", "account_emailaddress"}
+ABOUT_ONESELF = (
+    *("account_", "mfa_", "usersessions_", "admin:login", "admin:logout", "admin:password_change"),
+    *("choose_password", "my_settings"),
 )
+OWN_TABLES = frozenset({"requests_app_user", "requests_app_auditevent", "requests_app_notice", "mfa_authenticator"})
 
 # What is typed into a field of this name where the page leaves it empty.
 TYPED = {
