@@ -14,7 +14,8 @@ if [ "${1:-}" = ping ]; then
 fi
 # Between quotes redis reads \ and " only when they are escaped.
 quoted=$(printf %s "$password" | sed 's/[\\"]/\\&/g')
-exec redis-server - <<END
+# The image's own entrypoint, so that it does not stay root.
+exec docker-entrypoint.sh redis-server - <<END
 requirepass "$quoted"
 save ""
 appendonly no

@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.postgres import Postgres
 from sandbox.processes import PROCESSES
-from tests.sandbox.compose import OURS, PROJECT, command_of, environment_of, filled_in, mounts_of
+from tests.sandbox.compose import OURS, PROJECT, SERVICES, command_of, environment_of, filled_in, mounts_of
 
 
 def queues_of(command: tuple[str, ...] | list[str]) -> set[str]:
@@ -55,7 +55,19 @@ def test_only_the_migration_knows_the_owner():
     everything = dict.fromkeys(re.findall(r"[A-Z][A-Z_0-9]+", (PROJECT / "docker-compose.yml").read_text()), "given")
     for name in OURS:
         knows = any("OWNER" in variable for variable in environment_of(name, everything))
-        assert knows == ("/run/owner-secrets" in mounts_of(name, {})) == (name == "migrate")
+        assert knows == (name == "migrate")
+
+
+def test_each_service_sees_the_secrets_that_it_has_a_use_for():
+    seen = {name: {at for at in mounts_of(name, {}) if at.startswith("/run/secrets")} for name in SERVICES}
+    ours = {f"/run/secrets/{one}" for one in ("app", "redis", "database")}
+    assert seen == {
+        **dict.fromkeys(OURS, ours),
+        "migrate": ours | {"/run/secrets/owner"},
+        "postgres": {"/run/secrets/database", "/run/secrets/owner"},
+        "redis": {"/run/secrets/redis"},
+        "proxy": set(),
+    }
     assert command_of("migrate")[:5] == ["python", "manage.py", "migrate", "--database", "owner"]
 
 

@@ -179,6 +179,9 @@ def redis_by_its_script(folder: Path, password: str) -> Iterator[int]:
     shim = folder / "redis-server"
     shim.write_text(f'#!/bin/sh\nexec {binary} "$@" --port {port} --bind 127.0.0.1\n')
     shim.chmod(0o755)
+    entrypoint = folder / "docker-entrypoint.sh"  # as in Redis's image, which drops root first
+    entrypoint.write_text('#!/bin/sh\nexec "$@"\n')
+    entrypoint.chmod(0o755)
     server = Child(
         name="redis",
         command=["sh", str(PROJECT / "docker" / "redis.sh")],

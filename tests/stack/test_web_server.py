@@ -240,10 +240,14 @@ def test_the_shipped_proxy_lets_nobody_wait_and_repeats_no_claim(tmp_path, certi
         assert status(f"https://localhost:{port}/accounts/password/reset/key/1-secret-of-a-link/") in (200, 302)
         assert len(bodies) == 60, "the control: they still drip, and keep none of our threads"
         said = child.log.read_text()
+        child.kill()
+        assert status(f"https://localhost:{port}/accounts/password/reset/key/1-secret-of-a-link/") == 502
+        assert status(f"https://localhost:{port}/livez") == 502
         assert '"ip": "127.0.0.1"' in said
         assert "6.6.6.6" not in said
         assert "evil.example" not in said
-    logged = (tmp_path / "access.log").read_text()
+    logged = (tmp_path / "access.log").read_text() + (tmp_path / "nginx.log").read_text()
     assert "/accounts/login/" in logged
+    assert "connect() failed" in logged, "the control: what went wrong is said, of other addresses"
     assert "words-of-somebody" not in logged
     assert "secret-of-a-link" not in logged
