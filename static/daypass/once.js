@@ -1,6 +1,10 @@
 // Back, and pressing again, is the same press: this page's one-time value stays with its place in the history.
-const field = document.querySelector("input[data-once]");
+const field = document.querySelector("input[name=once]");
+const keep = () => history.replaceState({ once: field.value }, "");
 if (field) {
-  if (history.state?.once) field.value = history.state.once;
-  else history.replaceState({ ...history.state, once: field.value }, "");
+  if (!("once" in field.dataset)) { /* a form that came back: it knows which value it is to send */ }
+  else if (history.state?.once) field.value = history.state.once;
+  else keep();
+  // htmx writes a state of its own; with that, a way back inside the page would load it anew.
+  document.addEventListener("htmx:replacedInHistory", keep);
 }

@@ -209,6 +209,35 @@ def test_back_and_press_again(people: People, alice: User, administrator: Role, 
 @in_browser[0]
 @in_browser[1]
 @pytest.mark.django_db(transaction=True)
+def test_back_to_a_role_that_was_searched_for_and_press_again(
+    people: People, alice: User, administrator: Role, staged: Entitlement
+) -> None:
+    """As most people ask: the role is found by typing, and the page is not loaded for it."""
+    opened = people.page_of(alice, "/request/")
+    opened.get_by_label("Why").fill("typed before the role was chosen")
+    opened.locator("#find").fill("payments")
+    opened.locator(".found a").first.click()
+    opened.get_by_text("30 min", exact=True).wait_for()
+    assert opened.url.endswith(f"/request/?role={administrator.public_id}")  # the role alone, nothing that was typed
+    fill_in(opened)
+    first = ask(opened)
+
+    opened.go_back()
+    fill_in(opened)
+    assert ask(opened) == first
+    opened.get_by_text(ALREADY).wait_for()
+    assert AccessRequest.objects.count() == 1
+
+    # Another role after all: the address follows.
+    opened.go_back()
+    opened.get_by_role("link", name="Change the role").click()
+    opened.locator("#find").wait_for()
+    opened.wait_for_url("**/request/")
+
+
+@in_browser[0]
+@in_browser[1]
+@pytest.mark.django_db(transaction=True)
 def test_the_value_stays_while_the_page_is_filled_in(
     people: People, alice: User, administrator: Role, staged: Entitlement
 ) -> None:

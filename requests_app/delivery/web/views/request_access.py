@@ -5,7 +5,9 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
+from django_htmx.http import replace_url
 
 from requests_app.delivery.web import choosing, once
 from requests_app.delivery.web.choosing import Choice
@@ -85,12 +87,16 @@ def person_search(request: PersonRequest) -> HttpResponse:
 @require_safe
 @signed_in
 def role_terms(request: PersonRequest) -> HttpResponse:
-    """The chosen role and the terms on which this person may ask for it; without a role, the search."""
+    """The chosen role and the terms on which this person may ask for it; without a role, the search.
+
+    The page's address follows, so that going back to it finds the role again.
+    """
     # What was typed stays: the reason is kept by the page, the rest comes along.
     typed = _typed(request)
     asking = Asking.of(request.user, typed)
     form = RequestForm(initial=_initial(typed, asking), found=asking.found)
-    return render(request, "request_access/asking.html", _context(request, form, asking) | {"focus": True})
+    context = _context(request, form, asking) | {"focus": True}
+    return replace_url(render(request, "request_access/asking.html", context), context["address"])
 
 
 @require_safe
@@ -190,6 +196,14 @@ def _initial(typed: dict[str, Any], asking: Asking) -> dict[str, Any]:
     return initial
 
 
+def _address(request: PersonRequest, asking: Asking) -> str:
+    """Where the page shows this again: what is chosen alone, nothing that was typed."""
+    chosen = {"role": asking.role.public_id} if asking.role else {}
+    if asking.beneficiary != request.user:
+        chosen["beneficiary"] = asking.beneficiary.public_id
+    return reverse("request_access", query=chosen or None)
+
+
 def _context(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[str, Any]:
     role = asking.role
     words, person_words = _words(request, "q"), _words(request, "person")  # without script, plain GETs of this page
@@ -197,6 +211,7 @@ def _context(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
     return {
         "form": form,
         "role": role,
+        "address": _address(request, asking),
         "beneficiary": asking.beneficiary,
         "for_another": asking.beneficiary != request.user,
         "excluded": asking.excluded,
