@@ -1,7 +1,7 @@
 """What people type: how long it may be, and what can be stored; and a text that is shortened to be shown.
 
-A box in a browser counts UTF-16 units and a row characters, which are never more: what fits in the box fits in the row.
-What does not fit is refused and never cut.
+A box counts characters as a row does, a line break as one: what fits in the box fits in the row. What does not fit is
+refused and never cut.
 """
 
 from requests_app.domain.errors import Invalid

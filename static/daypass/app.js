@@ -1,5 +1,6 @@
 // On every page: small manners that need no framework.
 import "./countdown.js";
+import "./too_long.js";
 import "./typed.js";
 import { copyText } from "./copy.js";
 

@@ -1,5 +1,5 @@
-"""What fits in a box is stored, whole; what does not is refused and kept. A browser counts UTF-16 units, and a line
-break as one, and sends two characters for it."""
+"""What fits in a box is stored, whole; what does not is refused and kept, and never cut. A line break counts as one, and
+a browser sends two characters for it."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -20,19 +20,14 @@ pytestmark = pytest.mark.django_db
 Post = Callable[[str], Any]
 
 
-def units(text: str) -> int:
-    """As a box counts."""
-    return len(text.encode("utf-16-le")) // 2
-
-
 def as_sent(text: str) -> str:
     return text.replace("\n", "\r\n")
 
 
 def filling(most: int) -> str:
-    """Lines, one with what counts two, that fill a box to the last unit."""
+    """Lines, one with what UTF-16 takes two units for, that fill a box to the last character."""
     text = "on call 🚒\n" + "line\n" * (most // 5 - 4)
-    return text + "x" * (most - units(text))
+    return text + "x" * (most - len(text))
 
 
 class Boxes:
@@ -99,7 +94,7 @@ def boxes(alice: User, bob: User, carol: User, olivia: User, administrator: Role
 def test_what_fills_its_box_to_the_last_is_stored_whole(name: str, boxes: Boxes) -> None:
     most, post, stored = boxes.all[name]
     text = filling(most)
-    assert units(text) == most
+    assert len(text) == most
     assert post(as_sent(text)).status_code == 302
     assert stored() == text
     told = [value for event in AuditEvent.objects.all() for value in event.detail.values() if isinstance(value, str)]
@@ -130,8 +125,18 @@ def test_every_box_says_how_much_it_takes(boxes: Boxes, bob: User, alice: User) 
         (alice, f"/request/?role={running.role.public_id}", "2000"),
         (alice, f"/requests/{running.code}/extend", "2000"),
         (bob, f"/requests/{running.code}/revoke", "500"),
+        (bob, "/approvals/", "1000"),
     ):
-        assert most in [one.get("maxlength") for one in page(signed_in(person).get(address)).all("textarea")], address
+        boxes_there = page(signed_in(person).get(address)).all("textarea")
+        assert most in [one.get("data-most-characters") for one in boxes_there], address
+
+
+@pytest.mark.parametrize("address", ["/request/", "/settings/", "/approvals/", "/admin/requests_app/entitlement/add/"])
+def test_no_box_lets_a_browser_cut_what_is_pasted(address: str, boxes: Boxes, olivia: User, bob: User) -> None:
+    response = signed_in(bob if address == "/approvals/" else olivia).get(address)
+    shown = page(response)
+    assert "maxlength" not in response.content.decode()
+    assert any("data-most-characters" in one for one in [*shown.all("textarea"), *shown.all("input")])
 
 
 def test_the_admin_counts_a_line_break_once_too(olivia: User, administrator: Role, client: Client) -> None:
@@ -180,18 +185,45 @@ def people(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[People
 @in_browser[0]
 @in_browser[1]
 @pytest.mark.django_db(transaction=True)
-def test_what_a_browser_lets_one_type_is_what_is_stored(
+def test_what_is_pasted_is_never_cut_and_it_is_said_how_much_is_too_much(
     people: People, active_request: AccessRequest, bob: User
 ) -> None:
     browser = people.page_of(bob, f"/requests/{active_request.code}/revoke")
-    browser.locator("#id_reason").focus()
-    for _ in range(30):
-        browser.keyboard.insert_text("🚒 and so on and so on")
-        browser.keyboard.press("Enter")
-    shown = browser.locator("#id_reason").input_value()
-    assert units(shown) == 500  # it takes no more
+    box, said = browser.locator("#id_reason"), browser.locator(".too-long")
+    fits = "🚒 line\n" * 70 + "last"
+    box.focus()
+    browser.keyboard.insert_text(fits)
+    assert said.count() == 0
+    browser.keyboard.insert_text(" words, which are too many")
+    assert box.input_value() == fits + " words, which are too many"
+    over = len(box.input_value()) - 500
+    assert said.inner_text() == f"{over} characters too many: at most 500 fit here. Nothing was cut."
+    assert box.evaluate("(box) => box.checkValidity()") is False
+    browser.get_by_role("button", name="Revoke").click()
+    assert browser.url.endswith("/revoke")
+
+    for _ in range(over):
+        browser.keyboard.press("Backspace")
+    assert not said.is_visible()
+    typed = box.input_value()
     browser.get_by_role("button", name="Revoke").click()
     browser.wait_for_url(f"**/requests/{active_request.code}")
     active_request.refresh_from_db()
-    assert active_request.end_reason == shown.strip()
+    assert active_request.end_reason == typed
+    assert len(typed) == 500
+    assert people.wrong == []
+
+
+@in_browser[0]
+@in_browser[1]
+@pytest.mark.django_db(transaction=True)
+def test_the_admin_cuts_nothing_and_says_it_too(people: People, olivia: User) -> None:
+    browser = people.page_of(olivia, "/admin/requests_app/entitlement/add/")
+    box = browser.locator("#id_name")
+    most = int(box.get_attribute("data-most-characters") or 0)
+    box.focus()
+    browser.keyboard.insert_text("x" * (most + 1))
+    assert len(box.input_value()) == most + 1
+    browser.get_by_text(f"1 character too many: at most {most} fit here. Nothing was cut.").wait_for()
+    browser.screenshot(path="/tmp/admin_long.png")
     assert people.wrong == []

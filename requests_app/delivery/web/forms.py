@@ -14,10 +14,20 @@ from requests_app.domain.models import AccessRequest
 
 
 class Renderer(TemplatesSetting):
-    """Every form and field of every page, allauth's too, is drawn by these two."""
+    """Every form and field of every page, allauth's too, is drawn by these two; the admin has its own.
+
+    No box of any of them cuts what is pasted, as a browser does by `maxlength` without a word: too_long.js says while
+    one types how much is too much, and the form refuses it with what was typed kept.
+    """
 
     form_template_name = "components/form.html"
     field_template_name = "components/field.html"
+
+    def render(self, template_name: str, context: dict[str, Any], request: Any = None) -> str:
+        attrs = context["widget"]["attrs"] if "widget" in context else {}
+        if "maxlength" in attrs:
+            attrs["data-most-characters"] = attrs.pop("maxlength")
+        return super().render(template_name, context, request)
 
 
 NOT_THEM = "You may not ask for this role for this person. Choose somebody else, or ask for yourself."

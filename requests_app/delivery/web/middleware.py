@@ -52,7 +52,7 @@ class NoNulInAdminMiddleware:
 
 
 class LineBreaksMiddleware:
-    """Makes one character of each line break that was typed: browsers send two, and count one against `maxlength`.
+    """Makes one character of each line break that was typed: browsers send two, and boxes count one.
 
     Here for every form, the admin's and allauth's too. After the one that checks the CSRF token, which reads the form.
     """
