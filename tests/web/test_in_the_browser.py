@@ -133,7 +133,7 @@ def test_polling_never_takes_away_what_someone_is_doing(approvals: dict[str, Any
         assert page.locator(f"#comment-{typing}").input_value() == "half a sent"
         assert "denied by Carol" in page.locator(f"#row-{typing} [data-row-note]").inner_text()
         page.locator(f"#row-{idle}").get_by_text("denied by Carol").wait_for()
-        assert page.locator(f"#row-{idle} input[type=text]").count() == 0
+        assert page.locator(f"#row-{idle} textarea").count() == 0
         assert site.wrong == []
 
 
