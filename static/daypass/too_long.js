@@ -30,7 +30,7 @@ function look(box) {
   const over = [...box.value.trim()].length - most;
   if (over <= 0 && !lines.has(box)) return;
   const words = over > 0
-    ? `${over.toLocaleString("en")} ${over === 1 ? "character" : "characters"} too many: at most ${most.toLocaleString("en")} fit here. Nothing was cut.`
+    ? `${over.toLocaleString("en")} ${over === 1 ? "character" : "characters"} too many: at most ${most.toLocaleString("en")} fit here. Shorten it.`
     : "";
   const line = lineOf(box);
   line.hidden = !words;
