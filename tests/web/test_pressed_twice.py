@@ -63,7 +63,9 @@ def test_the_same_form_with_other_contents_is_said_and_can_be_pressed_again(
     first = AccessRequest.objects.get()
     response = client.post("/request/", typed(administrator, staged, once=ONCE, ticket="INC-2"))
     assert response.status_code == 422
-    assert f"with other contents, and made {first.code}. Nothing was sent now." in page(response).text
+    shown = page(response)
+    assert f"You already sent this form, with other contents; that made {first.code}" in shown.text
+    assert f"/requests/{first.code}" in [link.get("href") for link in shown.all("a")]
     assert any(one.get("value") == "INC-2" for one in page(response).all("input"))
     assert AccessRequest.objects.count() == 1
 

@@ -30,7 +30,7 @@ class OtherContents(Conflict):
 
     def __init__(self, result: str) -> None:
         super().__init__(
-            f"This form was sent before, with other contents, and made {result}. Nothing was sent now.",
+            f"You already sent this form, with other contents; that made {result}. Nothing was sent now.",
             rule="idempotency.other_contents",
         )
         self.result = result

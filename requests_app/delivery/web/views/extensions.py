@@ -24,8 +24,8 @@ from requests_app.domain.workflow.idempotency import OtherContents
 
 ASKED_BEFORE = "You had sent this already. More time was asked for once, and nobody was told a second time."
 OTHER_BEFORE = (
-    "This form was sent before, with other contents, and that was asked for. Nothing was sent now. If you want this as "
-    "well, press again."
+    "You already sent this form, with other contents, and asked for more time by that. Nothing was sent now. "
+    "To ask for this as well, press again."
 )
 
 

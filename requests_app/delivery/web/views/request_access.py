@@ -6,6 +6,8 @@ from django.contrib import messages
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import replace_url
 
@@ -136,13 +138,22 @@ def _submit(request: PersonRequest) -> HttpResponse:
             form.take(refusal)
         except OtherContents as refusal:
             used_up = True
-            form.add_error(None, f"{refusal.message} If you want this as well, press again.")
+            form.add_error(None, _other_before(refusal.result))
         except DomainError as refusal:
             form.add_error(None, refusal.message)
         else:
             messages.info(request, _said(made))
             return redirect("access_request", made.code)
     return _page(request, form, asking, status=422, used_up=used_up)
+
+
+def _other_before(code: str) -> SafeString:
+    return format_html(
+        'You already sent this form, with other contents; that made <a href="{}">{}</a>. Nothing was sent now. '
+        "To ask for this as well, press again.",
+        reverse("access_request", args=[code]),
+        code,
+    )
 
 
 def _said(made: AccessRequest) -> str:
