@@ -41,9 +41,25 @@ def test_a_zone_that_is_none_is_refused_where_it_is_typed(zone: str, alice: User
     shown = page(choose(signed_in(alice), zone))
 
     assert (shown.problems, shown.inline, shown.unlabelled()) == ([], [], [])
-    assert re.search("such as Europe/Vienna|required|at most 64|Null characters", shown.text)
+    assert re.search("such as Europe/Vienna|Did you mean Europe/Vienna|required|at most 64|Null characters", shown.text)
     alice.refresh_from_db()
     assert (alice.time_zone, alice.time_zone_chosen) == ("UTC", False)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("Berlin", "Europe/Berlin"),
+        ("new york", "America/New_York"),
+        ("europe/vienna", "Europe/Vienna"),
+        ("Europe/Viena", "Europe/Vienna"),
+        ("louisv", "America/Kentucky/Louisville or America/Louisville"),
+    ],
+)
+def test_a_zone_that_is_nearly_one_is_suggested(typed: str, meant: str, alice: User) -> None:
+    shown = page(choose(signed_in(alice), typed))
+    assert f"There is no time zone “{typed}”. Did you mean {meant}?" in shown.text
+    assert any(one.get("value") == typed for one in shown.all("input"))
 
 
 def test_the_verb_refuses_it_too(alice: User) -> None:
