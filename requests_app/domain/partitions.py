@@ -72,6 +72,8 @@ def check_destination(url: str, partition: str) -> str:
         raise ValueError(f"The destination is longer than {_LONGEST_DESTINATION:,} characters.")
     if not re.fullmatch(r"[!-~]+", url) or re.search(r'[\\"<>^`{|}]', url):
         raise ValueError("The destination contains a space, a backslash or another character that no address may have.")
+    if "://" not in url:
+        raise ValueError(f"The destination is a whole address, with https:// before it, such as {home}")
     # Read by hand: urlsplit is generous, and a host and nothing else is all we accept before the path.
     match = re.fullmatch(r"https://([a-z0-9.-]+)([/?#].*)?", url, re.IGNORECASE)
     if not match or not _is_console_host(match[1].lower(), partition):

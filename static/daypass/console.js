@@ -118,6 +118,9 @@ document.querySelectorAll('[data-delivery][data-kind="console"]').forEach((panel
     const copy = event.target.closest("[data-copy-link]");
     if (copy && links.has(panel)) copyText(address(links.get(panel)), copy);
   });
+  panel.addEventListener("input", (event) => { // what was said was about what stood there before
+    if (event.target.matches("[name=destination]")) sayWrong(panel, "");
+  });
   panel.addEventListener("submit", (event) => {
     if (event.target.matches("[data-open-form]")) setTimeout(() => opened(panel));
     if (event.target.matches("[data-destination-form]")) {

@@ -268,6 +268,12 @@ def test_a_refused_destination_is_corrected_where_it_was_typed(
     expect(field).to_have_value("https://console.aws.example.com/s3")
     expect(field).to_have_attribute("aria-invalid", "true")
 
+    field.fill("console.aws.amazon.com/s3/home")
+    expect(page.locator(".problem")).to_be_hidden()
+    page.keyboard.press("Enter")
+    expect(page.locator(".problem")).to_contain_text("a whole address, with https:// before it")
+    expect(field).to_have_value("console.aws.amazon.com/s3/home")
+
     Session.objects.all().delete()
     field.fill("https://console.aws.amazon.com/s3/home")
     page.keyboard.press("Enter")
