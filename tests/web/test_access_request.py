@@ -150,7 +150,7 @@ def test_lifted_denies_say_how_long_their_results_live(
 def test_the_truth_about_keys_after_an_early_end(
     active_request: AccessRequest, alice: User, bob: User, aws_clock: Any
 ) -> None:
-    session_of(active_request, minutes=10)
+    session_of(active_request, minutes=15)
     workflow.revoke(active_request, by=bob, reason="wrong batch")
     revocation = Revocation.objects.filter(access_request=active_request)
     waiting = shown_to(alice, active_request)
