@@ -45,7 +45,12 @@ class Standing:
 
     @property
     def refusal(self) -> str:
-        """The class of what it last failed with, empty if it works. Asks nobody."""
+        """The class of what it last failed with, empty if it works. Asks nobody, and sees to it that somebody does.
+
+        A watcher may have been leaving when the failure was noted, or be in the process that this one was forked from.
+        """
+        if self._refusal:
+            self._watch()
         return self._refusal
 
     def look(self) -> str:

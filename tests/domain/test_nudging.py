@@ -1,6 +1,7 @@
 """A nudge is worth a second at most: once Redis is known to be of no use, nobody waits for it."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -77,3 +78,26 @@ def test_a_silent_redis_is_waited_for_once(settings: Any, lost: list[str], monke
     assert len(tried) == 1
     assert len(lost) == 52
     assert time.monotonic() - began < 2 * once
+
+
+class Leaving(store.Standing):
+    """Its watcher has seen that Redis works, and is about to end."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.leaves, self.may_leave = threading.Event(), threading.Event()
+
+    def _wait_for_it(self) -> None:
+        super()._wait_for_it()
+        self.leaves.set()
+        self.may_leave.wait(20)
+
+
+def test_a_failure_that_is_noted_while_the_watcher_leaves_does_not_last(refusing_redis: RedisServer) -> None:
+    standing = Leaving(refusing_redis.url())
+    standing.note_failure(OSError())
+    assert standing.leaves.wait(20)
+    standing.note_failure(OSError())
+    standing.may_leave.set()
+
+    until(lambda: not standing.refusal, 10)
