@@ -154,7 +154,7 @@ def test_a_partition_in_use_counts_with_its_own_region(healthy: Preflight) -> No
 def test_redis(healthy: Preflight, settings: Any) -> None:
     assert line("redis") == "good     redis: It takes what is written to it."
     settings.REDIS_URL = "redis://127.0.0.1:9/0"
-    assert line("redis").startswith("bad      redis: It is of no use: ConnectionError.")
+    assert line("redis").startswith("bad      redis: It is not usable: ConnectionError.")
 
 
 def test_lags(healthy: Preflight, active_request: AccessRequest, read_only: Role, alice: User) -> None:

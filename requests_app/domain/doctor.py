@@ -141,7 +141,7 @@ def _redis() -> Finding:
     if not refusal:
         return Finding(Verdict.GOOD, "redis", "It takes what is written to it.")
     advice = _WHAT_TO_DO.get(refusal, "See that it runs at REDIS_URL, and what it logs.")
-    sentence = f"It is of no use: {refusal}. Nothing is minted, work is found some seconds later, all else goes on."
+    sentence = f"It is not usable: {refusal}. Nothing is minted, work is found some seconds later, all else goes on."
     return Finding(Verdict.BAD, "redis", sentence, advice)
 
 
