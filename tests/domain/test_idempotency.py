@@ -176,9 +176,7 @@ def test_what_refuses_its_second_press_by_itself(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("together", [True, False])
-def test_a_stop_is_told_of_once_and_ends_whatever_is_left(
-    together: bool, running: AccessRequest, alice: User, administrator: Role, staged: Entitlement, olivia: User
-) -> None:
+def test_a_stop_that_is_pressed_twice_is_told_of_once(together: bool, running: AccessRequest, olivia: User) -> None:
     def stop(reason: str = "an incident") -> Any:
         return workflow.stops.end_all(
             workflow.freezes.Everything(), by=olivia, reason=reason, typed="everything", keep_out=False, key=KEY
@@ -186,12 +184,36 @@ def test_a_stop_is_told_of_once_and_ends_whatever_is_left(
 
     ended = at_once(stop, stop, stop) if together else [stop(), stop()]
     assert sum(one.passes for one in ended) == 1
-    later = factories.wish(alice, running.role, running.entitlement, start="at_once")
-    assert stop().passes == 1
-    later.refresh_from_db()
-    assert later.state == "revoked"
     assert AuditEvent.objects.filter(action="everything.ended").count() == 1
     assert Notice.objects.filter(kind="stopped", recipient=olivia).count() == 1
+    assert stop().passes == 0
     # For another reason it is another act, which is not refused for the form it came with.
     stop("another incident")
     assert AuditEvent.objects.filter(action="everything.ended").count() == 2
+
+
+def test_a_stop_that_ends_what_began_after_it_or_comes_later_is_recorded_and_told_of_again(
+    running: AccessRequest, alice: User, bob: User, administrator: Role, staged: Entitlement, olivia: User
+) -> None:
+    def stop() -> Any:
+        return workflow.stops.end_all(
+            workflow.freezes.Everything(), by=olivia, reason="an incident", typed="everything", keep_out=False, key=KEY
+        )
+
+    def acts() -> tuple[int, int]:
+        return (
+            AuditEvent.objects.filter(action="everything.ended").count(),
+            Notice.objects.filter(kind="stopped", recipient=olivia).count(),
+        )
+
+    waiting = factories.wish(alice, administrator, staged)
+    assert (stop().passes, acts()) == (1, (1, 1))
+    later = factories.wish(alice, running.role, running.entitlement, start="at_once")
+    assert (stop().passes, acts()) == (1, (2, 2))
+    later.refresh_from_db()
+    assert later.state == "revoked"
+    workflow.approve(waiting, by=bob)  # it was no pass when everything was ended
+    assert (stop().passes, acts()) == (1, (3, 3))
+    assert (stop().passes, acts()) == (0, (3, 3))
+    with clock.moved(timedelta(minutes=11)):
+        assert (stop().passes, acts()) == (0, (4, 4))

@@ -14,7 +14,7 @@ from psycopg.errors import DeadlockDetected
 from requests_app.domain import audit, clock, jobs, notices
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed
-from requests_app.domain.models import AccessRequest, Account, Freeze, IssuedSession, Role, User
+from requests_app.domain.models import AccessRequest, Account, AuditEvent, Freeze, IssuedSession, Role, User
 from requests_app.domain.models.requests import AccessRequestQuerySet
 from requests_app.domain.transitions import State
 from requests_app.domain.workflow import freezes, idempotency, live_sessions, people, revocations, sweeps
@@ -28,6 +28,8 @@ BATCH = 2000
 # Whoever pressed the button waits no longer than that; what is left by then is said, and ended by pressing again.
 LONGEST_SECONDS = 25.0
 MOST_COUNTED = 100_000
+# Pressing again within that time, for what was open when it was first pressed, goes on with the same act.
+SAME_ACT = timedelta(minutes=10)
 # No session of a role lives longer, by AWS's rules.
 LONGEST_SESSION = timedelta(hours=12)
 MOST_NAMED = 10
@@ -94,7 +96,8 @@ def end_all(scope: Scope, *, by: User, reason: str, typed: str, keep_out: bool =
 
     With `keep_out` the person is blocked, or the rest frozen, before: nothing new comes through meanwhile. `typed`
     must be `word(scope)`. Each batch is durable; what is ended stays so, whatever becomes of the rest.
-    Pressed again with the same one-time `key` it ends what is left, and is recorded and told of once.
+    Pressed again soon with the same one-time `key` it ends what is left, and is recorded and told of once. What became
+    a pass since then, or a later press, makes it another act.
     Raises NotAllowed for anyone but an operator, Invalid for what was typed.
     """
     freezes.require_operator(by)
@@ -172,10 +175,12 @@ def _record_the_act(scope: Scope, by: User, reason: str, *, keep_out: bool, key:
     contents = (Action.EVERYTHING_ENDED, _KINDS[type(scope)], getattr(scope, "pk", None), reason, int(keep_out))
     with transaction.atomic(durable=True):
         try:
-            if idempotency.result_of(key, by=by, contents=contents):
+            earlier = idempotency.result_of(key, by=by, contents=contents)
+        except idempotency.OtherContents as other:
+            earlier = other.result  # another act, and ending is not refused for the form it came with
+        else:
+            if earlier and _goes_on(AuditEvent.objects.get(pk=earlier), scope):
                 return
-        except idempotency.OtherContents:
-            key = ""  # another act, and ending is not refused for the form it came with
         now = clock.now()
         passes = _standing(_within(scope), now).count()
         event = audit.record(
@@ -190,10 +195,17 @@ def _record_the_act(scope: Scope, by: User, reason: str, *, keep_out: bool, key:
             reason=reason,
             keep_out=keep_out,
         )
-        idempotency.keep(key, by=by, contents=contents, result=str(event.pk))
+        if not earlier:
+            idempotency.keep(key, by=by, contents=contents, result=str(event.pk))
         about = f"{by} ends every pass {_of(scope)}, {passes} of them: {reason}"
         watching = notices.operators_and_auditors()
         notices.tell(notices.Kind.STOPPED, about, at=now, to=watching, occasion=str(event.pk))
+
+
+def _goes_on(act: AuditEvent, scope: Scope) -> bool:
+    """Whether ending what is open now is still that act, and nothing that its record and its mail did not speak of."""
+    now = clock.now()
+    return now - act.at <= SAME_ACT and not _standing(_within(scope), now).filter(approved_at__gt=act.at).exists()
 
 
 _KINDS: dict[type, str] = {User: "person", Role: "role", Account: "account", Everything: "everything"}
