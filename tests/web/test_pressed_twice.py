@@ -111,6 +111,16 @@ def test_more_time_that_waits_is_said_to_wait(
     form = {"duration": "15", "justification": "not done yet", "once": ONCE}
     client.post(address, form)
     assert ALREADY in page(client.post(address, form, follow=True)).text
+    # Gone back, and something else typed: that is not swallowed.
+    response = client.post(address, form | {"duration": "30", "justification": "much more to do"})
+    assert "with other contents" in page(response).text
+    assert "much more to do" in response.content.decode()
+    assert value_in(response) != ONCE
+    # With a value of its own it is another wish, and the rules say why not.
+    response = client.post(address, form | {"duration": "30", "once": value_in(response)})
+    assert ALREADY not in page(response).text
+    assert "already" in page(response).text
+    assert Extension.objects.count() == 1
 
 
 # --- what there is already is named before one asks -------------------------------------------------------------------

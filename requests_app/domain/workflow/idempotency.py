@@ -64,10 +64,6 @@ def keep(key: str, *, by: User, contents: Contents, result: str) -> None:
         IdempotencyKey.objects.create(person=by, key=key, digest=_digest(contents), result=result, made_at=clock.now())
 
 
-def is_used(key: str, *, by: User) -> bool:
-    return bool(key) and _find(key, by) is not None
-
-
 def forget_old(limit: int = BATCH) -> int:
     """Delete those that no open form can have any more; returns how many."""
     old = IdempotencyKey.objects.filter(made_at__lt=clock.now() - KEPT).order_by("made_at")

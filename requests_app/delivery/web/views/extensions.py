@@ -23,10 +23,8 @@ from requests_app.domain.transitions import ExtensionState
 from requests_app.domain.workflow.idempotency import OtherContents
 
 ASKED_BEFORE = "You had sent this already. More time was asked for once, and nobody was told a second time."
-OTHER_BEFORE = (
-    "You already sent this form, with other contents, and asked for more time by that. Nothing was sent now. "
-    "To ask for this as well, press again."
-)
+OTHER_BEFORE = "You already sent this form, with other contents, and asked for more time by that. Nothing was sent now."
+PRESS_AGAIN = "To ask for this as well, press again."
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -34,16 +32,10 @@ OTHER_BEFORE = (
 def extend(request: PersonRequest, code: str) -> HttpResponse:
     """How much longer, and why; what is possible stands there."""
     one = find_request(request, code)
-    shortest = timedelta(seconds=policy.SHORTEST_SECONDS)
-    verdict = workflow.outlooks.on_extending(one, request.user, shortest)
-    if not verdict:
-        asked_before = workflow.idempotency.is_used(once.sent(request), by=request.user)
-        messages.warning(request, ASKED_BEFORE if asked_before else verdict.message)
-        return redirect("access_request", one.code)
+    form = ExtendForm(request.POST if request.method == "POST" else None)
     used_up = False
-    longer = more([one], now_of(request))[one.pk]
-    form = ExtendForm(request.POST if request.method == "POST" else None, initial={"duration": str(longer.steps[0])})
     if request.method == "POST" and form.is_valid():
+        # The verb looks at what was sent before, then at the rules: whatever these say now, a repetition is none to them.
         try:
             why, key = form.cleaned_data["justification"], once.sent(request)
             asked = workflow.extend(one, by=request.user, duration=form.wanted, justification=why, key=key)
@@ -51,13 +43,20 @@ def extend(request: PersonRequest, code: str) -> HttpResponse:
             form.take(refusal)
         except OtherContents:
             used_up = True
-            form.add_error(None, OTHER_BEFORE)
+            form.add_error(None, f"{OTHER_BEFORE} {_may_extend(request, one).message or PRESS_AGAIN}")
         except DomainError as refusal:
             form.add_error("duration" if refusal.rule in ("extend.total", "extend.hours") else None, refusal.message)
         else:
             messages.info(request, _said(asked))
             return redirect("access_request", one.code)
-    return _extend_page(request, one, form, longer, used_up=used_up)
+    verdict = _may_extend(request, one)
+    longer = more([one], now_of(request)).get(one.pk, More())
+    # What was typed stays, unless there is nothing to ask for any more.
+    if verdict or (form.is_bound and verdict.rule == "extend.pending"):
+        form.initial = {"duration": str(longer.steps[0])}
+        return _extend_page(request, one, form, longer, used_up=used_up)
+    messages.warning(request, OTHER_BEFORE if used_up else verdict.message)
+    return redirect("access_request", one.code)
 
 
 @require_POST
@@ -83,6 +82,10 @@ def approve(request: PersonRequest, code: str, public_id: UUID) -> HttpResponse:
 @signed_in
 def deny(request: PersonRequest, code: str, public_id: UUID) -> HttpResponse:
     return _decide(request, _find(request, code, public_id), approving=False)
+
+
+def _may_extend(request: PersonRequest, one: AccessRequest) -> policy.Verdict:
+    return workflow.outlooks.on_extending(one, request.user, timedelta(seconds=policy.SHORTEST_SECONDS))
 
 
 def _extend_page(
