@@ -242,7 +242,7 @@ CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CONSUMER = "portal.consumer:Consumer"
-CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"  # in memory: two beats, or a lost one, do no harm
+CELERY_BEAT_SCHEDULER = "portal.beat:Scheduler"
 CELERY_ENABLE_UTC = True
 CELERY_TIMEZONE = "UTC"
 
