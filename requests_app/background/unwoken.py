@@ -1,13 +1,16 @@
 """What a worker does when nobody wakes it: it looks by itself, so that a broker of no use keeps nothing from ending.
 
 Beat's wakes and the nudges only say when to look. A worker of the queues default, aws and revoke does what beat would
-have woken it for if no such wake came for twice its time, and whatever early end has been due for some seconds. Minting
-is not done so: a wish that nobody was nudged for is too old.
+have woken it for if no such wake came to any worker for twice its time, and whatever early end has been due for some
+seconds. Minting is not done so: a wish that nobody was nudged for is too old.
+
+A wake goes to one of several replicas, so each notes in Redis that it ran. What stands there is anybody's who writes to
+Redis: for long no worker relies on it.
 """
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -16,8 +19,9 @@ import structlog
 from celery import bootsteps, current_app
 from celery.signals import task_prerun
 from django.db import close_old_connections, connections
+from redis import RedisError
 
-from requests_app.domain import clock
+from requests_app.domain import clock, store
 from requests_app.domain.models import DenyPolicy
 
 log = structlog.get_logger(__name__)
@@ -27,6 +31,10 @@ OVERDUE = timedelta(seconds=4)
 MOST_AT_ONCE = 4
 MOST_ROLES = 20
 STOPS_WITHIN_SECONDS = 5.0
+# By then beat has begun, where all were started together.
+TELLS_AFTER_SECONDS = 60.0
+# After so many times without a wake of its own, a worker does it whatever it is told of the others.
+RELIES_FOR = 10
 _Work = tuple[str, tuple[int, ...]]
 
 _last_run: dict[str, float] = {}
@@ -35,6 +43,29 @@ _last_run: dict[str, float] = {}
 @task_prerun.connect
 def _note_run(sender: Any, **_: object) -> None:
     _last_run[sender.name] = time.monotonic()
+    if entry := current_app.conf.beat_schedule.get(sender.name):
+        milliseconds = int(2000 * float(entry["schedule"]))
+        _ask_redis(lambda: store.client().set(_key(sender.name), b"", px=milliseconds))
+
+
+def _ran_elsewhere(name: str) -> bool:
+    return bool(_ask_redis(lambda: store.client().exists(_key(name))))
+
+
+def _key(name: str) -> str:
+    return f"ran:{name}"
+
+
+def _ask_redis(ask: Callable[[], Any]) -> Any:
+    """None where it does not answer, and nobody waits for it then."""
+    standing = store.standing()
+    if standing.refusal:
+        return None
+    try:
+        return ask()
+    except RedisError as error:
+        standing.note_failure(error)
+        return None
 
 
 class Looks:
@@ -66,8 +97,13 @@ class Looks:
     def due(self) -> Iterator[_Work]:
         """Tasks that nobody woke this process for, and early ends that nobody takes up."""
         for name, seconds in self._schedule.items():
-            if time.monotonic() - _last_run.get(name, self._began) >= 2 * seconds:
+            waited = time.monotonic() - _last_run.get(name, self._began)
+            if waited < 2 * seconds:
+                continue
+            elsewhere = _ran_elsewhere(name)
+            if not elsewhere:
                 self._tell_once(name)
+            if not elsewhere or waited >= RELIES_FOR * seconds:
                 yield name, ()
         close_old_connections()
         before = clock.now() - OVERDUE
@@ -102,7 +138,7 @@ class Looks:
             self._busy.discard(work)
 
     def _tell_once(self, name: str) -> None:
-        if name not in self._alone:
+        if name not in self._alone and time.monotonic() - self._began >= TELLS_AFTER_SECONDS:
             self._alone.add(name)
             log.warning("worker.unwoken", task=name, advice="Is beat running, and does Redis take what is written?")
 

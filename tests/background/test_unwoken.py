@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., unwoken.Looks]]:
+def looks(monkeypatch: pytest.MonkeyPatch, redis_server: Any) -> Iterator[Callable[..., unwoken.Looks]]:
     monkeypatch.setattr(unwoken, "LOOK_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(unwoken, "_last_run", {})
     made: list[unwoken.Looks] = []
@@ -67,6 +67,43 @@ def test_a_wake_puts_it_off(looks: Any) -> None:
 
     assert "default.sweep_outbox" not in names(alone)
     assert "default.sweep_requests" in names(alone)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(unwoken.log, "warning", lambda event, **more: said.append(more.get("task", event)))
+    return said
+
+
+def test_a_wake_that_went_to_another_replica_puts_it_off_and_nobody_is_told(looks: Any, told: list[str]) -> None:
+    alone = asleep(looks("default"), 30)
+    alone._began -= 40  # up for longer than the others need to begin
+    tasks.sweep_outbox.apply()
+    unwoken._last_run["default.sweep_outbox"] = unwoken.time.monotonic() - 30
+
+    assert "default.sweep_outbox" not in names(alone)
+    assert "default.sweep_requests" in names(alone)
+    assert "default.sweep_requests" in told
+    assert "default.sweep_outbox" not in told
+    # Whoever writes to Redis can say so of every sweep, and keeps none from being done.
+    unwoken._last_run["default.sweep_outbox"] = unwoken.time.monotonic() - 50
+    assert "default.sweep_outbox" in names(alone)
+    assert "default.sweep_outbox" not in told
+
+
+def test_a_worker_that_began_before_beat_tells_nobody(looks: Any, told: list[str]) -> None:
+    assert "default.sweep_requests" in names(asleep(looks("default"), 20))
+    assert told == []
+
+
+def test_a_redis_of_no_use_puts_nothing_off(looks: Any, told: list[str], settings: Any) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
+    tasks.sweep_outbox.apply()
+    unwoken._last_run["default.sweep_outbox"] -= 30
+
+    assert "default.sweep_outbox" in names(asleep(looks("default"), 100))
+    assert "default.sweep_outbox" in told
 
 
 def test_nobody_mints_unasked(looks: Any, active_request: AccessRequest, aws_clock: AwsClock) -> None:

@@ -35,7 +35,7 @@ def extend(request: PersonRequest, code: str) -> HttpResponse:
     form = ExtendForm(request.POST if request.method == "POST" else None)
     used_up = False
     if request.method == "POST" and form.is_valid():
-        # The verb looks at what was sent before, then at the rules: whatever these say now, a repetition is none to them.
+        # The verb compares with what was sent before, and only then asks the rules.
         try:
             why, key = form.cleaned_data["justification"], once.sent(request)
             asked = workflow.extend(one, by=request.user, duration=form.wanted, justification=why, key=key)
