@@ -20,6 +20,10 @@ class TooMany(DomainError):
     """A limit was reached; the message says when to try again."""
 
 
+class Unavailable(DomainError):
+    """Something that Daypass itself needs for this does not work; the message says when to try again."""
+
+
 class Invalid(DomainError):
     """Something typed is wrong: `fields` maps a form field to its sentences."""
 

@@ -50,6 +50,23 @@ def test_asking_answers_at_once_with_an_id(active_request: AccessRequest, alice:
     assert (made.state, made.kind, made.beneficiary) == ("asked", "credentials", alice)
 
 
+def test_with_redis_known_to_be_unusable_it_is_said_at_once_and_nothing_is_written(
+    approved_request: AccessRequest, alice: User, settings: Any
+) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
+    redis_store.standing().note_failure(OSError())
+    response = ask(signed_in(alice), approved_request)
+
+    assert response.status_code == 503
+    assert response.json() == {
+        "message": "Daypass cannot reach its queue, so nothing was issued. Try again in a minute.",
+        "rule": "queue.unusable",
+    }
+    assert not Delivery.objects.exists()
+    approved_request.refresh_from_db()
+    assert approved_request.state == "approved", "its time does not run for what nobody gets"
+
+
 def test_a_form_works_too(active_request: AccessRequest, alice: User) -> None:
     wish = {"code": active_request.code, "kind": "console", "jwk": json.dumps(recipient_key()), "destination": ""}
     form = "application/x-www-form-urlencoded"

@@ -10,7 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from requests_app.delivery.web.presses import signed_out
-from requests_app.domain.errors import Conflict, DomainError, Invalid, NotAllowed, TooMany
+from requests_app.domain.errors import Conflict, DomainError, Invalid, NotAllowed, TooMany, Unavailable
 from requests_app.domain.models import User
 
 
@@ -22,7 +22,7 @@ class PersonRequest(HttpRequest):
 
 
 View = Callable[..., HttpResponse]
-_STATUS = {NotAllowed: 403, Conflict: 409, TooMany: 429, Invalid: 422}
+_STATUS = {NotAllowed: 403, Conflict: 409, TooMany: 429, Invalid: 422, Unavailable: 503}
 
 
 def signed_in(view: View) -> View:

@@ -13,9 +13,9 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.crypto import salted_hmac
 
-from requests_app.domain import audit, clock, facts, jobs, notices, partitions, policy, sealing, texts
+from requests_app.domain import audit, clock, facts, jobs, notices, partitions, policy, sealing, store, texts
 from requests_app.domain.audit import Action
-from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany
+from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany, Unavailable
 from requests_app.domain.models import AccessRequest, AwsClock, Delivery, IssuedSession, Role, User
 from requests_app.domain.terms import CONSOLE, KEYS, Terms
 from requests_app.domain.transitions import DELIVERY, DeliveryState, State, may_follow
@@ -86,7 +86,8 @@ def ask(
     """Wish for credentials or a console link, sealed for `recipient_key` (a P-256 public JWK).
 
     An approved request starts with this. `sign_in` names the sign-in session that alone may take the envelope.
-    Raises NotAllowed by the rules of minting, TooMany by the limits per person and role, Invalid for a bad key.
+    Raises NotAllowed by the rules of minting, TooMany by the limits per person and role, Invalid for a bad key,
+    Unavailable while Redis is known not to be usable: no worker would hear of it, and no envelope could wait.
     """
     access_request, now = lock(access_request)
     if access_request.state == State.APPROVED:
@@ -94,6 +95,8 @@ def ask(
     _verdict(access_request, by, kind, now).require()
     key, destination = _check_wish(access_request, kind, recipient_key, destination)
     _check_limits(access_request, by, now)
+    if store.standing().refusal:
+        raise Unavailable(NO_QUEUE, rule="queue.unusable")
     delivery = Delivery.objects.create(
         access_request=access_request,
         beneficiary=by,
@@ -305,6 +308,7 @@ def nudge_waiting() -> None:
         jobs.nudge_each("mint.mint", waiting.order_by("asked_at").values_list("pk", flat=True)[:100])
 
 
+NO_QUEUE = "Daypass cannot reach its queue, so nothing was issued. Try again in a minute."
 STALE = "No worker took this within 20 seconds, so it was dropped. Try again."
 UNKNOWN = (
     "A worker asked AWS and was not heard of again: the outcome is unknown. If a session was made, nobody has its keys "
