@@ -290,7 +290,14 @@ def test_every_kind_of_notice_has_its_words(for_alice: AccessRequest, alice: Use
     """Whatever is queued can be written, with a request and without one."""
     for kind in Notice.Kind:
         for about in (for_alice, None):
-            notice = Notice(kind=kind, recipient=alice, access_request=about, about="Something happened.", key="x: 1")
+            notice = Notice(
+                kind=kind,
+                recipient=alice,
+                access_request=about,
+                about="Something happened.",
+                key="x: 1",
+                created_at=clock.now(),
+            )
             if about is None or kind not in WITHOUT_A_REQUEST:
                 said = mail.words(notice)
                 assert said.sentence.endswith(".")
@@ -299,6 +306,7 @@ def test_every_kind_of_notice_has_its_words(for_alice: AccessRequest, alice: Use
 
 
 WITHOUT_A_REQUEST = {"frozen", "thawed", "restored", "stopped", "trouble", "nobody", "unconfirmed"}
+WITHOUT_A_REQUEST |= {"account", *mail.WITH_LINK}
 
 
 def test_more_time_that_nobody_can_decide_is_told_in_its_words_and_only_while_it_is_so(

@@ -140,7 +140,7 @@ def test_never_do_two_rows_stand_for_one_role(deploy: Role, deploying: Entitleme
 
 @pytest.mark.django_db
 def test_no_session_that_aws_still_has_to_refuse_is_left_behind(
-    active_request: AccessRequest, alice: User, aws_clock: Any
+    history: None, active_request: AccessRequest, alice: User, aws_clock: Any
 ) -> None:
     factories.sealed(active_request)
     workflow.give_back(active_request, by=alice)

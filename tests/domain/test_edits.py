@@ -541,7 +541,8 @@ def test_rules_lists_and_the_database_agree_on_whose_edits_count(seed: int, db: 
             again.role, by=again.requester, entitlement=again.entitlement, beneficiary=again.beneficiary
         )
         may = bool(verdict) or verdict.rule == "stage.nobody_can"
-        anew = _new(again, accepted_at=None, stage_since=again.asked_at)
+        now = clock.now()
+        anew = _new(again, accepted_at=None, asked_at=now, stage_since=now)
         assert (anew is WENT_THROUGH) is may, verdict
         asked_again.add((may, again.requester == again.beneficiary))
     assert {(True, True), (False, True), (False, False)} <= asked_again

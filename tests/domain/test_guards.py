@@ -1038,6 +1038,8 @@ def test_no_guard_was_forgotten(db: None) -> None:
         (REQUESTS, "asks_role"),
         ("requests_app_role", "guard_address"),
         ("requests_app_denypolicy", "one_policy"),
+        *(("requests_app_user", name) for name in ("sign_in_epoch", "end_sign_ins", "normal_names")),
+        *(("mfa_authenticator", name) for name in ("factor_added_or_removed", "factor_replaced")),
         *((f"requests_app_{table}", "public_id") for table in ("entitlement", "extension", "freeze")),
         *((table, "guard") for table in guarded),
         *((table, "as_of_now") for table in (REQUESTS, DECISIONS, DELIVERIES, SESSIONS, EXTENSIONS, REVOCATIONS)),
