@@ -10,11 +10,20 @@ LONGEST_JUSTIFICATION = 2000
 LONGEST_TICKET = 100
 LONGEST_COMMENT = 1000
 LONGEST_REASON = 500
+MOST_NUMBER = 10**15
 
 
 def can_be_stored(text: str) -> bool:
     """PostgreSQL takes no NUL, and UTF-8 no half of a surrogate pair, which JSON can smuggle in."""
     return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def is_readable(document: object, *, depth: int = 50) -> bool:
+    """Whether what was read as JSON can be stored as it: its numbers are bounded, and so is how deep it goes."""
+    if isinstance(document, dict | list):
+        parts = document.values() if isinstance(document, dict) else document
+        return (depth > 0 or not document) and all(is_readable(part, depth=depth - 1) for part in parts)
+    return not isinstance(document, int | float) or -MOST_NUMBER <= document <= MOST_NUMBER  # what is no number is not
 
 
 def plain_reason(typed: str, *, read_by: str) -> str:

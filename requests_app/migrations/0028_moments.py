@@ -4,6 +4,9 @@ Rules that only time opens (further approvers, a deadline that has passed, an en
 moments in the rows are worth, and the application writes those. So each is held to the database's own clock. Nothing
 here is switched by the application: only the owner of the tables can say that a history is being written, in a row
 that the application may read. Functions and triggers of before stay as they are; code from before is still taken.
+
+What is stored as JSON is read by pages whole, unknown parts of it too: so it has no number and no depth at which that
+fails. What was stored before stays, until that column is written again.
 """
 
 from django.db import migrations, models
@@ -61,13 +64,58 @@ BEGIN
 END $$;
 """
 
+# As `texts.is_readable` has it, for what is typed.
+DOCUMENTS = """
+-- Python reads no integer of more than 4300 digits and no thousand brackets in each other, both of which PostgreSQL
+-- takes; and a page that is asked for again and again does not grow without end.
+CREATE FUNCTION requests_app_is_readable_document(document jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT CASE
+        WHEN length(document::text) > 4000000 THEN false
+        WHEN jsonb_path_exists(document, 'strict $.**{51 to last}') THEN false
+        ELSE NOT jsonb_path_exists(
+            document, 'strict $.** ? (@.type() == "number" && (@ > 1000000000000000 || @ < -1000000000000000))')
+    END
+$$;
+
+CREATE FUNCTION requests_app_guard_document() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    PERFORM requests_app_refuse('a document that no page can read');
+    RETURN NULL;
+END $$;
+"""
+
+# All that the application writes as JSON of its own, but a request's terms, which are written once: see `REQUESTS`.
+READ_BY_PAGES = {
+    "account": ("tags",),
+    "auditevent": ("detail",),
+    "delivery": ("recipient_key",),
+    "denypolicy": ("expected", "denied", "left_out", "unknown"),
+    "edit": ("change",),
+    "entitlement": ("narrowing_statements", "narrowing_policy_arns", "lifted"),
+    "preflight": ("minter_findings", "revoker_findings", "doors"),
+    "role": ("tags",),
+}
+DOCUMENTS += "".join(
+    f"""
+CREATE TRIGGER readable BEFORE INSERT OR UPDATE OF {", ".join(columns)} ON requests_app_{table}
+    FOR EACH ROW WHEN (NOT ({" AND ".join(f"requests_app_is_readable_document(NEW.{column})" for column in columns)}))
+    EXECUTE FUNCTION requests_app_guard_document();
+"""
+    for table, columns in READ_BY_PAGES.items()
+)
+
 # What `Terms.from_document` needs, beside what the guard of before compares with the entitlement.
 TERMS = """
 CREATE FUNCTION requests_app_terms_are_readable(terms jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT jsonb_typeof(terms->'name') = 'string' AND jsonb_typeof(terms->'ticket') = 'string'
-       AND jsonb_typeof(terms->'justification_min') = 'number'
-       AND jsonb_typeof(coalesce(terms->'default_seconds', '0')) = 'number'
+    SELECT requests_app_is_readable_document(terms)
+       AND jsonb_typeof(terms->'name') = 'string' AND jsonb_typeof(terms->'ticket') = 'string'
+       AND jsonb_path_exists(terms, 'strict $.justification_min ? (@ >= 0 && @ <= 2147483647)', silent => true)
+       AND jsonb_path_exists(
+           '{"default_seconds": 0}' || terms, 'strict $.default_seconds ? (@ >= 0 && @ <= 2147483647)',
+           silent => true)
        AND jsonb_typeof(coalesce(terms->'justification_pattern', '""')) = 'string'
        AND jsonb_typeof(coalesce(terms->'ticket_pattern', '""')) = 'string'
        AND CASE WHEN jsonb_typeof(terms->'stages') = 'array' THEN NOT EXISTS (
@@ -222,6 +270,6 @@ class Migration(migrations.Migration):
         migrations.AddField("installation", "history_from", models.DateTimeField(null=True)),
         *(
             migrations.RunSQL(sql, migrations.RunSQL.noop)
-            for sql in (MOMENTS, TERMS, REQUESTS, DELIVERIES, REVOCATIONS)
+            for sql in (MOMENTS, DOCUMENTS, TERMS, REQUESTS, DELIVERIES, REVOCATIONS)
         ),
     ]

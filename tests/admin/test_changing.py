@@ -273,6 +273,10 @@ def test_changing_only_the_approval_is_checked_too(
     [
         ('[{"Effect": "Allow"', "This is not JSON"),
         ("[" * 10_000, "This is not JSON"),
+        ("[" * 60 + "]" * 60, "AWS would not take"),
+        ("[" + "9" * 5000 + "]", "AWS would not take"),
+        ("[1e16]", "AWS would not take"),
+        ("[NaN]", "AWS would not take"),
         (json.dumps(READ), "Write a list of statements"),
         ('["Allow"]', "must be an object whose Effect"),
         (json.dumps([READ | {"Principal": "*"}]), "may not have: Principal"),

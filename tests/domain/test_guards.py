@@ -1039,6 +1039,11 @@ def test_no_guard_was_forgotten(db: None) -> None:
         ("requests_app_role", "guard_address"),
         ("requests_app_denypolicy", "one_policy"),
         *(("requests_app_user", name) for name in ("sign_in_epoch", "end_sign_ins", "normal_names")),
+        *(
+            (f"requests_app_{table}", "readable")
+            for table in ("account", "auditevent", "delivery", "denypolicy", "edit")
+        ),
+        *((f"requests_app_{table}", "readable") for table in ("entitlement", "preflight", "role")),
         *(("mfa_authenticator", name) for name in ("factor_added_or_removed", "factor_replaced")),
         *((f"requests_app_{table}", "public_id") for table in ("entitlement", "extension", "freeze")),
         *((table, "guard") for table in guarded),

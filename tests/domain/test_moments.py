@@ -1,9 +1,11 @@
 """Raw SQL as the application's own role sets moments back, ahead and out of reach, and stores what no page can read."""
 
 import copy
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -13,6 +15,7 @@ from requests_app.domain import clock, workflow
 from requests_app.domain.models import (
     AccessRequest,
     Delivery,
+    DenyPolicy,
     Entitlement,
     Extension,
     Group,
@@ -22,7 +25,7 @@ from requests_app.domain.models import (
     User,
 )
 from requests_app.domain.terms import StageTerms, Terms
-from requests_app.domain.workflow import deliveries
+from requests_app.domain.workflow import deliveries, edits, preflights
 from sandbox.history import open_history
 from tests import factories
 from tests.domain.test_guards import (
@@ -37,6 +40,7 @@ from tests.domain.test_guards import (
     _attempt_decision,
     _decide_raw,
     _new,
+    _now_again,
     attempt,
     insert_like,
     update,
@@ -340,7 +344,59 @@ def test_an_early_end_is_of_all_that_was_issued_for_as_long_as_that_lasts(
 
 # --- terms that pages can read --------------------------------------------------------------------
 
-WRONG: tuple[Any, ...] = (None, True, 5, "five", [], {}, [None], [{}], {"a": 1})
+WRONG: tuple[Any, ...] = (None, True, 5, -5, 10**11, "five", [], {}, [None], [{}], {"a": 1})
+# PostgreSQL takes them, and Python reads none: an integer of more than 4300 digits, a thousand brackets in each other.
+UNREADABLE = {
+    "long": "1e5000",
+    "below": "-1e5000",
+    "in lists": "[{}, [1e5000]]",
+    "in objects": '{"a": {"b": 1e16}}',
+    "deep": "[" * 1500 + "]" * 1500,
+}
+
+
+@pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE)
+def test_no_part_of_stored_terms_is_beyond_what_is_read(value: str, pending_request: AccessRequest) -> None:
+    """Also of those that are taken unknown."""
+
+    def attempt_with(path: str, value: str) -> str | None:
+        values = {**_now_again(REQUESTS, pending_request.pk), "id": 10**12, "public_id": uuid4(), "code": "DP-00000000"}
+        return attempt(
+            f"""INSERT INTO {REQUESTS} SELECT (jsonb_populate_record(r, %s::jsonb || jsonb_build_object(
+                'terms_document', jsonb_set(r.terms_document, %s::text[], %s::jsonb)))).*
+                FROM {REQUESTS} r WHERE r.id = %s""",
+            params=[json.dumps(values, default=str), path, value, pending_request.pk],
+        )
+
+    assert attempt_with("{extra}", '{"any": ["thing", 5, null, 1.5]}') is WENT_THROUGH
+    for path in ("{extra}", "{stages,0,extra}", "{justification_min}", "{default_seconds}"):
+        assert attempt_with(path, value) == GUARD, path
+
+
+def test_nothing_that_is_stored_as_json_is_beyond_what_is_read(
+    active_request: AccessRequest, olivia: User, aws_clock: object, app_connection: psycopg.Connection
+) -> None:
+    """Each column by itself, so that a new one is here too."""
+    factories.delivery(active_request)
+    role = active_request.role
+    DenyPolicy.objects.create(role=role, expected=[None])
+    preflights.look_soon(Role.objects.all())
+    edits.note(role, by=olivia, change={"name": ["old", "new"]})
+    columns = app_connection.execute(
+        "SELECT table_name, column_name FROM information_schema.columns "
+        "WHERE data_type = 'jsonb' AND table_name LIKE 'requests_app_%'"
+    ).fetchall()
+    assert len(columns) >= 15
+    for table, column in columns:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT max(id) FROM {table}")
+            (pk,) = cursor.fetchone()
+        assert pk is not None, table
+        for value in UNREADABLE.values():
+            assert update(table, pk, **{column: value}) in (GUARD, PRIVILEGE), (table, column, value[:20])
+            same = f"SELECT (jsonb_populate_record(r, jsonb_build_object('id', 10 ^ 12, '{column}', %s::jsonb))).*"
+            tried = attempt(f"INSERT INTO {table} {same} FROM {table} r WHERE id = %s", params=[value, pk])
+            assert tried in (GUARD, PRIVILEGE), (table, column, value[:20])
 
 
 def _reads(document: dict[str, Any]) -> bool:
@@ -349,7 +405,9 @@ def _reads(document: dict[str, Any]) -> bool:
     words = [terms.name, terms.ticket, terms.justification_pattern, terms.ticket_pattern]
     words += [word for stage in terms.stages for word in (stage.asks, stage.more_asks)]
     numbers = [terms.justification_min, terms.default_seconds]
-    return all(isinstance(word, str) for word in words) and all(type(number) in (int, float) for number in numbers)
+    if not all(type(number) in (int, float) and 0 <= number < 2**31 for number in numbers):  # a page reckons with them
+        return False
+    return all(isinstance(word, str) for word in words)
 
 
 @pytest.mark.parametrize("name", Terms.__slots__)

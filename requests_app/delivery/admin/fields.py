@@ -9,6 +9,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from requests_app.delivery.admin import shown
+from requests_app.domain import texts
 from requests_app.domain.arns import LONGEST_PATH
 from requests_app.domain.models.catalog import check_tags
 from requests_app.domain.models.entitlements import check_pattern
@@ -152,6 +153,7 @@ class Statements(forms.JSONField):
     default_error_messages = {
         "invalid": "This is not JSON. Look for a missing comma, quote or bracket.",
         "other_kind": 'Write a list of statements: [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}]',
+        "unreadable": "There is a number in this, or a depth of brackets, that AWS would not take.",
         "too_long": "This is far longer than AWS would take.",
         "character": "There is a character in this that cannot be stored.",
     }
@@ -175,6 +177,10 @@ class Statements(forms.JSONField):
             statements = super().to_python(value)
         except RecursionError as deep:
             raise ValidationError(self.error_messages["invalid"], code="invalid") from deep
+        except ValueError as digits:  # Python reads no number of more than 4300 of them
+            raise ValidationError(self.error_messages["unreadable"], code="unreadable") from digits
+        if not texts.is_readable(statements):
+            raise ValidationError(self.error_messages["unreadable"], code="unreadable")
         if statements is None:
             return self.kind()
         if not isinstance(statements, self.kind):
