@@ -9,11 +9,12 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db import IntegrityError
+from django.db import IntegrityError, OperationalError
 from django.db.models import Model, QuerySet
 from django.forms import BaseInlineFormSet, ModelChoiceField
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
+from psycopg.errors import DeadlockDetected
 
 from requests_app.delivery.admin import shown
 from requests_app.delivery.admin.bounded import MOST_COUNTED, MOST_LINES, BoundedPaginator, FirstLines
@@ -74,12 +75,15 @@ class Audited(OperatorsChange, admin.ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Where somebody else was faster and the database refuses, it is looked at once more: now the form sees what
-        they did, and says so beside what was typed."""
-        try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
-        except IntegrityError as refused:
-            log.warning("admin.refused_by_database", model=self.opts.model_name, error=str(refused))
+        """Where somebody else was faster, and the database refuses or finds each waiting for the other, it is looked at
+        again: now the form sees what they did, and says so beside what was typed."""
+        for _ in range(2):
+            try:
+                return super().changeform_view(request, object_id, form_url, extra_context)
+            except (IntegrityError, OperationalError) as refused:
+                if isinstance(refused, OperationalError) and not isinstance(refused.__cause__, DeadlockDetected):
+                    raise
+                log.warning("admin.refused_by_database", model=self.opts.model_name, error=str(refused))
         return super().changeform_view(request, object_id, form_url, extra_context)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:

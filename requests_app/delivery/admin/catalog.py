@@ -50,8 +50,8 @@ class Corrected(forms.ModelForm):
 class AccountForm(Corrected):
     fixed = ("partition", "number")
     too_late = (
-        "This cannot be corrected any more, for {why}. Take the account out of use, give it another name, and enter "
-        "the right one."
+        "This cannot be corrected any more, because {why}. Take the account out of use, give it another name, and "
+        "enter the right one."
     )
     number = AccountNumber(label="Account id")
     tags = Tags()
@@ -69,7 +69,7 @@ class AccountForm(Corrected):
 
 class RoleForm(Corrected):
     fixed = ("account", "path", "name")
-    too_late = "This cannot be corrected any more, for {why}. Take the role out of use, and enter the right one."
+    too_late = "This cannot be corrected any more, because {why}. Take the role out of use, and enter the right one."
     arn = forms.CharField(
         label="ARN",
         required=False,

@@ -26,6 +26,6 @@ def my_settings(request: PersonRequest) -> HttpResponse:
     form = SettingsForm(typed, initial={"time_zone": request.user.time_zone})
     if request.method == "POST" and form.is_valid():
         person = workflow.people.choose_time_zone(request.user, form.cleaned_data["time_zone"])
-        messages.info(request, f"Times are shown by the clocks of {person.time_zone}.")
+        messages.info(request, f"Times are shown in {person.time_zone}.")
         return redirect("home" if "from_home" in request.POST else "my_settings")
     return render(request, "my_settings.html", {"form": form, "now": now_of(request)})
