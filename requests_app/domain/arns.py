@@ -57,9 +57,11 @@ def path_problem(path: str) -> str:
     if re.fullmatch(PATH, path):
         return ""
     if others := _others(path.replace("/", "")):
+        if re.search(r"[^!-~]", path):  # neither has IAM
+            return f"Between its slashes a path may have {IN_WORDS}, and not {_listed(others)}."
         return (
-            f"Between its slashes a path may have {IN_WORDS}. IAM allows more, but {others} could mean something else "
-            "in the policies of its sessions: the account's owner must make the role under another path."
+            f"Between its slashes a path may have {IN_WORDS}. IAM allows more, but {_listed(others)} could mean "
+            "something else in the policies of its sessions: the account's owner must make the role under another path."
         )
     return "A path begins and ends with a slash, such as /elevated/; a single slash is no path at all."
 
@@ -68,14 +70,19 @@ def name_problem(name: str) -> str:
     """Why this is no role's name, as a sentence; empty where it is one."""
     if re.fullmatch(NAME, name):
         return ""
-    others = f", and not {_others(name)}" if _others(name) else ""
+    others = f", and not {_listed(_others(name))}" if _others(name) else ""
     return f"A role's name has 1 to 64 characters: {IN_WORDS}{others}."
 
 
-def _others(text: str) -> str:
-    """Its characters that are not in the alphabet, for a sentence."""
-    found = sorted(set(re.findall(rf"[^{_CHARACTERS}]", text)))
-    return " ".join("a space" if one == " " else one if one.isprintable() else f"U+{ord(one):04X}" for one in found)
+def _others(text: str) -> list[str]:
+    """Its characters that are not in the alphabet."""
+    return sorted(set(re.findall(rf"[^{_CHARACTERS}]", text)))
+
+
+def _listed(characters: list[str]) -> str:
+    """For a sentence."""
+    words = ["a space" if one == " " else one if one.isprintable() else f"U+{ord(one):04X}" for one in characters]
+    return f"{' '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
 
 
 _SESSION = re.compile(r"arn:aws[a-z-]*:sts::", re.ASCII)
