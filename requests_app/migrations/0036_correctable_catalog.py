@@ -1,7 +1,8 @@
 """Which role or account at AWS a row means can be corrected while nothing depends on it; and no two rows mean one.
 
-Code from before this neither corrects nor enters beside a row out of use, so it meets none of these refusals. Rows
-whose path would be refused now stay as they are until somebody changes it, or brings them back into use.
+Code from before this corrects nothing. Where an operator enters a role with it, or brings one back into use, what is
+refused now (a path such as /team:a/, a second row for a name) is an error page to it, and nothing is stored. Rows whose
+path would be refused now stay as they are until somebody changes it, or brings them back into use.
 """
 
 import django.core.validators
@@ -121,7 +122,8 @@ BEGIN
 END $$;
 """
 
-# The first of a request's triggers: the others, and the terms, are then about the role as it stays.
+# Of a request's triggers the first that waits for a lock, `as_of_now` alone being before it: those that follow, and the
+# terms, are then about the role as it stays.
 ASKED = """
 CREATE FUNCTION requests_app_guard_role_asked() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
