@@ -130,7 +130,10 @@ ACCOUNT_ADAPTER = "requests_app.delivery.web.accounts.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email", "username"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"  # operators make people; nobody signs up
-ACCOUNT_FORMS = {"reset_password": "requests_app.delivery.web.accounts.LinkForm"}
+ACCOUNT_FORMS = {
+    "login": "requests_app.delivery.web.accounts.SignInForm",
+    "reset_password": "requests_app.delivery.web.accounts.LinkForm",
+}
 # How many links one person is sent is counted in the database: counted here by address, a stranger who asks for
 # somebody could keep them from asking.
 ACCOUNT_RATE_LIMITS = {"reset_password": "20/m/ip"}

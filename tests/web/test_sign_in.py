@@ -11,7 +11,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from requests_app.background.mail import send_due
-from requests_app.domain import workflow
+from requests_app.domain import normal_form, workflow
 from requests_app.domain.models import AuditEvent, User
 from tests.web.pages import Page, page, signed_in
 
@@ -218,3 +218,48 @@ def test_a_known_browser_has_few_guesses_too_and_opens_nothing_of_others(
     hers.post("/accounts/logout/")
     guesses(5)
     assert "Too many" in guesses(1, hers).text
+
+
+def test_guesses_are_counted_by_who_is_meant_however_their_name_is_padded(alice: User) -> None:
+    """By their address too: it is one person, and not two to guess at."""
+    names = ["alice", "ALICE", "alice@example.com", *(f"alice{' ' * 315}x{one}" for one in range(20))]
+    for name in names[:3]:
+        sign_in(Client(), name, "wrong")
+    for one, name in enumerate(names[3:]):
+        Client().post("/accounts/login/", {"login": name, "password": PASSWORD}, REMOTE_ADDR=f"203.0.113.{one}")
+    assert not AuditEvent.objects.filter(action="sign_in.succeeded").exists()
+    assert AuditEvent.objects.filter(action="sign_in.failed", subject="alice").count() == 3
+
+    for name in ("Alice@Example.COM", "ａlice"):
+        sign_in(Client(), name, "wrong")
+    assert "Too many" in sign_in(Client(), "alice").text
+
+
+def test_what_is_longer_than_any_name_is_nobodys(alice: User) -> None:
+    assert User.objects.meant(f"alice{' ' * 315}") == alice
+    assert User.objects.meant(f"alice{' ' * 315}x") is None
+
+
+def test_what_is_longer_than_any_name_is_said_before_anything_is_done_with_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    address = normal_form.address
+    monkeypatch.setattr(normal_form, "address", lambda typed: seen.append(len(typed)) or address(typed))
+    answer = sign_in(client, "ﷺ" * 100_000, "wrong")
+
+    assert "longer than any user name" in answer.text
+    assert max(seen, default=0) <= 320
+    assert not AuditEvent.objects.exists()
+
+
+def test_whoever_has_other_letters_in_their_name_has_a_known_browser_too(alice: User, client: Client) -> None:
+    alice.username = "jörg"
+    alice.save(update_fields=["username"])
+    assert "My access" in sign_in(client, "jörg").text
+    client.post("/accounts/logout/")
+    for one in range(7):
+        Client().post("/accounts/login/", {"login": "jörg", "password": "wrong"}, REMOTE_ADDR=f"203.0.113.{one}")
+    assert "Too many" in sign_in(Client(), "jörg").text
+
+    assert "My access" in sign_in(client, "jörg").text

@@ -5,15 +5,17 @@ from typing import Any
 import structlog
 from allauth.account.adapter import DefaultAccountAdapter, get_adapter
 from allauth.account.auth_backends import AuthenticationBackend
-from allauth.account.forms import ResetPasswordForm
+from allauth.account.forms import LoginForm, ResetPasswordForm
 from allauth.core.exceptions import ImmediateHttpResponse
+from django.core.validators import MaxLengthValidator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
 from requests_app.delivery.web import known_browsers, sign_ins
 from requests_app.delivery.web.origin import client_ip
-from requests_app.domain import audit, normal_form, workflow
+from requests_app.domain import audit, workflow
 from requests_app.domain.models import User
+from requests_app.domain.models.people import LONGEST_TYPED
 
 log = structlog.get_logger(__name__)
 # What allauth would mail to somebody, by its template. Of a password the verb that sets it tells.
@@ -53,10 +55,6 @@ class AccountAdapter(DefaultAccountAdapter):
         if response is None:
             sign_ins.begin(request, user)
         return response
-
-    def clean_email(self, email: str) -> str:
-        """What is typed to get a new password, as people's addresses are stored."""
-        return normal_form.address(super().clean_email(email))
 
     def login(self, request: HttpRequest, user: User) -> None:
         if not sign_ins.is_still_valid(request, user):
@@ -113,6 +111,16 @@ class AccountAdapter(DefaultAccountAdapter):
         return client_ip(request) or "0.0.0.0"  # noqa: S104  (only a key for counting attempts)
 
 
+class SignInForm(LoginForm):
+    """Refuses what is longer than any name before anything looks whose it is, which takes time."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        login = self.fields["login"]
+        login.validators.append(MaxLengthValidator(LONGEST_TYPED, "This is longer than any user name or address."))
+        login.widget.attrs["maxlength"] = LONGEST_TYPED
+
+
 class LinkForm(ResetPasswordForm):
     """Asks for a link to choose a password. What is typed decides nothing here that somebody could see or measure."""
 
@@ -127,8 +135,7 @@ class LinkForm(ResetPasswordForm):
 
 def forget_failed_attempts(request: HttpRequest, person: User) -> None:
     """Whoever has just chosen a password is not kept from signing in with it by attempts from before."""
-    for name in (person.email, person.username):
-        get_adapter(request)._delete_login_attempts_cached_email(request, email=name)
+    get_adapter(request)._delete_login_attempts_cached_email(request, email=person.email)
 
 
 def _meant(credentials: dict[str, Any]) -> User | None:

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponseBase
 
 from requests_app.domain import normal_form
 from requests_app.domain.models import User
+from requests_app.domain.models.people import LONGEST_TYPED
 
 COOKIE = "__Host-known-browser" if settings.SESSION_COOKIE_SECURE else "known-browser"
 AS_LONG_AS_SECONDS = 180 * 24 * 60 * 60
@@ -23,17 +24,18 @@ def remember(response: HttpResponseBase, person: User) -> None:
 
 
 def budget(request: HttpRequest, login: str) -> str:
-    """Under which name failed attempts to sign in as `login` are counted: one for all strangers together, wherever
-    they come from and whatever host they name, and one for each browser that this person is known to use."""
-    login = normal_form.address(login)  # or each spelling would be another name
+    """Under which name failed attempts to sign in as `login` are counted: one for all strangers together, however they
+    spell who is meant, wherever they come from and whatever host they name, and one for each browser that this person
+    is known to use."""
+    person = User.objects.meant(login)
+    if person is None:
+        return normal_form.address(login[:LONGEST_TYPED])
     value = request.COOKIES.get(COOKIE, "")
-    return f"{login} {value}" if value and _is_of(value, login) else login
+    return f"{person.public_id.hex} {value}" if _is_of(value, person) else person.public_id.hex
 
 
-def _is_of(value: str, login: str) -> bool:
+def _is_of(value: str, person: User) -> bool:
     try:
-        public_id = signing.loads(value, salt=_SALT, max_age=AS_LONG_AS_SECONDS)
+        return bool(signing.loads(value, salt=_SALT, max_age=AS_LONG_AS_SECONDS) == person.public_id.hex)
     except signing.BadSignature:
         return False
-    person = User.objects.filter(public_id=public_id).first()
-    return person is not None and login in (person.username, person.email)

@@ -12,8 +12,8 @@ from django.db.models.functions import Lower, Now, Upper
 
 from requests_app.domain import codes, hours, normal_form
 
-# More than any address has.
-_LONGEST_TYPED = 320
+# More than any address has, or any user name.
+LONGEST_TYPED = 320
 
 
 class _Normal:
@@ -50,9 +50,11 @@ class People(UserManager["User"]):
         return normal_form.address(email or "")
 
     def meant(self, typed: str) -> "User | None":
-        """Whose address this is, else whose user name."""
-        typed = typed.replace("\0", "")[:_LONGEST_TYPED]
-        return (self.filter(email=typed).first() or self.filter(username=typed).first()) if typed.strip() else None
+        """Whose address this is, else whose user name. Never cut, or many spellings would be one name."""
+        typed = typed.replace("\0", "")
+        if not typed.strip() or len(typed) > LONGEST_TYPED:
+            return None
+        return self.filter(email=typed).first() or self.filter(username=typed).first()
 
 
 class User(AbstractBaseUser, PermissionsMixin):

@@ -40,7 +40,7 @@ def ask_for_new_password(address: str) -> None:
     """
     with transaction.atomic(durable=True):
         now, ip = clock.now(), audit.origin().ip
-        person = User.objects.filter(email=address.strip().lower(), deactivated_at=None).first()
+        person = User.objects.filter(email=address, deactivated_at=None).first()
         audit.record(Action.NEW_PASSWORD_ASKED, by=None, subject=person.username if person else "an unknown address")
         # Not with which browser: whoever asks could write to them in it.
         about = f"Someone{f' at {ip}' if ip else ''} asked for a new password for you."
