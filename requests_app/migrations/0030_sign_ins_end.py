@@ -1,6 +1,8 @@
 """Sign-ins end for good with somebody's part, their password or their second factor, whichever door changed it.
 
-Code from before this leaves the epoch to the triggers and does not look at it, so it ends what it always ended.
+Code from before this leaves the epoch to the triggers and does not look at it. While it still serves, the triggers end
+sign-ins for it too, by their rows: a second factor added or removed there signs its owner out everywhere, the browser in
+which they did it among them, for only code from here on keeps that one. A new password does the same.
 """
 
 from django.db import migrations, models
@@ -10,14 +12,21 @@ EPOCH = """
 CREATE FUNCTION requests_app_guard_sign_in_epoch() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
+    -- The next one or none: an epoch that is as large as can be would have no next one, and no end may be refused.
+    IF TG_OP = 'INSERT' THEN
+        NEW.sign_in_epoch := 0;
+        RETURN NEW;
+    END IF;
     -- Whoever saves a person whole, as they read it before, sets nothing back.
-    NEW.sign_in_epoch := greatest(NEW.sign_in_epoch, OLD.sign_in_epoch);
+    IF NEW.sign_in_epoch <> OLD.sign_in_epoch + 1 THEN
+        NEW.sign_in_epoch := OLD.sign_in_epoch;
+    END IF;
     IF NEW.deactivated_at IS DISTINCT FROM OLD.deactivated_at THEN
-        NEW.sign_in_epoch := greatest(NEW.sign_in_epoch, OLD.sign_in_epoch + 1);
+        NEW.sign_in_epoch := OLD.sign_in_epoch + 1;
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER sign_in_epoch BEFORE UPDATE ON requests_app_user
+CREATE TRIGGER sign_in_epoch BEFORE INSERT OR UPDATE ON requests_app_user
     FOR EACH ROW EXECUTE FUNCTION requests_app_guard_sign_in_epoch();
 
 -- A new password needs no epoch: it is in what a sign-in carries, by Django.

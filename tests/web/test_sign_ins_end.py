@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
@@ -190,6 +191,26 @@ def test_an_epoch_is_never_set_back(alice: User, olivia: User) -> None:
     read_before.save()
 
     assert User.objects.get(pk=alice.pk).sign_in_epoch == epoch
+
+
+def test_no_epoch_stands_in_the_way_of_an_end(alice: User, olivia: User, app_connection: psycopg.Connection) -> None:
+    """Whoever writes as the application counts no further than the next one."""
+    last = 2**31 - 1
+    app_connection.execute("UPDATE requests_app_user SET sign_in_epoch = %s WHERE id = %s", [last, alice.pk])
+    app_connection.execute(
+        "INSERT INTO requests_app_user (public_id, username, email, name, time_zone, source_identity, is_staff, "
+        "is_superuser, password, sign_in_epoch) VALUES (gen_random_uuid(), 'ivan', 'ivan@example.com', '', 'UTC', "
+        "'abc', false, false, '', %s)",
+        [last],
+    )
+    before = sign_in(alice)
+
+    for person in (alice, User.objects.get(username="ivan")):
+        totp.TOTP.activate(person, SECRET)
+        workflow.people.deactivate(person, by=olivia)
+        bring_back(person, olivia)
+        workflow.people.deactivate(person, by=olivia)
+    assert not is_in(before)
 
 
 # --- the password ------------------------------------------------------------------------------
