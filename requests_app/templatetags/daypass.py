@@ -10,8 +10,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from lucide.templatetags.lucide import lucide
 
+from requests_app.domain import browsers
 from requests_app.domain.models import AccessRequest, IssuedSession
 from requests_app.domain.terms import CONSOLE, KEYS, StageTerms, Terms
+from requests_app.domain.texts import shortened
 from requests_app.domain.transitions import State
 
 register = template.Library()
@@ -59,6 +61,12 @@ def tone(value: str) -> str:
 def state_at(access_request: AccessRequest, now: datetime) -> str:
     """What is true by the clock, whatever a sweep has recorded."""
     return str(access_request.state_at(now))
+
+
+@register.filter
+def browser(user_agent: str) -> str:
+    """In words that people know it by, and as it calls itself where there are none."""
+    return browsers.in_words(user_agent) or shortened(user_agent, 140)
 
 
 @register.filter

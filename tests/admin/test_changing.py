@@ -579,11 +579,18 @@ def test_an_edit_of_a_person_is_recorded_about_them(operator: Client, alice: Use
 
 
 def test_an_address_that_was_taken_away_opens_the_account_no_more(operator: Client, alice: User) -> None:
+    """Whatever rows of allauth's there are."""
     EmailAddress.objects.create(user=alice, email=alice.email, verified=True, primary=True)
+    alice.set_password("correct horse battery staple")
+    alice.save(update_fields=["password"])
 
     save(operator, address(User, alice.pk), email="alice@elsewhere.example")
 
-    assert not EmailAddress.objects.filter(email="alice@example.com").exists()
+    typed = {"password": "correct horse battery staple"}
+    assert Client().post("/accounts/login/", {"login": "alice@example.com", **typed}).status_code == 200
+    assert Client().post("/accounts/login/", {"login": "alice@elsewhere.example", **typed}).status_code == 302
+    Client().post("/accounts/password/reset/", {"email": "alice@example.com"})
+    assert not Notice.objects.filter(kind=Notice.Kind.NEW_PASSWORD).exists()
 
 
 def test_the_key_in_cloudtrail_is_shown_and_stays(operator: Client, alice: User) -> None:

@@ -63,6 +63,18 @@ def test_who_is_told_what_in_a_whole_story(
     ]
 
 
+def test_only_those_who_are_asked_to_decide_are_told_how_not_to_be(pending_request: AccessRequest, bob: User) -> None:
+    mail.send_due()
+    workflow.approve(pending_request, by=bob)
+    mail.send_due()
+    for message in sent():
+        asked = message.to != ["alice@example.com"]
+        for text in (str(message.body), html(message)):
+            assert ("You are one of the people who can decide" in text) is asked
+            assert ("take you out of the group that is asked" in text) is asked
+    assert len(sent()) == 3
+
+
 def test_a_denial_names_who_denied(pending_request: AccessRequest, carol: User) -> None:
     workflow.deny(pending_request, by=carol)
     mail.send_due()

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery staple"
 RESET = "/accounts/password/reset/"
 DAY = timedelta(days=1)
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"
 
 
 class Down(EmailBackend):
@@ -319,13 +320,32 @@ def test_choosing_a_password_signs_out_whoever_is_signed_in_there(alice: User, m
 
 def test_a_changed_password_is_told_in_our_own_mail(alice: User) -> None:
     client = signed_in(alice)
-    client.post("/accounts/password/change/", {"oldpassword": PASSWORD, **NEW}, HTTP_USER_AGENT="Firefox/150")
+    client.post("/accounts/password/change/", {"oldpassword": PASSWORD, **NEW}, HTTP_USER_AGENT=FIREFOX)
     mail.send_due()
     (message,) = mailbox.outbox
     assert message.subject == "Your password was changed (Daypass)"
-    assert "It was done from 127.0.0.1, with Firefox/150." in message.body
+    assert "It was done from 127.0.0.1, with Firefox on Linux." in message.body
+    assert "Mozilla" not in message.body
     assert "http://testserver/accounts/sessions/" in message.body
-    assert AuditEvent.objects.get(action="password.set").actor == alice
+    event = AuditEvent.objects.get(action="password.set")
+    assert (event.actor, event.user_agent) == (alice, FIREFOX)
+
+
+def test_a_first_password_is_told_as_what_it_is(alice: User, olivia: User) -> None:
+    alice.set_unusable_password()
+    alice.save(update_fields=["password"])
+    for kind, said in (
+        (Notice.Kind.INVITED, "Your first password was chosen"),
+        (Notice.Kind.NEW_PASSWORD, "Your password was changed"),
+    ):
+        client = Client()
+        client.get(f"{RESET}key/{password_links.make(User.objects.get(pk=alice.pk), kind)}/")
+        client.post("/accounts/password/choose/", NEW, HTTP_USER_AGENT="a script. Call 555 now")
+        mail.send_due()
+        message = mailbox.outbox.pop()
+        assert message.subject == f"{said} (Daypass)"
+        assert f"{said}. It was done from 127.0.0.1.\n" in message.body
+        assert "If this was not you, tell an operator now." in message.body
 
 
 def test_whatever_allauth_mails_is_known_and_goes_by_the_outbox(alice: User, rf: Any) -> None:

@@ -1,6 +1,5 @@
 from typing import Any, ClassVar
 
-from allauth.account.models import EmailAddress
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -233,9 +232,6 @@ class PersonAdmin(WithMemberships, UserAdmin):
             with by_admin(request):
                 workflow.accounts.invite([obj], by=request.user)  # type: ignore[arg-type]
             messages.info(request, f"A mail to {obj.email} brings a link to choose a password.")
-        if change and "email" in form.changed_data:
-            # Or the address they had would still open their account.
-            EmailAddress.objects.filter(user=obj).exclude(email=obj.email).delete()
 
     def log_addition(self, request: HttpRequest, obj: User, message: Changes) -> None:  # type: ignore[override]
         self.record(request, obj, message, action=Action.PERSON_MADE, beneficiary=obj)

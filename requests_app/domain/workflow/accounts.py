@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
 
-from requests_app.domain import audit, clock, notices, password_links
+from requests_app.domain import audit, browsers, clock, notices, password_links
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict
 from requests_app.domain.models import Notice, User
@@ -51,7 +51,7 @@ def set_password(person: User, password: str) -> None:
     """Their own new password, of which they get word."""
     person.set_password(password)  # takes its time, and so stands outside
     with transaction.atomic():
-        _record_password(person)
+        _record_password(person, "Your password was changed.")
 
 
 def use_link(key: str, password: str) -> User:
@@ -64,15 +64,17 @@ def use_link(key: str, password: str) -> User:
             found = password_links.person_of(key)
         if found is None:
             raise Conflict("This link does not work any more.", rule="password.old_link")
+        first = not found.has_usable_password()
         found.password = encoded
-        _record_password(found)
+        _record_password(found, "Your first password was chosen." if first else "Your password was changed.")
     return found
 
 
 def tell(person: User, what: str) -> None:
     """Queue a mail to somebody: how they sign in has changed, and from where that was done."""
     origin = audit.origin()
-    by = f", with {origin.user_agent}" if origin.user_agent else ""
+    browser = browsers.in_words(origin.user_agent)
+    by = f", with {browser}" if browser else ""
     _tell(person, f"{what} It was done from {origin.ip}{by}." if origin.ip else what)
 
 
@@ -86,7 +88,7 @@ def _tell(person: User, about: str) -> None:
     notices.tell(Notice.Kind.ACCOUNT, about, at=now, to=[person], occasion=now.isoformat())
 
 
-def _record_password(person: User) -> None:
+def _record_password(person: User, told: str) -> None:
     person.save(update_fields=["password"])
     audit.record(Action.NEW_PASSWORD_SET, by=person, beneficiary=person, subject=person.username)
-    tell(person, "Your password was changed.")
+    tell(person, told)
