@@ -59,16 +59,20 @@ def words(notice: Notice) -> Words:
     long = in_words(access_request.duration)
     who = str(access_request.beneficiary)
     yours = "You asked for this." if notice.recipient_id == access_request.requester_id else "This would be yours."
+    decides = (
+        "You are one of the people who can decide on this. To stop these mails, ask an operator of "
+        f"{settings.BASE_URL} to take you out of the group that is asked."
+    )
     sentence, button, why = {
         Kind.ASKED: (
             _asks(access_request, what, long),
             "Decide",
-            "You are one of the people who can decide on this.",
+            decides,
         ),
         Kind.REMINDED: (
             f"{who} still waits for {what} for {long}.",
             "Decide",
-            "You are one of the people who can decide on this.",
+            decides,
         ),
         Kind.ACCEPT: (
             f"{access_request.requester} asks for {what} for {long}, for you. It counts when you accept it.",
@@ -79,7 +83,7 @@ def words(notice: Notice) -> Words:
         Kind.MORE_ASKED: (
             _more_asked(notice, who, what),
             "Decide",
-            "You are one of the people who can decide on this.",
+            decides,
         ),
         Kind.MORE_DECIDED: (_more_decided(notice, what), "Open the pass", "This pass is yours."),
         Kind.STUCK: _stuck(notice, access_request, what, who),
@@ -435,7 +439,6 @@ def _message(notice: Notice, key: str = "") -> EmailMultiAlternatives:
         # Further lines of what someone typed are set in, or they could pass for ours in the plain text.
         "facts_as_text": [(label, "\n    ".join(fact.splitlines())) for label, fact in said.facts],
         "link": link,
-        "base_url": settings.BASE_URL,
         "code": code,
     }
     message = EmailMultiAlternatives(said.subject, render_to_string("mail/notice.txt", context))

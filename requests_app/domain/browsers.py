@@ -1,6 +1,6 @@
 """Which browser somebody uses, in words that people know it by: `Firefox on Linux`.
 
-What a browser calls itself is for machines, and whoever sends it writes it: in a mail it would frighten, or say anything.
+What a browser calls itself is for machines, and whoever sends it writes it: in a mail it frightens, or says anything.
 """
 
 import re

@@ -9,9 +9,8 @@ from contextlib import suppress
 
 from django.utils.encoding import punycode
 
-
-# The rules of 2003, which are Python's and Django's, make another domain of these (`straße.de` of `strasse.de`), which is
-# another's today; those of 2008, which registries and mail servers keep to, write them as they write any letter.
+# With these the rules of 2003, which are Python's and Django's, name another domain, and today another's: `strasse.de`
+# for `straße.de`. Those of 2008, which registries and mail servers keep to, write them as they write any letter.
 _OTHERS_BEFORE = re.compile("[ßς\u200c\u200d]")
 
 
