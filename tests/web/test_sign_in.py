@@ -245,7 +245,12 @@ def test_what_is_longer_than_any_name_is_said_before_anything_is_done_with_it(
 ) -> None:
     seen = []
     address = normal_form.address
-    monkeypatch.setattr(normal_form, "address", lambda typed: seen.append(len(typed)) or address(typed))
+
+    def noted(typed: str) -> str:
+        seen.append(len(typed))
+        return address(typed)
+
+    monkeypatch.setattr(normal_form, "address", noted)
     answer = sign_in(client, "ﷺ" * 100_000, "wrong")
 
     assert "longer than any user name" in answer.text
