@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -80,14 +81,14 @@ def test_a_wake_that_went_to_another_replica_puts_it_off_and_nobody_is_told(look
     alone = asleep(looks("default"), 30)
     alone._began -= 40  # up for longer than the others need to begin
     tasks.sweep_outbox.apply()
-    unwoken._last_run["default.sweep_outbox"] = unwoken.time.monotonic() - 30
+    unwoken._last_run["default.sweep_outbox"] = monotonic() - 30
 
     assert "default.sweep_outbox" not in names(alone)
     assert "default.sweep_requests" in names(alone)
     assert "default.sweep_requests" in told
     assert "default.sweep_outbox" not in told
     # Whoever writes to Redis can say so of every sweep, and keeps none from being done.
-    unwoken._last_run["default.sweep_outbox"] = unwoken.time.monotonic() - 50
+    unwoken._last_run["default.sweep_outbox"] = monotonic() - 50
     assert "default.sweep_outbox" in names(alone)
     assert "default.sweep_outbox" not in told
 
