@@ -6,6 +6,7 @@ names a person and no group), `over` one of everything that comes after, `many` 
 none, one and several.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +16,7 @@ from typing import Any
 import psycopg
 from allauth.account.models import EmailAddress
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from allauth.mfa.totp.internal import auth as totp
 from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group as AdminGroup
@@ -358,14 +360,15 @@ def build(name: str, superuser: psycopg.Connection) -> Landscape:
     land = Landscape(name, superuser)
     _people(land)
     LANDSCAPES[name](land)
+    secret = generate_totp_secret() if name == "many" else ""
+    if secret:
+        TOTP.activate(land[REQUESTER], secret)
+        RecoveryCodes.activate(land[REQUESTER])
     for who in VISITORS:
         for _ in range(2 if who == REQUESTER else 1):
-            land.visitors[who] = _sign_in(land, who)
+            land.visitors[who] = _sign_in(land, who, secret if who == REQUESTER else "")
     workflow.people.deactivate(land[DEACTIVATED], by=land[OPERATOR])
-    # Now, or the sign-in would have asked for it.
     if name == "many":
-        TOTP.activate(land[REQUESTER], generate_totp_secret())
-        RecoveryCodes.activate(land[REQUESTER])
         EmailAddress.objects.create(user=land[REQUESTER], email=land[REQUESTER].email, verified=True, primary=True)
     for record in (AuditEvent, Notice):
         if name == "empty":
@@ -385,10 +388,14 @@ def _people(land: Landscape) -> None:
     TOTP.activate(land[HALF], generate_totp_secret())
 
 
-def _sign_in(land: Landscape, who: str) -> SimpleCookie:
+def _sign_in(land: Landscape, who: str, secret: str = "") -> SimpleCookie:
     client = Client()
-    cache.clear()  # or they would be too many sign-ins
+    cache.clear()  # or they would be too many sign-ins, and of one code
     if who != STRANGER:
-        # A second factor that is set up later is asked for later.
         client.post("/accounts/login/", {"login": land[who].username, "password": PASSWORD})
+    if secret:
+        code = totp.format_hotp_value(totp.hotp_value(secret, int(time.time()) // 30))
+        client.post("/accounts/2fa/authenticate/", {"code": code})
+    signed_in = client.get("/").status_code == 200
+    assert signed_in == (who not in (STRANGER, HALF)), who
     return client.cookies

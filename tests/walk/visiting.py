@@ -17,6 +17,9 @@ from django.test import Client
 # What any request may write, whoever makes it: that somebody was here.
 HOUSEKEEPING = frozenset({"django_session", "usersessions_usersession"})
 RECORD = "requests_app_auditevent"
+# Whoever touches a pass whose time is up lets it expire: the clock did that, not they.
+BY_THE_CLOCK = frozenset({"request.expired", "request.lapsed"})
+EXPIRING = frozenset({RECORD, "requests_app_accessrequest", "requests_app_notice", "requests_app_extension"})
 
 Fields = dict[str, list[str]]
 
@@ -45,8 +48,10 @@ class Visit:
     @property
     def truth(self) -> frozenset[str]:
         """What changed beyond housekeeping and refusals that were recorded."""
-        refusals_only = all(action.endswith(".refused") for action in self.recorded)
-        return self.changed - HOUSEKEEPING - ({RECORD} if refusals_only else frozenset())
+        acts = {action for action in self.recorded if not action.endswith(".refused")}
+        if acts and acts <= BY_THE_CLOCK:
+            return self.changed - HOUSEKEEPING - EXPIRING
+        return self.changed - HOUSEKEEPING - (frozenset() if acts else {RECORD})
 
 
 class Walker:
