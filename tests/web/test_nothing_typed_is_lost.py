@@ -208,13 +208,13 @@ def test_what_a_page_asks_by_itself_says_it_and_keeps_what_is_typed(
     people: People, presses: dict[str, Press], bob: User, alice: User
 ) -> None:
     page = people.page_of(bob, "/approvals/")
-    page.locator("input[name=comment]").first.fill("half a sent")
+    page.locator("[name=comment]").first.fill("half a sent")
     Session.objects.all().delete()
     page.evaluate("htmx.trigger('#updates', 'poll'); htmx.ajax('GET', '/approvals/updates', '#updates')")
     page.get_by_text("Sign in again").click()
     sign_in(page, bob)
     page.get_by_text(HERE_AGAIN).wait_for()
-    expect(page.locator("input[name=comment]").first).to_have_value("half a sent")
+    expect(page.locator("[name=comment]").first).to_have_value("half a sent")
     page.get_by_role("button", name="Approve…").first.click()
     page.wait_for_url("**/approve")
     expect(page.locator("[name=comment]")).to_have_value("half a sent")
