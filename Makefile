@@ -28,7 +28,7 @@ test: $(BIN)/installed programs lint  ## everything that must hold: lint, types,
 	else echo "Left out: PostgreSQL 15 is not installed in $(POSTGRES_15)."; fi
 
 # What our own SQL decides, and how it is found; the rest says the same on every PostgreSQL. All of it: POSTGRES_BIN=…
-IN_SQL := $(foreach about,edits guards guards_of_terms invariants races reach rights scale stuck sweeps,tests/domain/test_$(about).py)
+IN_SQL := $(foreach about,catalog edits guards guards_of_terms invariants moments normal_form races reach rights scale stuck sweeps,tests/domain/test_$(about).py)
 
 test-pg15: $(BIN)/installed  ## the tests that lean on the database, on Debian's PostgreSQL 15
 	POSTGRES_BIN=$(POSTGRES_15) $(BIN)/pytest -n $(WORKERS) $(IN_SQL)
