@@ -3,9 +3,12 @@
 from typing import Any
 
 import redis
+import structlog
 from celery import beat
 
 from requests_app.domain import store
+
+log = structlog.get_logger(__name__)
 
 
 class Scheduler(beat.Scheduler):
@@ -21,13 +24,16 @@ class Scheduler(beat.Scheduler):
             return
         try:
             self.apply_async(entry, producer=producer, advance=False)
-        except Exception as error:  # noqa: BLE001 - beat goes on, whatever became of a wake
-            standing.note_failure(_of_redis(error))
+        except Exception as error:  # beat goes on, whatever became of a wake
+            if said := _of_broker(error):
+                standing.note_failure(said)
+            else:
+                log.exception("beat.failed", task=entry.name)
 
 
-def _of_redis(error: BaseException) -> BaseException:
-    """What Redis said, which Celery and kombu wrap; the error itself where Redis said nothing."""
+def _of_broker(error: BaseException) -> BaseException | None:
+    """What Redis, or the network on the way to it, said: Celery and kombu wrap it. None where it was something else."""
     found: BaseException | None = error
-    while found is not None and not isinstance(found, redis.RedisError):
+    while found is not None and not isinstance(found, redis.RedisError | OSError):
         found = found.__cause__ or found.__context__
-    return found or error
+    return found

@@ -49,8 +49,10 @@ class BoundedSocket(socket.socket):
         self._by(self._taken_by, super().sendall, *arguments)
 
     def _by(self, due: float, act: Callable[..., Any], *arguments: Any) -> Any:
-        self.settimeout(max(due - time.monotonic(), 0.001))
         try:
+            if (left := due - time.monotonic()) <= 0:
+                raise TimeoutError  # however much of it lies there already
+            self.settimeout(left)
             return act(*arguments)
         except TimeoutError:
             # What gunicorn takes for somebody who has gone: it closes the connection and says nothing of it.

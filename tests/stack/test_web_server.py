@@ -171,6 +171,11 @@ def test_a_socket_waits_for_neither_side_for_ever(monkeypatch):
         bounded.await_request()
         there.sendall(b"the next one")
         assert bounded.recv(100) == b"the next one"
+        monkeypatch.setattr(server, "ARRIVES_WITHIN_SECONDS", 0)
+        bounded.await_request()
+        there.sendall(b"too late, and in time to be read")
+        with pytest.raises(ConnectionResetError):
+            bounded.recv(100)
 
 
 @pytest.fixture

@@ -124,7 +124,6 @@ PROVIDERS: dict[str, Callable[[Address], Iterator[Values]]] = {
     "object_id": _keys,
     "id": _keys,
     "password_link": _keys_of_links,
-    "account_reset_password_from_key": lambda address: iter([{"uidb36": "1", "key": "set-password"}]),
     "admin:view_on_site": lambda address: (
         {"content_type_id": str(ContentType.objects.get_for_model(AccessRequest).pk), "object_id": str(one.pk)}
         for one in telling(AccessRequest, 1)

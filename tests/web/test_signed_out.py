@@ -22,7 +22,6 @@ SAID = "You were signed out. Nothing was done."
 ELSEWHERE = ["https://evil.example.com/approvals/", "//evil.example.com/", "/\\evil.example.com", "javascript:alert(1)"]
 # What stands in an address, where it is not a code.
 SAMPLES = {"uuid": str(uuid4()), "slug": "aws", "int": "1", "str": "1", "path": "1"}
-BY_PATTERN = {"account_reset_password_from_key": "/accounts/password/reset/key/1-set-password/"}
 
 
 def addresses(code: str) -> Iterator[tuple[str, bool]]:
@@ -31,8 +30,7 @@ def addresses(code: str) -> Iterator[tuple[str, bool]]:
     def walk(patterns: list[Any], before: str) -> Iterator[tuple[str, bool]]:
         for one in patterns:
             if isinstance(one.pattern, RegexPattern):
-                at = BY_PATTERN.get(getattr(one, "name", None) or "", "")
-                at = at or before + str(one.pattern).strip("^$").replace("(?P<url>.*)", "nowhere")
+                at = before + str(one.pattern).strip("^$").replace("(?P<url>.*)", "nowhere")
                 at = re.sub(r"\(\?P<app_label>(\w+).*\)", r"\1", at)
             else:
                 at = before + str(one.pattern).replace("<slug:code>", code)
