@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from django.db.models import Count, Q, QuerySet
 
 from requests_app.domain import arns, facts, fitting, invariants, policy, store, troubles
+from requests_app.domain.database import installed
 from requests_app.domain.lags import lags
 from requests_app.domain.models import Account, AwsClock, Freeze, Identity, Installation, Notice, Preflight, Role
 from requests_app.domain.workflow.deliveries import region
@@ -48,6 +49,7 @@ class Finding:
 def examine(now: datetime, *, every_role: bool = False) -> Iterator[Finding]:
     """Everything that can be told. `now` is the database's time; `every_role` tells of each role by itself."""
     yield from _rules(now)
+    yield from _guards()
     yield from _history()
     at = _regions()
     yield from (_identity(worker, one, now) for one in at for worker in Identity.Worker)
@@ -73,6 +75,15 @@ def _rules(now: datetime) -> Iterator[Finding]:
         yield Finding(verdict, f"rule {one.rule}", f"{one.sentence}{some}", one.advice)
     if not broken:
         yield Finding(Verdict.GOOD, "rules", f"All {len(invariants.RULES)} that must always hold do.")
+
+
+def _guards() -> Iterator[Finding]:
+    difference = installed.difference()
+    if not difference:
+        yield Finding(Verdict.GOOD, "guards", "What PostgreSQL itself refuses is as this version has it.")
+        return
+    advice = "Find out who, if it was nobody's upgrade; then `manage.py migrate --database owner` puts it right."
+    yield Finding(Verdict.BAD, "guards", difference, advice)
 
 
 def _history() -> Iterator[Finding]:

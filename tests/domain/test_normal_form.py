@@ -27,7 +27,7 @@ SPELLINGS = [
     " MAX.MUSTER@EXAMPLE.COM ",
     "max.muster@example.com",
 ]
-migration = importlib.import_module("requests_app.migrations.0031_normal_names")
+migration = importlib.import_module("requests_app.migrations.0003_one_spelling")
 
 
 def _make() -> User:

@@ -431,7 +431,7 @@ def test_what_the_database_counts_is_what_the_rules_count(
     for happens in reasons:
         happens()
         with connection.cursor() as cursor:
-            cursor.execute("SELECT requests_app_lacks_deciders(%s)", [one.pk])
+            cursor.execute("SELECT requests_app_request_lacks_people(%s, %s)", [one.pk, clock.now()])
             (lacks,) = cursor.fetchone()
         able = facts.approvers(one.terms.stage(1), asking=[alice.pk], rules=facts.rules_of(one), escalated=True)
         assert lacks is (len(able) < 2), happens

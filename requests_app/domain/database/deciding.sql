@@ -1,9 +1,86 @@
-"""Whom the stages of a request still need, in all and in time; and what was asked for somebody counts once accepted."""
+-- Who is asked, who may decide, and whether enough people are left.
 
-from django.db import migrations
+CREATE FUNCTION requests_app_guard_decision_insert() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    r requests_app_accessrequest%ROWTYPE;
+    x requests_app_extension%ROWTYPE;
+    asked jsonb;
+    asking bigint[];
+    stage_began timestamptz;
+    is_escalated boolean;
+BEGIN
+    PERFORM requests_app_require_the_present();
+    -- The lock puts whoever decides, withdraws or sweeps at once into one order.
+    SELECT * INTO r FROM requests_app_accessrequest WHERE id = NEW.access_request_id FOR NO KEY UPDATE;
+    IF NEW.extension_id IS NULL THEN
+        IF r.state <> 'pending' OR NEW.stage <> r.stage OR NEW.decided_at NOT BETWEEN r.asked_at AND r.decide_by THEN
+            PERFORM requests_app_refuse('only the present stage of a pending request is decided');
+        END IF;
+        IF r.requester_id <> r.beneficiary_id AND r.accepted_at IS NULL THEN
+            PERFORM requests_app_refuse('whoever it is for has to accept it first');
+        END IF;
+        stage_began := coalesce(r.stage_since, r.asked_at);
+    ELSE
+        SELECT * INTO x FROM requests_app_extension WHERE id = NEW.extension_id;
+        IF r.state <> 'active' OR x.access_request_id <> r.id OR x.state <> 'pending' OR NEW.stage <> x.stage
+           OR NEW.decided_at NOT BETWEEN x.asked_at AND x.decide_by THEN
+            PERFORM requests_app_refuse('only the present stage of a pending extension is decided');
+        END IF;
+        stage_began := x.stage_since;
+    END IF;
+    -- A time to come would let those decide whom only time lets.
+    IF NEW.decided_at < stage_began
+       OR NEW.decided_at > clock_timestamp() + requests_app_clock_may_step_back() THEN
+        PERFORM requests_app_refuse('decided since the stage began, and not in the future');
+    END IF;
+    asking := ARRAY[r.requester_id, r.beneficiary_id];
+    IF NEW.approver_id = ANY(asking) THEN
+        PERFORM requests_app_refuse('nobody decides on a request they made or benefit from');
+    END IF;
+    asked := requests_app_older_stage() || (r.terms_document->'stages'->(NEW.stage - 1));
+    is_escalated := coalesce(
+        NEW.decided_at >= stage_began + make_interval(secs => (asked->>'escalate_seconds')::bigint), false);
+    IF asked IS NULL OR NOT (
+        asked->'users' @> to_jsonb(NEW.approver_id) OR is_escalated AND asked->'more_users' @> to_jsonb(NEW.approver_id)
+        OR EXISTS (SELECT FROM requests_app_membership m
+                   WHERE m.user_id = NEW.approver_id
+                     AND (asked->'groups' @> to_jsonb(m.group_id)
+                          OR is_escalated AND asked->'more_groups' @> to_jsonb(m.group_id))
+                     AND requests_app_counts_for(m.user_id, m.group_id, asking))) THEN
+        PERFORM requests_app_refuse('this person is not asked at this stage');
+    END IF;
+    IF EXISTS (SELECT FROM requests_app_user u WHERE u.id = NEW.approver_id AND u.deactivated_at IS NOT NULL) THEN
+        PERFORM requests_app_refuse('a deactivated person decides nothing');
+    END IF;
+    IF requests_app_has_edited(NEW.approver_id, r.entitlement_id, r.role_id)
+       OR requests_app_has_placed(NEW.approver_id, asking, r.entitlement_id) THEN
+        PERFORM requests_app_refuse('nobody decides by their own change before another operator has confirmed it');
+    END IF;
+    NEW.recorded_at := clock_timestamp();
+    RETURN NEW;
+END $$;
+CREATE TRIGGER guard_insert BEFORE INSERT ON requests_app_decision
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_decision_insert();
 
-# As `policy` and `facts.enough_people` have it.
-LACKS_PEOPLE = """
+CREATE FUNCTION requests_app_guard_decision_moments() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    PERFORM requests_app_require_now(NEW.decided_at);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER as_of_now BEFORE INSERT ON requests_app_decision
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_decision_moments();
+
+-- Between the moment and the sweep that writes it into the row.
+CREATE FUNCTION requests_app_asks_further(terms jsonb, a_stage int, groups bigint[], a_person bigint) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT coalesce(terms->'stages'->(a_stage - 1)->'more_users' @> to_jsonb(a_person), false)
+        OR EXISTS (SELECT FROM jsonb_array_elements_text(terms->'stages'->(a_stage - 1)->'more_groups') AS g(id)
+                   WHERE g.id::bigint = ANY(groups))
+$$;
+
+-- As `policy` and `facts.enough_people` have it.
 -- Whether too few people are left for the stages from `a_stage` on, of a request or of an extension of it. Each person
 -- has one say: so for any of these stages together there must be as many people as they need (Hall's theorem).
 -- Further people count where they are asked before `decide_by`; the stage that is decided began at `since`.
@@ -92,54 +169,3 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
     FROM requests_app_extension x JOIN requests_app_accessrequest r ON r.id = x.access_request_id
     WHERE x.id = an_extension AND x.state = 'pending' AND x.stage > 0
 $$;
-
--- As code from before asks it.
-CREATE OR REPLACE FUNCTION requests_app_lacks_deciders(a_request bigint) RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-BEGIN
-    RETURN coalesce(requests_app_request_lacks_people(a_request, clock_timestamp()), false);
-END $$;
-"""
-
-# Between the moment and the sweep that writes it into the row.
-FURTHER = """
-CREATE FUNCTION requests_app_asks_further(terms jsonb, a_stage int, groups bigint[], a_person bigint) RETURNS boolean
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT coalesce(terms->'stages'->(a_stage - 1)->'more_users' @> to_jsonb(a_person), false)
-        OR EXISTS (SELECT FROM jsonb_array_elements_text(terms->'stages'->(a_stage - 1)->'more_groups') AS g(id)
-                   WHERE g.id::bigint = ANY(groups))
-$$;
-"""
-
-AT_ONCE = """
-CREATE OR REPLACE FUNCTION requests_app_guard_at_once() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
-DECLARE
-    most int := (NEW.terms_document->>'most_at_once')::int;
-    at timestamptz := coalesce(NEW.accepted_at, NEW.asked_at);
-BEGIN
-    -- What somebody else asks for does not count before it is wanted.
-    IF most IS NOT NULL AND (NEW.requester_id = NEW.beneficiary_id OR NEW.accepted_at IS NOT NULL) THEN
-        -- Whoever asks in several places at once asks one after the other, or all would count too few.
-        PERFORM FROM requests_app_user WHERE id = NEW.beneficiary_id FOR NO KEY UPDATE;
-        IF (SELECT count(*) FROM requests_app_accessrequest r
-            WHERE r.beneficiary_id = NEW.beneficiary_id AND r.entitlement_id = NEW.entitlement_id AND r.id <> NEW.id
-              AND (r.requester_id = r.beneficiary_id OR r.accepted_at IS NOT NULL)
-              AND (r.state = 'pending' AND r.decide_by > at
-                   OR r.state = 'approved' AND r.start_by > at
-                   OR r.state = 'active' AND r.expires_at > at)) >= most THEN
-            PERFORM requests_app_refuse('as many as these terms allow at once are open');
-        END IF;
-    END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER at_once_accepted BEFORE UPDATE ON requests_app_accessrequest
-    FOR EACH ROW WHEN (OLD.accepted_at IS NULL AND NEW.accepted_at IS NOT NULL)
-    EXECUTE FUNCTION requests_app_guard_at_once();
-"""
-
-
-class Migration(migrations.Migration):
-    dependencies = [("requests_app", "0026_memberships_of_others")]
-
-    operations = [migrations.RunSQL(sql, migrations.RunSQL.noop) for sql in (LACKS_PEOPLE, FURTHER, AT_ONCE)]

@@ -1,20 +1,16 @@
-"""What is frozen stays so, whoever writes: nothing is asked, approved, started or minted there.
+-- What operators have frozen stays as it is; endings always go through.
 
-Whoever freezes waits for the transactions that have already looked, and everyone who looks later sees the freeze:
-when it is stored, nothing gets through any more.
-"""
-
-from django.db import migrations, models
-
-THAWED = """
+-- A freeze of a role holds for whatever row is entered for it.
 CREATE FUNCTION requests_app_require_thawed(a_role bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     PERFORM requests_app_require_the_present();
     PERFORM pg_advisory_xact_lock_shared(x'667265657A65'::bigint);
     IF EXISTS (SELECT FROM requests_app_freeze f JOIN requests_app_role r ON r.id = a_role
-               WHERE f.lifted_at IS NULL AND (f.role_id = r.id OR f.account_id = r.account_id
-                     OR f.role_id IS NULL AND f.account_id IS NULL)) THEN
+               LEFT JOIN requests_app_role o ON o.id = f.role_id
+               WHERE f.lifted_at IS NULL
+                 AND (o.account_id = r.account_id AND lower(o.name) = lower(r.name) OR f.account_id = r.account_id
+                      OR f.role_id IS NULL AND f.account_id IS NULL)) THEN
         PERFORM requests_app_refuse('operators have frozen this');
     END IF;
 END $$;
@@ -61,9 +57,7 @@ BEGIN
 END $$;
 CREATE TRIGGER frozen_insert BEFORE INSERT ON requests_app_issuedsession
     FOR EACH ROW WHEN (NOT NEW.discarded) EXECUTE FUNCTION requests_app_guard_session_frozen();
-"""
 
-FREEZE = """
 CREATE FUNCTION requests_app_operates(a_user bigint) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT EXISTS (SELECT FROM requests_app_user u WHERE u.id = a_user AND u.is_superuser AND u.deactivated_at IS NULL)
@@ -143,47 +137,3 @@ BEGIN
 END $$;
 CREATE TRIGGER guard BEFORE INSERT ON requests_app_confirmation
     FOR EACH ROW EXECUTE FUNCTION requests_app_guard_confirmation();
-"""
-
-FOR_EVER = "".join(
-    f"""
-CREATE TRIGGER for_ever BEFORE {events} ON requests_app_{table}
-    FOR EACH STATEMENT EXECUTE FUNCTION requests_app_refuse_statement();
-"""
-    for events, tables in {
-        "UPDATE OR DELETE OR TRUNCATE": ("ownsession", "confirmation"),
-        "DELETE OR TRUNCATE": ("freeze",),
-    }.items()
-    for table in tables
-)
-
-
-KINDS = [
-    ("asked", "Asked"),
-    ("reminded", "Reminded"),
-    ("decided", "Decided"),
-    ("issued", "Issued"),
-    ("ending_soon", "Ending Soon"),
-    ("ended", "Ended"),
-    ("not_denied", "Not Denied"),
-    ("lifted", "Lifted"),
-    ("held", "Held"),
-    ("frozen", "Frozen"),
-    ("thawed", "Thawed"),
-    ("restored", "Restored"),
-    ("stopped", "Stopped"),
-    ("trouble", "Trouble"),
-]
-
-
-class Migration(migrations.Migration):
-    dependencies = [("requests_app", "0005_freezes_and_checks")]
-
-    operations = [
-        *(migrations.RunSQL(sql, migrations.RunSQL.noop) for sql in (THAWED, FREEZE, FOR_EVER)),
-        migrations.AlterField(
-            model_name="notice",
-            name="kind",
-            field=models.CharField(choices=KINDS, max_length=12),
-        ),
-    ]

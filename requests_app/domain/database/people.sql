@@ -1,14 +1,38 @@
-"""Sign-ins end for good with somebody's part, their password or their second factor, whichever door changed it.
+-- Who somebody is: one spelling of their names, and sign-ins that end for good with their part, their password or their
+-- second factor, whichever door changed it.
 
-Code from before this leaves the epoch to the triggers and does not look at it. While it still serves, the triggers end
-sign-ins for it too, by their rows: a second factor added or removed there signs its owner out everywhere, the browser in
-which they did it among them, for only code from here on keeps that one. A new password does the same.
-"""
+-- Python knows more of it (a domain's other letters, and small letters where the database was made with the locale C).
+CREATE FUNCTION requests_app_normal(typed text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT regexp_replace(normalize(lower(normalize(typed, NFKC)), NFKC), '^\s+|\s+$', '', 'g')
+$$;
 
-from django.db import migrations, models
+CREATE FUNCTION requests_app_normalise_user() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' OR NEW.username <> OLD.username THEN
+        NEW.username := requests_app_normal(NEW.username);
+    END IF;
+    IF TG_OP = 'INSERT' OR NEW.email <> OLD.email THEN
+        NEW.email := requests_app_normal(NEW.email);
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER normal_names BEFORE INSERT OR UPDATE OF username, email ON requests_app_user
+    FOR EACH ROW EXECUTE FUNCTION requests_app_normalise_user();
 
-# A sign-in carries the epoch in which it began (`User.get_session_auth_hash`), so it is dead whatever becomes of its row.
-EPOCH = """
+CREATE FUNCTION requests_app_guard_user_update() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF (NEW.id, NEW.public_id, NEW.source_identity) IS DISTINCT FROM (OLD.id, OLD.public_id, OLD.source_identity) THEN
+        PERFORM requests_app_refuse('a person''s keys never change');
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER guard_update BEFORE UPDATE ON requests_app_user
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_user_update();
+
+-- A sign-in carries the epoch in which it began (`User.get_session_auth_hash`), so it is dead whatever becomes of its row.
 CREATE FUNCTION requests_app_guard_sign_in_epoch() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -41,9 +65,7 @@ END $$;
 CREATE TRIGGER end_sign_ins AFTER UPDATE ON requests_app_user
     FOR EACH ROW WHEN (NEW.sign_in_epoch <> OLD.sign_in_epoch OR NEW.password <> OLD.password)
     EXECUTE FUNCTION requests_app_end_sign_ins();
-"""
 
-FACTORS = """
 CREATE FUNCTION requests_app_factor_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -59,24 +81,3 @@ CREATE TRIGGER factor_replaced AFTER UPDATE ON mfa_authenticator
         (OLD.user_id, OLD.type, OLD.data - '{used_mask,migrated_codes,viewed_at}'::text[])
         IS DISTINCT FROM (NEW.user_id, NEW.type, NEW.data - '{used_mask,migrated_codes,viewed_at}'::text[]))
     EXECUTE FUNCTION requests_app_factor_changed();
-"""
-
-
-class Migration(migrations.Migration):
-    dependencies = [
-        ("requests_app", "0028_moments"),
-        ("sessions", "0001_initial"),
-        ("usersessions", "0001_initial"),
-        ("mfa", "0003_authenticator_type_uniq"),
-    ]
-
-    operations = [
-        migrations.AddField(
-            "user", "sign_in_epoch", models.PositiveIntegerField(db_default=0, default=0, editable=False)
-        ),
-        # Of people's time zones: whether they have chosen theirs.
-        migrations.AddField(
-            "user", "time_zone_chosen", models.BooleanField(db_default=False, default=False, editable=False)
-        ),
-        *(migrations.RunSQL(sql, migrations.RunSQL.noop) for sql in (EPOCH, FACTORS)),
-    ]

@@ -1,154 +1,43 @@
-"""The guards for richer terms: schedules, shortening, escalation, extensions, asking on behalf, own edits.
+-- How a request and an extension of it go from one state to the next.
 
-Each function replaces one of 0002. What code from before this stores is still taken: terms without the newer keys
-count as having their defaults.
-"""
-
-from django.db import migrations
-
-# Nobody profits from their own edit: a membership in a group in which someone put themselves does not count.
-OWN_EDITS = """
-CREATE FUNCTION requests_app_has_edited(a_person bigint, an_entitlement bigint, a_role bigint) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT EXISTS (
-        SELECT FROM requests_app_edit e
-        WHERE e.editor_id = a_person AND e.confirmed_at IS NULL
-          AND (e.entitlement_id = an_entitlement OR e.role_id = a_role
-               OR e.account_id = (SELECT r.account_id FROM requests_app_role r WHERE r.id = a_role)
-               OR e.unit_id IN (
-                   SELECT above.id
-                   FROM requests_app_role r
-                   JOIN requests_app_account a ON a.id = r.account_id
-                   JOIN requests_app_organisationalunit u ON u.id = a.unit_id
-                   JOIN requests_app_organisationalunit above ON u.path LIKE above.path || '%'
-                   WHERE r.id = a_role)))
-$$;
-
-CREATE FUNCTION requests_app_counts_in(a_person bigint, a_group bigint) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT EXISTS (SELECT FROM requests_app_membership m WHERE m.user_id = a_person AND m.group_id = a_group)
-       AND NOT EXISTS (SELECT FROM requests_app_edit e
-                       WHERE e.editor_id = a_person AND e.group_id = a_group AND e.confirmed_at IS NULL)
-$$;
-
-CREATE OR REPLACE FUNCTION requests_app_reaches(an_entitlement bigint, a_person bigint) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT (EXISTS (SELECT FROM requests_app_entitlementuser n
-                    WHERE n.entitlement_id = an_entitlement AND n.user_id = a_person)
-            OR EXISTS (SELECT FROM requests_app_entitlementgroup n
-                       WHERE n.entitlement_id = an_entitlement AND requests_app_counts_in(a_person, n.group_id)))
-       AND NOT EXISTS (SELECT FROM requests_app_excludeduser x
-                       WHERE x.entitlement_id = an_entitlement AND x.user_id = a_person)
-       -- Whoever left an excluded group by their own hand is still excluded.
-       AND NOT EXISTS (SELECT FROM requests_app_excludedgroup x
-                       WHERE x.entitlement_id = an_entitlement
-                         AND (EXISTS (SELECT FROM requests_app_membership m
-                                      WHERE m.user_id = a_person AND m.group_id = x.group_id)
-                              OR EXISTS (SELECT FROM requests_app_edit e
-                                         WHERE e.editor_id = a_person AND e.group_id = x.group_id
-                                           AND e.confirmed_at IS NULL)))
-$$;
-
--- Whether someone whose request was approved may still use it, freezes apart.
-CREATE FUNCTION requests_app_holds(an_entitlement bigint, a_person bigint, a_role bigint) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT EXISTS (SELECT FROM requests_app_entitlement e WHERE e.id = an_entitlement AND e.is_active)
-       AND EXISTS (SELECT FROM requests_app_user u WHERE u.id = a_person AND u.deactivated_at IS NULL)
-       AND EXISTS (SELECT FROM requests_app_role r JOIN requests_app_account a ON a.id = r.account_id
-                   WHERE r.id = a_role AND r.is_active AND a.is_active)
-       AND requests_app_gives(an_entitlement, a_role) AND requests_app_reaches(an_entitlement, a_person)
-       AND NOT requests_app_has_edited(a_person, an_entitlement, a_role)
-$$;
-
-CREATE FUNCTION requests_app_guard_edit() RETURNS trigger
+CREATE FUNCTION requests_app_guard_request_moments() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        IF NEW.confirmed_at IS NOT NULL OR NEW.confirmed_by_id IS NOT NULL THEN
-            PERFORM requests_app_refuse('an edit begins unconfirmed');
+        PERFORM requests_app_require_now(NEW.asked_at);
+        IF NEW.decide_by < NEW.asked_at THEN
+            PERFORM requests_app_refuse('to be decided after it was asked');
         END IF;
-        RETURN NEW;
+        IF requests_app_terms_are_readable(NEW.terms_document) IS NOT TRUE THEN
+            PERFORM requests_app_refuse('terms that no page can read');
+        END IF;
+    ELSE
+        IF NEW.accepted_at IS DISTINCT FROM OLD.accepted_at THEN
+            PERFORM requests_app_require_now(NEW.accepted_at);
+        END IF;
+        IF NEW.stage_since IS DISTINCT FROM OLD.stage_since THEN
+            PERFORM requests_app_require_now(NEW.stage_since);
+        END IF;
+        IF NEW.approved_at IS DISTINCT FROM OLD.approved_at THEN
+            PERFORM requests_app_require_now(NEW.approved_at);
+        END IF;
+        IF NEW.activated_at IS DISTINCT FROM OLD.activated_at THEN
+            PERFORM requests_app_require_now(NEW.activated_at);
+        END IF;
+        IF NEW.ended_at IS DISTINCT FROM OLD.ended_at THEN
+            PERFORM requests_app_require_past(NEW.ended_at);
+        END IF;
     END IF;
-    IF (NEW.id, NEW.editor_id, NEW.entitlement_id, NEW.role_id, NEW.account_id, NEW.unit_id, NEW.group_id,
-        NEW.made_at, NEW.change)
-       IS DISTINCT FROM
-       (OLD.id, OLD.editor_id, OLD.entitlement_id, OLD.role_id, OLD.account_id, OLD.unit_id, OLD.group_id,
-        OLD.made_at, OLD.change)
-       OR OLD.confirmed_at IS NOT NULL THEN
-        PERFORM requests_app_refuse('an edit changes only by being confirmed, once');
-    END IF;
-    IF NEW.confirmed_by_id = NEW.editor_id OR NOT EXISTS (
-        SELECT FROM requests_app_user u
-        WHERE u.id = NEW.confirmed_by_id AND u.is_superuser AND u.deactivated_at IS NULL) THEN
-        PERFORM requests_app_refuse('another operator confirms an edit');
-    END IF;
+    PERFORM requests_app_require_readable(
+        NEW.decide_by, NEW.wanted_start_at, NEW.scheduled_at, NEW.escalate_at, NEW.start_by, NEW.expires_at,
+        NEW.reminded_at);
     RETURN NEW;
 END $$;
-CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON requests_app_edit
-    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_edit();
-CREATE TRIGGER for_ever BEFORE DELETE OR TRUNCATE ON requests_app_edit
-    FOR EACH STATEMENT EXECUTE FUNCTION requests_app_refuse_statement();
-"""
+-- Before the others, which may wait for a lock.
+CREATE TRIGGER as_of_now BEFORE INSERT OR UPDATE ON requests_app_accessrequest
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_request_moments();
 
-# The stages for a role as an entitlement has them now, in the shape a request stores them (without the names).
-STAGES = """
-DROP FUNCTION requests_app_stages(bigint);
-CREATE FUNCTION requests_app_stages_for(an_entitlement bigint, a_role bigint) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT coalesce(jsonb_agg(jsonb_build_object(
-               'position', n, 'quorum', quorum, 'groups', asked_groups, 'users', asked_users,
-               'escalate_seconds', escalate_seconds, 'more_groups', more_groups, 'more_users', more_users)
-               ORDER BY n), '[]')
-    FROM (
-        SELECT row_number() OVER (ORDER BY s.position) AS n, s.quorum, s.escalate_seconds,
-               (SELECT coalesce(jsonb_agg(asked ORDER BY asked), '[]') FROM (
-                    SELECT g.group_id FROM requests_app_stagegroup g WHERE g.stage_id = s.id
-                    UNION
-                    SELECT CASE s.owners WHEN 'account' THEN a.owners_id WHEN 'role' THEN r.owners_id END
-                    FROM requests_app_role r JOIN requests_app_account a ON a.id = r.account_id WHERE r.id = a_role
-                ) AS groups(asked) WHERE asked IS NOT NULL) AS asked_groups,
-               (SELECT coalesce(jsonb_agg(u.user_id ORDER BY u.user_id), '[]')
-                FROM requests_app_stageuser u WHERE u.stage_id = s.id) AS asked_users,
-               (SELECT coalesce(jsonb_agg(g.group_id ORDER BY g.group_id), '[]')
-                FROM requests_app_stagemoregroup g WHERE g.stage_id = s.id) AS more_groups,
-               (SELECT coalesce(jsonb_agg(u.user_id ORDER BY u.user_id), '[]')
-                FROM requests_app_stagemoreuser u WHERE u.stage_id = s.id) AS more_users
-        FROM requests_app_stage s WHERE s.entitlement_id = an_entitlement
-    ) stages
-$$;
-"""
-
-# What decides in the terms, the stages apart.
-TERMS = """
-CREATE FUNCTION requests_app_terms(e requests_app_entitlement) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT jsonb_build_object(
-        'entitlement', e.id, 'revision', e.revision, 'approval', e.approval, 'longest_seconds', e.longest_seconds,
-        'session_ceiling_seconds', e.session_ceiling_seconds, 'pending_seconds', e.pending_seconds,
-        'start_within_seconds', e.start_within_seconds, 'narrowing_statements', e.narrowing_statements,
-        'narrowing_policy_arns', e.narrowing_policy_arns, 'lifted', e.lifted,
-        'schedule_ahead_seconds', e.schedule_ahead_seconds, 'extensions_most', e.extensions_most,
-        'extension_total_seconds', e.extension_total_seconds, 'channels', e.channels, 'most_at_once', e.most_at_once,
-        'hours', CASE WHEN cardinality(e.hours_days) > 0 THEN jsonb_build_object(
-            'zone', e.hours_zone, 'days', to_jsonb(e.hours_days),
-            'begin', to_char(e.hours_begin, 'HH24:MI'), 'end', to_char(e.hours_end, 'HH24:MI')) END)
-$$;
-
--- What the terms of requests from before these keys say.
-CREATE FUNCTION requests_app_older_terms() RETURNS jsonb
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT '{"schedule_ahead_seconds": 0, "extensions_most": 0, "extension_total_seconds": 0, "channels": "both",
-             "most_at_once": null, "hours": null}'::jsonb
-$$;
-
-CREATE FUNCTION requests_app_older_stage() RETURNS jsonb
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT '{"escalate_seconds": null, "more_groups": [], "more_users": []}'::jsonb
-$$;
-"""
-
-REQUEST_INSERT = """
-CREATE OR REPLACE FUNCTION requests_app_guard_request_insert() RETURNS trigger
+CREATE FUNCTION requests_app_guard_request_insert() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     e requests_app_entitlement%ROWTYPE;
@@ -216,10 +105,54 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-"""
+CREATE TRIGGER guard_insert BEFORE INSERT ON requests_app_accessrequest
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_request_insert();
 
-REQUEST_UPDATE = """
-CREATE OR REPLACE FUNCTION requests_app_guard_request_update() RETURNS trigger
+-- Of a request's triggers the first that waits for a lock, `as_of_now` alone being before it: those that follow, and the
+-- terms, are then about the role as it stays.
+CREATE FUNCTION requests_app_guard_role_asked() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    in_use boolean;
+BEGIN
+    PERFORM requests_app_require_the_present();
+    SELECT r.is_active INTO in_use FROM requests_app_role r WHERE r.id = NEW.role_id FOR KEY SHARE;
+    IF NOT in_use THEN
+        PERFORM requests_app_refuse('this role is out of use');
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER asks_role BEFORE INSERT ON requests_app_accessrequest
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_role_asked();
+
+CREATE FUNCTION requests_app_guard_at_once() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    most int := (NEW.terms_document->>'most_at_once')::int;
+    at timestamptz := coalesce(NEW.accepted_at, NEW.asked_at);
+BEGIN
+    -- What somebody else asks for does not count before it is wanted.
+    IF most IS NOT NULL AND (NEW.requester_id = NEW.beneficiary_id OR NEW.accepted_at IS NOT NULL) THEN
+        -- Whoever asks in several places at once asks one after the other, or all would count too few.
+        PERFORM FROM requests_app_user WHERE id = NEW.beneficiary_id FOR NO KEY UPDATE;
+        IF (SELECT count(*) FROM requests_app_accessrequest r
+            WHERE r.beneficiary_id = NEW.beneficiary_id AND r.entitlement_id = NEW.entitlement_id AND r.id <> NEW.id
+              AND (r.requester_id = r.beneficiary_id OR r.accepted_at IS NOT NULL)
+              AND (r.state = 'pending' AND r.decide_by > at
+                   OR r.state = 'approved' AND r.start_by > at
+                   OR r.state = 'active' AND r.expires_at > at)) >= most THEN
+            PERFORM requests_app_refuse('as many as these terms allow at once are open');
+        END IF;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER at_once BEFORE INSERT ON requests_app_accessrequest
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_at_once();
+CREATE TRIGGER at_once_accepted BEFORE UPDATE ON requests_app_accessrequest
+    FOR EACH ROW WHEN (OLD.accepted_at IS NULL AND NEW.accepted_at IS NOT NULL)
+    EXECUTE FUNCTION requests_app_guard_at_once();
+
+CREATE FUNCTION requests_app_guard_request_update() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     PERFORM requests_app_require_the_present();
@@ -336,72 +269,34 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-"""
+CREATE TRIGGER guard_update BEFORE UPDATE ON requests_app_accessrequest
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_request_update();
 
-DECISION_INSERT = """
-CREATE OR REPLACE FUNCTION requests_app_guard_decision_insert() RETURNS trigger
+CREATE FUNCTION requests_app_guard_extension_moments() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
-DECLARE
-    r requests_app_accessrequest%ROWTYPE;
-    x requests_app_extension%ROWTYPE;
-    asked jsonb;
-    stage_began timestamptz;
-    is_escalated boolean;
 BEGIN
-    PERFORM requests_app_require_the_present();
-    -- The lock puts whoever decides, withdraws or sweeps at once into one order.
-    SELECT * INTO r FROM requests_app_accessrequest WHERE id = NEW.access_request_id FOR NO KEY UPDATE;
-    IF NEW.extension_id IS NULL THEN
-        IF r.state <> 'pending' OR NEW.stage <> r.stage OR NEW.decided_at NOT BETWEEN r.asked_at AND r.decide_by THEN
-            PERFORM requests_app_refuse('only the present stage of a pending request is decided');
+    IF TG_OP = 'INSERT' THEN
+        PERFORM requests_app_require_now(NEW.asked_at);
+        IF NEW.decide_by < NEW.asked_at THEN
+            PERFORM requests_app_refuse('to be decided after it was asked');
         END IF;
-        IF r.requester_id <> r.beneficiary_id AND r.accepted_at IS NULL THEN
-            PERFORM requests_app_refuse('whoever it is for has to accept it first');
-        END IF;
-        stage_began := coalesce(r.stage_since, r.asked_at);
     ELSE
-        SELECT * INTO x FROM requests_app_extension WHERE id = NEW.extension_id;
-        IF r.state <> 'active' OR x.access_request_id <> r.id OR x.state <> 'pending' OR NEW.stage <> x.stage
-           OR NEW.decided_at NOT BETWEEN x.asked_at AND x.decide_by THEN
-            PERFORM requests_app_refuse('only the present stage of a pending extension is decided');
+        IF NEW.stage_since IS DISTINCT FROM OLD.stage_since THEN
+            PERFORM requests_app_require_now(NEW.stage_since);
         END IF;
-        stage_began := x.stage_since;
+        IF NEW.finished_at IS DISTINCT FROM OLD.finished_at THEN
+            PERFORM requests_app_require_past(NEW.finished_at);
+            IF NEW.state = 'granted' THEN
+                PERFORM requests_app_require_now(NEW.finished_at);
+            END IF;
+        END IF;
     END IF;
-    -- A time to come would let those decide whom only time lets.
-    IF NEW.decided_at < stage_began
-       OR NEW.decided_at > clock_timestamp() + requests_app_clock_may_step_back() THEN
-        PERFORM requests_app_refuse('decided since the stage began, and not in the future');
-    END IF;
-    IF NEW.approver_id IN (r.requester_id, r.beneficiary_id) THEN
-        PERFORM requests_app_refuse('nobody decides on a request they made or benefit from');
-    END IF;
-    asked := requests_app_older_stage() || (r.terms_document->'stages'->(NEW.stage - 1));
-    is_escalated := coalesce(
-        NEW.decided_at >= stage_began + make_interval(secs => (asked->>'escalate_seconds')::bigint), false);
-    IF asked IS NULL OR NOT (
-        asked->'users' @> to_jsonb(NEW.approver_id)
-        OR EXISTS (SELECT FROM requests_app_membership m
-                   WHERE m.user_id = NEW.approver_id AND asked->'groups' @> to_jsonb(m.group_id)
-                     AND requests_app_counts_in(NEW.approver_id, m.group_id))
-        OR is_escalated AND (
-            asked->'more_users' @> to_jsonb(NEW.approver_id)
-            OR EXISTS (SELECT FROM requests_app_membership m
-                       WHERE m.user_id = NEW.approver_id AND asked->'more_groups' @> to_jsonb(m.group_id)
-                         AND requests_app_counts_in(NEW.approver_id, m.group_id)))) THEN
-        PERFORM requests_app_refuse('this person is not asked at this stage');
-    END IF;
-    IF EXISTS (SELECT FROM requests_app_user u WHERE u.id = NEW.approver_id AND u.deactivated_at IS NOT NULL) THEN
-        PERFORM requests_app_refuse('a deactivated person decides nothing');
-    END IF;
-    IF requests_app_has_edited(NEW.approver_id, r.entitlement_id, r.role_id) THEN
-        PERFORM requests_app_refuse('nobody decides by their own change before another operator has confirmed it');
-    END IF;
-    NEW.recorded_at := clock_timestamp();
+    PERFORM requests_app_require_readable(NEW.decide_by, NEW.escalate_at);
     RETURN NEW;
 END $$;
-"""
+CREATE TRIGGER as_of_now BEFORE INSERT OR UPDATE ON requests_app_extension
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_extension_moments();
 
-EXTENSION = """
 CREATE FUNCTION requests_app_guard_extension() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -495,86 +390,3 @@ BEGIN
 END $$;
 CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON requests_app_extension
     FOR EACH ROW EXECUTE FUNCTION requests_app_guard_extension();
-CREATE TRIGGER for_ever BEFORE DELETE OR TRUNCATE ON requests_app_extension
-    FOR EACH STATEMENT EXECUTE FUNCTION requests_app_refuse_statement();
-"""
-
-# Some terms give keys only, or the console only.
-CHANNELS = """
-CREATE FUNCTION requests_app_guard_channel() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
-BEGIN
-    IF coalesce((SELECT terms_document->>'channels' FROM requests_app_accessrequest WHERE id = NEW.access_request_id),
-                'both') NOT IN ('both', CASE NEW.kind WHEN 'console' THEN 'console' ELSE 'keys' END) THEN
-        PERFORM requests_app_refuse('the terms do not give this');
-    END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER channel BEFORE INSERT ON requests_app_delivery
-    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_channel();
-"""
-
-# For the sweeps, which ask it of many rows.
-LACKS_DECIDERS = """
-CREATE FUNCTION requests_app_lacks_deciders(a_request bigint) RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-DECLARE
-    r requests_app_accessrequest%ROWTYPE;
-    asked jsonb;
-    needed int;
-    person bigint;
-    able bigint[] := '{}';
-BEGIN
-    SELECT * INTO r FROM requests_app_accessrequest WHERE id = a_request;
-    asked := requests_app_older_stage() || (r.terms_document->'stages'->(r.stage - 1));
-    IF r.state <> 'pending' OR r.stage = 0 OR asked IS NULL THEN
-        RETURN false;
-    END IF;
-    needed := (asked->>'quorum')::int - (
-        SELECT count(*) FROM requests_app_decision d
-        WHERE d.access_request_id = r.id AND d.extension_id IS NULL AND d.stage = r.stage AND d.verdict = 'approve');
-    -- A group may have ten thousand members, and two are needed: no further than that.
-    FOR person IN
-        SELECT p.id
-        FROM (
-            SELECT m.user_id AS id
-            FROM jsonb_array_elements_text((asked->'groups') || (asked->'more_groups')) AS g(id)
-            JOIN requests_app_membership m ON m.group_id = g.id::bigint
-            WHERE NOT EXISTS (SELECT FROM requests_app_edit e
-                              WHERE e.editor_id = m.user_id AND e.group_id = m.group_id AND e.confirmed_at IS NULL)
-            UNION ALL
-            SELECT u.id::bigint FROM jsonb_array_elements_text((asked->'users') || (asked->'more_users')) AS u(id)
-        ) AS p
-        JOIN requests_app_user u ON u.id = p.id
-        WHERE u.deactivated_at IS NULL AND p.id NOT IN (r.requester_id, r.beneficiary_id)
-          AND NOT EXISTS (SELECT FROM requests_app_decision d
-                          WHERE d.access_request_id = r.id AND d.extension_id IS NULL AND d.approver_id = p.id)
-          AND NOT requests_app_has_edited(p.id, r.entitlement_id, r.role_id)
-    LOOP
-        EXIT WHEN cardinality(able) >= needed;
-        IF NOT person = ANY(able) THEN
-            able := able || person;
-        END IF;
-    END LOOP;
-    RETURN cardinality(able) < needed;
-END $$;
-"""
-
-
-class Migration(migrations.Migration):
-    dependencies = [("requests_app", "0021_terms")]
-
-    operations = [
-        migrations.RunSQL(sql, migrations.RunSQL.noop)
-        for sql in (
-            OWN_EDITS,
-            STAGES,
-            TERMS,
-            REQUEST_INSERT,
-            REQUEST_UPDATE,
-            DECISION_INSERT,
-            EXTENSION,
-            CHANNELS,
-            LACKS_DECIDERS,
-        )
-    ]

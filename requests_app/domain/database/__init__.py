@@ -1,6 +1,7 @@
-"""What the application's own database role may do, and what keeps the last line in step with the code.
+"""What PostgreSQL itself knows, and what the application's own role in it may do.
 
-Runs after every `manage.py migrate --database owner`, as the owner.
+The rules that it keeps are plain SQL, by subject, in the files beside this one: read them there, as they are now. They
+are installed after every `manage.py migrate --database owner`, as the owner.
 """
 
 import secrets
@@ -12,6 +13,7 @@ from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 
+from requests_app.domain.database import installed
 from requests_app.domain.transitions import TRANSITIONS
 
 # Everything not named here may be read and written, so that Django's own tables work as usual.
@@ -45,6 +47,7 @@ def after_migrate(app_config: AppConfig, using: str, **_: object) -> None:
     # Django's `migrate` also sends this when it is run with the application's role; only the owner may act.
     if using == "owner" or "owner" not in connections.databases:
         _copy_transitions(using)
+        installed.install(using)
         _name_the_installation(using)
         _make_auditors(app_config, using)
     if using == "owner":
@@ -103,6 +106,7 @@ def _grant(using: str, role: str) -> None:
         *(f"REVOKE UPDATE, DELETE ON {table} FROM {quoted}" for table in APPEND_ONLY),
         *(f"REVOKE UPDATE ON {table} FROM {quoted}" for table in NEVER_CHANGED),
         *(f"REVOKE DELETE ON {table} FROM {quoted}" for table in NEVER_DELETED),
+        *(f"REVOKE INSERT, UPDATE, DELETE ON {view} FROM {quoted}" for view in installed.views(using)),
     ]
     # At once: the first of these give what the last take away.
     with transaction.atomic(using=using), connection.cursor() as cursor:

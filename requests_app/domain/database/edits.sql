@@ -1,0 +1,84 @@
+-- Nobody profits from their own edit: what somebody changed does not count in their favour, nor does a membership in
+-- which they had a hand, before another operator has confirmed it.
+
+-- Whether they edited one of the rules by which this role is had on these terms.
+CREATE FUNCTION requests_app_has_edited(a_person bigint, an_entitlement bigint, a_role bigint) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT EXISTS (
+        SELECT FROM requests_app_edit e
+        WHERE e.editor_id = a_person AND e.confirmed_at IS NULL
+          AND (e.entitlement_id = an_entitlement OR e.role_id = a_role
+               OR e.account_id = (SELECT r.account_id FROM requests_app_role r WHERE r.id = a_role)
+               OR e.unit_id IN (
+                   SELECT above.id
+                   FROM requests_app_role r
+                   JOIN requests_app_account a ON a.id = r.account_id
+                   JOIN requests_app_organisationalunit u ON u.id = a.unit_id
+                   JOIN requests_app_organisationalunit above ON u.path LIKE above.path || '%'
+                   WHERE r.id = a_role)))
+$$;
+
+-- Whether one of these people changed this membership, and no other operator has confirmed it.
+CREATE FUNCTION requests_app_has_changed(editors bigint[], a_person bigint, a_group bigint) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM requests_app_edit e
+                   WHERE e.member_id = a_person AND e.group_id = a_group AND e.editor_id = ANY(editors)
+                     AND e.confirmed_at IS NULL)
+$$;
+
+-- Whether a person may act in favour of `others` as a member of this group: by neither's own doing.
+CREATE FUNCTION requests_app_counts_for(a_person bigint, a_group bigint, others bigint[]) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM requests_app_membership m WHERE m.user_id = a_person AND m.group_id = a_group)
+       AND NOT requests_app_has_changed(others || a_person, a_person, a_group)
+$$;
+
+CREATE FUNCTION requests_app_counts_in(a_person bigint, a_group bigint) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT requests_app_counts_for(a_person, a_group, '{}')
+$$;
+
+-- Whether this person put one of the people into a group that the entitlement names, or took them out of one.
+CREATE FUNCTION requests_app_has_placed(an_editor bigint, people bigint[], an_entitlement bigint) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT EXISTS (
+        SELECT FROM requests_app_edit e
+        WHERE e.member_id = ANY(people) AND e.editor_id = an_editor AND e.confirmed_at IS NULL
+          AND e.group_id IN (
+              SELECT n.group_id FROM requests_app_entitlementgroup n WHERE n.entitlement_id = an_entitlement
+              UNION ALL
+              SELECT n.group_id FROM requests_app_excludedgroup n WHERE n.entitlement_id = an_entitlement
+              UNION ALL
+              SELECT n.group_id FROM requests_app_entitlementasker n WHERE n.entitlement_id = an_entitlement))
+$$;
+
+CREATE FUNCTION requests_app_guard_edit() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        IF NEW.confirmed_at IS NOT NULL OR NEW.confirmed_by_id IS NOT NULL THEN
+            PERFORM requests_app_refuse('an edit begins unconfirmed');
+        END IF;
+        -- Code from before knows only people who change their own membership.
+        IF NEW.group_id IS NOT NULL THEN
+            NEW.member_id := coalesce(NEW.member_id, NEW.editor_id);
+        END IF;
+        RETURN NEW;
+    END IF;
+    IF (NEW.id, NEW.editor_id, NEW.entitlement_id, NEW.role_id, NEW.account_id, NEW.unit_id, NEW.group_id,
+        NEW.member_id, NEW.made_at, NEW.change)
+       IS DISTINCT FROM
+       (OLD.id, OLD.editor_id, OLD.entitlement_id, OLD.role_id, OLD.account_id, OLD.unit_id, OLD.group_id,
+        OLD.member_id, OLD.made_at, OLD.change)
+       OR OLD.confirmed_at IS NOT NULL THEN
+        PERFORM requests_app_refuse('an edit changes only by being confirmed, once');
+    END IF;
+    IF NEW.confirmed_by_id = NEW.editor_id OR NEW.confirmed_by_id IS NOT DISTINCT FROM NEW.member_id OR NOT EXISTS (
+        SELECT FROM requests_app_user u
+        WHERE u.id = NEW.confirmed_by_id AND u.is_superuser AND u.deactivated_at IS NULL) THEN
+        PERFORM requests_app_refuse('another operator confirms an edit, and nobody their own membership');
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON requests_app_edit
+    FOR EACH ROW EXECUTE FUNCTION requests_app_guard_edit();
