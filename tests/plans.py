@@ -27,7 +27,7 @@ class Statement:
 
     @property
     def only_reads(self) -> bool:
-        return self.sql.lstrip("(").startswith("SELECT")  # a union begins with a parenthesis
+        return self.sql.lstrip("(\n ").startswith("SELECT")  # a union begins with a parenthesis
 
 
 @dataclass

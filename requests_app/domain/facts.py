@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
-from django.db.models import Count, Exists, F, Model, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, F, Model, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import JSONObject
 
-from requests_app.domain import policy
+from requests_app.domain import deciders, policy
 from requests_app.domain.models import (
     AccessRequest,
     AwsClock,
@@ -19,7 +18,6 @@ from requests_app.domain.models import (
     EntitlementUser,
     ExcludedGroup,
     ExcludedUser,
-    Extension,
     Freeze,
     Membership,
     Role,
@@ -28,8 +26,8 @@ from requests_app.domain.models import (
 )
 from requests_app.domain.models.arrays import ArraySubquery
 from requests_app.domain.models.catalog import keys_in
-from requests_app.domain.terms import StageTerms, Terms
-from requests_app.domain.transitions import ExtensionState, State
+from requests_app.domain.terms import Terms
+from requests_app.domain.transitions import ExtensionState
 
 # What decides who may have what, memberships apart, and can be edited.
 RULES = ("entitlement", "role", "account", "unit")
@@ -60,11 +58,17 @@ def person(user: User) -> policy.Person:
 
 
 def reach_of_role(
-    entitlement: Entitlement, role: Role, *, asking: Iterable[int] = (), terms: Terms | None = None
+    entitlement: Entitlement,
+    role: Role,
+    *,
+    asking: Iterable[int] = (),
+    terms: Terms | None = None,
+    seconds: float = 0,
 ) -> policy.Reach:
     """Whom the entitlement reaches, and whether with this role: it may name thousands.
 
-    `asking`: requester and beneficiary, who could not decide. Without `terms` nobody is counted.
+    `asking`: requester and beneficiary, who could not decide. `seconds`: how long others have for that. Without `terms`
+    nobody is counted.
     """
     # Never what an older copy of the row says.
     row = Entitlement.objects.filter(pk=entitlement.pk, is_active=True).values_list(
@@ -77,17 +81,18 @@ def reach_of_role(
     )
     now = row.first()
     groups, users, roles, excluded_groups, excluded_users, askers = map(frozenset, now or ([],) * 6)
-    of_entitlement = frozenset({("entitlement", entitlement.pk)})
-    rules = of_entitlement | rules_of_role(role) if terms else of_entitlement
+    stages = terms.stages if terms else ()
+    left = [deciders.Left(stages, asking, seconds, entitlement=entitlement.pk, role=role.pk)] if stages else []
+    too_few = {position for positions in deciders.lacking(left) for position in positions}
     return policy.Reach(
         active=now is not None,
         groups=groups,
         users=users,
         roles=roles,
         approval=entitlement.approval,
-        stages_with_enough_people=tuple(enough_people(terms, asking=asking, rules=rules)) if terms else (),
+        stages_with_enough_people=tuple(stage.position not in too_few for stage in stages),
         askers=askers,
-        rules=of_entitlement,
+        rules=frozenset({("entitlement", entitlement.pk)}),
         excluded_groups=excluded_groups,
         excluded_users=excluded_users,
         selectors=tuple(selector(one) for one in RoleSelector.objects.filter(entitlement=entitlement.pk)),
@@ -137,9 +142,6 @@ def of(access_request: AccessRequest) -> policy.Pass:
         beneficiary=access_request.beneficiary_id,
         stage=access_request.stage,
         expires_at=access_request.expires_at,
-        rules=rules_of(access_request),
-        accepted=not access_request.waits_for_acceptance,
-        stage_since=access_request.stage_since or access_request.asked_at,
         scheduled_at=access_request.scheduled_at,
         seconds=int(access_request.duration.total_seconds()),
     )
@@ -159,122 +161,9 @@ def of_extended(access_request: AccessRequest) -> policy.Pass:
     return replace(known, seconds=seconds, extension_pending=pending_now, **found)
 
 
-def of_extension(extension: Extension) -> policy.Pass:
-    """What is known of an extension that is decided."""
-    access_request = extension.access_request
-    return policy.Pass(
-        state=State.PENDING if extension.state == ExtensionState.PENDING else access_request.state,  # type: ignore[arg-type]
-        requester=access_request.requester_id,
-        beneficiary=access_request.beneficiary_id,
-        stage=extension.stage,
-        expires_at=access_request.expires_at,
-        rules=rules_of(access_request),
-        stage_since=extension.stage_since,
-    )
-
-
-def known_of(matter: AccessRequest | Extension) -> policy.Pass:
-    return of_extension(matter) if isinstance(matter, Extension) else of(matter)
-
-
-def to_be_decided(matter: AccessRequest | Extension) -> policy.Pass:
-    """What is known of it, as `may_decide` looks at it."""
-    one = matter.access_request if isinstance(matter, Extension) else matter
-    placing = Edit.objects.placing(*one.asking_side, under=one.entitlement_id)
-    return replace(known_of(matter), placed_by=frozenset(placing.values_list("editor", flat=True).distinct()))
-
-
-def rules_of(access_request: AccessRequest) -> frozenset[policy.Rule]:
-    """Whatever decides who may have what was asked for, and could be edited."""
-    return frozenset({("entitlement", access_request.entitlement_id)}) | rules_of_role(access_request.role)
-
-
-def rules_of_role(role: Role) -> frozenset[policy.Rule]:
-    unit = role.account.unit
-    units = frozenset(("unit", key) for key in keys_in(unit.path)) if unit else frozenset()
-    return frozenset({("role", role.pk), ("account", role.account_id)}) | units
-
-
 def clock(region: str) -> policy.Clock | None:
     row = AwsClock.objects.filter(region=region).first()
     return policy.Clock(row.low_seconds, row.high_seconds, row.measured_at) if row else None
-
-
-def approvers(
-    stage: StageTerms,
-    *,
-    asking: Iterable[int],
-    outside: Iterable[int] = (),
-    rules: frozenset[policy.Rule] = frozenset(),
-    escalated: bool = False,
-) -> "list[User]":
-    """Who could decide this stage now: active, asked, not on the asking side or `outside`, and by no edit of `rules` or
-    of a membership that is theirs or the asking side's.
-
-    By name, at most `MOST_APPROVERS`.
-    """
-    asking = list(asking)
-    groups, users = stage.asked(escalated=escalated)
-    able = User.objects.filter(deactivated_at=None).exclude(pk__in=[*asking, *outside])
-    if rules:
-        able = able.exclude(pk__in=editors_of(rules)).exclude(pk__in=_placers_of(asking, rules))
-    own = Edit.objects.unconfirmed().filter(
-        Q(editor=OuterRef("user")) | Q(editor__in=asking), member=OuterRef("user"), group=OuterRef("group")
-    )
-    # A union, so that each side has its index; asked for either at once, the database would read everybody.
-    members = Membership.objects.filter(~Exists(own), group__in=groups).values("user")
-    asked = able.filter(pk__in=members).union(able.filter(pk__in=users))
-    return list(asked.order_by("name", "pk")[:MOST_APPROVERS])
-
-
-def editors_of(rules: frozenset[policy.Rule]) -> QuerySet[Any]:
-    """The keys of the people whose edit of one of these nobody has confirmed."""
-    about = Q()
-    for kind in RULES:
-        about |= Q(**{f"{kind}__in": [key for of, key in rules if of == kind]})
-    return Edit.objects.unconfirmed().filter(about).values("editor")
-
-
-def _placers_of(asking: Iterable[int], rules: frozenset[policy.Rule]) -> QuerySet[Any]:
-    """The keys of the people who put these into a group of the entitlement, or took them out."""
-    (entitlement,) = (key for kind, key in rules if kind == "entitlement")
-    return Edit.objects.placing(*asking, under=entitlement).values("editor")
-
-
-def enough_people(
-    terms: Terms,
-    *,
-    asking: Iterable[int],
-    outside: Iterable[int] = (),
-    rules: frozenset[policy.Rule] = frozenset(),
-) -> list[bool]:
-    """For each stage whether its quorum can be reached by people who satisfy no other stage, further ones included."""
-    able = [
-        {
-            user.pk
-            for user in approvers(
-                stage, asking=asking, outside=outside, rules=rules, escalated=stage.escalate_seconds is not None
-            )
-        }
-        for stage in terms.stages
-    ]
-    seats = [(number, people) for number, people in enumerate(able) for _ in range(terms.stages[number].quorum)]
-    taken: dict[int, int] = {}  # person -> seat
-
-    def seated(seat: int, tried: set[int]) -> bool:
-        # Kuhn's matching: someone takes the seat, or moves to another one to free it.
-        for one in seats[seat][1] - tried:
-            tried.add(one)
-            if one not in taken or seated(taken[one], tried):
-                taken[one] = seat
-                return True
-        return False
-
-    enough = [True] * len(able)
-    for seat, (number, _) in enumerate(seats):
-        if not seated(seat, set()):
-            enough[number] = False
-    return enough
 
 
 def _keys(through: type[Model], what: str, **which: int) -> ArraySubquery:

@@ -1,6 +1,6 @@
 """Who may, and why not: pure functions over small facts. Every door and the worker ask these, at every moment."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from fnmatch import fnmatchcase
@@ -35,6 +35,26 @@ class Verdict:
         if not self.allowed:
             raise NotAllowed(self.message, rule=self.rule)
         return self
+
+
+EXCLUDED = Verdict(
+    False,
+    "entitlement.excluded",
+    "These terms exclude you: by name, or with a group that you are in or took yourself out of. "
+    "Choose other terms if there are some, or ask an operator, who can say why and change it.",
+)
+OWN_EDIT = Verdict(
+    False,
+    "edit.own",
+    "You changed these rules yourself, and nobody uses their own change before another operator has confirmed it. "
+    "Ask one.",
+)
+PLACED_THEM = Verdict(
+    False,
+    "edit.own",
+    "You put somebody whom this concerns into a group that decides who may ask for it, or took them out of one. Nobody "
+    "uses their own change before another operator has confirmed it. Ask one.",
+)
 
 
 # What an edit is about: its kind and key.
@@ -164,9 +184,6 @@ class Reach:
 class Pass:
     """What is known of one access request.
 
-    `rules`: what it follows. `placed_by`: who put requester or beneficiary into a group of the entitlement, or took
-    them out, where no other operator has confirmed that; only known where somebody decides.
-    `accepted`: the beneficiary wants what somebody else asked for them.
     `seconds`: how long it lasts from start to end, extensions included; `extensions`: how many were granted, and
     `extensions_in_vain`, how many were not.
     """
@@ -176,15 +193,44 @@ class Pass:
     beneficiary: int
     stage: int
     expires_at: datetime | None
-    rules: frozenset[Rule] = frozenset()
-    placed_by: frozenset[int] = frozenset()
-    accepted: bool = True
-    stage_since: datetime | None = None
     scheduled_at: datetime | None = None
     seconds: int = 0
     extensions: int = 0
     extensions_in_vain: int = 0
     extension_pending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """What is asked before someone decides on a request or on more time, as `database/deciding.sql` answers it.
+
+    `is_asked`: by now. `is_member`: they are in a group that is asked, whether that counts or not. `asks`: names.
+    """
+
+    is_active: bool
+    is_asking: bool
+    state: str
+    has_decided: bool
+    nobody_is_asked: bool
+    is_accepted: bool
+    has_edited: bool
+    has_placed: bool
+    is_asked: bool
+    stage: int
+    asks: str = ""
+    is_member: bool = False
+
+    @property
+    def is_deactivated(self) -> bool:
+        return not self.is_active
+
+    @property
+    def is_over(self) -> bool:
+        return self.state != State.PENDING
+
+    @property
+    def is_not_accepted(self) -> bool:
+        return not self.is_accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,37 +327,29 @@ def may_ask_for_others(person: Person, reach: Reach, catalog: Catalog, *, whom: 
     return Verdict(True, "behalf.named")
 
 
-def may_decide(
-    person: Person, of: Pass, terms: Terms, *, decided: Collection[int] = (), now: datetime | None = None
-) -> Verdict:
-    """`now` tells whether further approvers are asked by now; without it they are not."""
-    if not person.active:
-        return Verdict(False, "person.deactivated", "Your account is deactivated. Ask an operator.")
-    if person.id in (of.requester, of.beneficiary):
-        return Verdict(False, "decision.own_request", "Nobody decides on a request they made or benefit from.")
-    if of.state != State.PENDING:
-        return Verdict(False, "decision.not_pending", f"This request is no longer pending: it is {of.state}.")
-    if person.id in decided:
-        return Verdict(False, "decision.once", "You have already decided on this request.")
-    if not 1 <= of.stage <= len(terms.stages):
-        return Verdict(False, "decision.nobody_asked", "Nobody was asked to decide on this request.")
-    if not of.accepted:
-        return Verdict(False, "decision.not_accepted", "The person this is for has not accepted it yet.")
-    if person.edits & of.rules:
-        return OWN_EDIT
-    if person.id in of.placed_by:
-        return PLACED_THEM
-    stage = terms.stage(of.stage)
-    escalated = now is not None and of.stage_since is not None and stage.is_escalated(of.stage_since, now)
-    groups, users = stage.asked(escalated=escalated)
-    if not (person.id in users or person.counts_in(of.requester, of.beneficiary) & groups):
-        unless = " That you are among them was changed by you or the asking side, and another operator must confirm it."
-        return Verdict(
-            False,
-            "decision.not_asked",
-            f"This is for {stage.asks} to decide.{unless if person.groups & groups else ''}",
-        )
+def may_decide(of: Deciding) -> Verdict:
+    """Whether someone may approve or deny; `deciders.facts_of_deciding` knows what it looks at."""
+    for refuses, rule, message in _NOT_DECIDING:
+        if getattr(of, refuses):
+            return Verdict(False, rule, message.format(of=of))
+    if not of.is_asked:
+        unless = _UNLESS if of.is_member else ""
+        return Verdict(False, "decision.not_asked", f"This is for {of.asks} to decide.{unless}")
     return Verdict(True, f"stage.{of.stage}")
+
+
+# In this order: the first that is so is said.
+_NOT_DECIDING = (
+    ("is_deactivated", "person.deactivated", "Your account is deactivated. Ask an operator."),
+    ("is_asking", "decision.own_request", "Nobody decides on a request they made or benefit from."),
+    ("is_over", "decision.not_pending", "This request is no longer pending: it is {of.state}."),
+    ("has_decided", "decision.once", "You have already decided on this request."),
+    ("nobody_is_asked", "decision.nobody_asked", "Nobody was asked to decide on this request."),
+    ("is_not_accepted", "decision.not_accepted", "The person this is for has not accepted it yet."),
+    ("has_edited", OWN_EDIT.rule, OWN_EDIT.message),
+    ("has_placed", PLACED_THEM.rule, PLACED_THEM.message),
+)
+_UNLESS = " That you are among them was changed by you or the asking side, and another operator must confirm it."
 
 
 def may_start(of: Pass, terms: Terms, *, now: datetime, zone: tzinfo = UTC) -> Verdict:
@@ -477,26 +515,6 @@ def may_hold_on(person: Person, reach: Reach, catalog: Catalog) -> Verdict:
     if _excludes(reach, person):
         return EXCLUDED
     return Verdict(True, "entitlement.reaches")
-
-
-EXCLUDED = Verdict(
-    False,
-    "entitlement.excluded",
-    "These terms exclude you: by name, or with a group that you are in or took yourself out of. "
-    "Choose other terms if there are some, or ask an operator, who can say why and change it.",
-)
-OWN_EDIT = Verdict(
-    False,
-    "edit.own",
-    "You changed these rules yourself, and nobody uses their own change before another operator has confirmed it. "
-    "Ask one.",
-)
-PLACED_THEM = Verdict(
-    False,
-    "edit.own",
-    "You put somebody whom this concerns into a group that decides who may ask for it, or took them out of one. Nobody "
-    "uses their own change before another operator has confirmed it. Ask one.",
-)
 
 
 def clock_is_known(clock: Clock | None, *, now: datetime) -> Verdict:

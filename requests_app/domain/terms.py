@@ -1,6 +1,6 @@
 """The terms a request follows: read from its entitlement once, stored with the request, never mixed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +37,6 @@ class StageTerms:
     def is_escalated(self, since: datetime, now: datetime) -> bool:
         """Whether further approvers are asked by now, at a stage that began at `since`."""
         return self.escalate_seconds is not None and now >= since + timedelta(seconds=self.escalate_seconds)
-
-    def within(self, seconds: float) -> "StageTerms":
-        """As it is where only so long is left for it: without further people who would be asked too late."""
-        if self.escalate_seconds is not None and self.escalate_seconds < seconds:
-            return self
-        return replace(self, escalate_seconds=None, more_groups=(), more_users=())
 
     def asked(self, *, escalated: bool) -> tuple[frozenset[int], frozenset[int]]:
         """The groups and the people who may decide."""
@@ -141,10 +135,6 @@ class Terms:
     def allows(self, channel: str) -> bool:
         """`channel`: `console` or `keys`."""
         return self.channels in (BOTH, channel)
-
-    def within(self, seconds: float) -> "Terms":
-        """As they are where only so long is left to decide."""
-        return replace(self, stages=tuple(stage.within(seconds) for stage in self.stages))
 
     def stage(self, position: int) -> StageTerms:
         return self.stages[position - 1]

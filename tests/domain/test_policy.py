@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requests_app.domain import clock, facts, policy, workflow
+from requests_app.domain import clock, deciders, facts, policy, workflow
 from requests_app.domain.errors import DomainError
 from requests_app.domain.hours import Hours
 from requests_app.domain.models import AccessRequest, Entitlement, Membership, Role, User
@@ -103,21 +104,34 @@ def test_may_request(person: Person, reach: Reach, catalog: Catalog, fits: bool)
     assert bool(policy.may_hold_on(person, reach, catalog)) is is_reached(person, reach, catalog)
 
 
-@given(persons, passes, stages, some)
-def test_may_decide(person: Person, of: Pass, stages: tuple[StageTerms, ...], decided: frozenset[int]) -> None:
-    def expected() -> bool:
-        if not person.active or of.state != "pending":
-            return False
-        if person.id == of.requester or person.id == of.beneficiary or person.id in decided:
-            return False
-        for number, stage in enumerate(stages, start=1):
-            if number == of.stage:
-                return person.id in stage.users or any(group in stage.groups for group in person.groups)
-        return False
+NOTHING_AGAINST = policy.Deciding(
+    is_active=True, is_asking=False, state="pending", has_decided=False, nobody_is_asked=False, is_accepted=True,
+    has_edited=False, has_placed=False, is_asked=True, stage=1, asks="the leads",
+)  # fmt: skip
+AGAINST: dict[str, tuple[Any, str]] = {
+    "is_active": (False, "person.deactivated"),
+    "is_asking": (True, "decision.own_request"),
+    "state": ("withdrawn", "decision.not_pending"),
+    "has_decided": (True, "decision.once"),
+    "nobody_is_asked": (True, "decision.nobody_asked"),
+    "is_accepted": (False, "decision.not_accepted"),
+    "has_edited": (True, "edit.own"),
+    "has_placed": (True, "edit.own"),
+    "is_asked": (False, "decision.not_asked"),
+}
 
-    verdict = policy.may_decide(person, of, terms_with(stages), decided=decided)
-    assert bool(verdict) is expected()
-    assert bool(verdict) or verdict.message.endswith(".")
+
+@given(st.frozensets(st.sampled_from(list(AGAINST))), st.booleans())
+def test_may_decide(against: frozenset[str], is_member: bool) -> None:
+    """The first that is against it is said, whatever else is; where nothing is, they may."""
+    known = replace(NOTHING_AGAINST, is_member=is_member, **{name: AGAINST[name][0] for name in against})
+    verdict = policy.may_decide(known)
+    said = [rule for name, (_, rule) in AGAINST.items() if name in against]
+    assert verdict.rule == (said[0] if said else "stage.1")
+    assert bool(verdict) is (not said)
+    assert verdict or verdict.message.endswith(".")
+    if verdict.rule == "decision.not_asked":
+        assert ("another operator must confirm" in verdict.message) is is_member
 
 
 @given(clocks)
@@ -158,9 +172,7 @@ def test_a_good_mint_is_allowed() -> None:
     reading = Clock(-0.5, 0.5, NOW)
     assert policy.may_mint(person, of, reach, Catalog(1, True), reading, now=NOW, identity_is_access=False)
     assert policy.may_request(person, reach, Catalog(1, True))
-    stage = StageTerms(1, 1, (2,), (3,), "x")
-    pending = Pass(State.PENDING, 1, 1, 1, None)
-    assert policy.may_decide(Person(3, True, frozenset()), pending, terms_with((stage,)))
+    assert policy.may_decide(NOTHING_AGAINST)
 
 
 @pytest.mark.parametrize(("left", "rule"), [(-1, "mint.not_active"), (0, "mint.not_active"), (1, "clock.known")])
@@ -183,24 +195,6 @@ def test_the_shortest_pass_still_fits_before_the_hours_close() -> None:
     assert not policy.leaves_time(hours, last.replace(hour=7))
 
 
-@given(st.lists(st.tuples(st.frozensets(st.integers(1, 5), max_size=5), st.integers(1, 2)), min_size=1, max_size=3))
-def test_enough_people_against_brute_force(asked: list[tuple[frozenset[int], int]]) -> None:
-    stages = tuple(StageTerms(n, quorum, (), tuple(people), "x") for n, (people, quorum) in enumerate(asked, 1))
-
-    def able(stage: StageTerms, **_: object) -> list[User]:
-        return [User(pk=one) for one in stage.users]
-
-    seats = [stage.users for stage in stages for _ in range(stage.quorum)]
-    possible = any(len(set(chosen)) == len(seats) for chosen in itertools.product(*seats))
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(facts, "approvers", able)
-        enough = facts.enough_people(terms_with(stages), asking=())
-    assert len(enough) == len(stages)
-    assert all(enough) is possible
-    # A stage that could not even be filled alone is always among those that are named.
-    assert all(not said for said, stage in zip(enough, stages, strict=True) if len(stage.users) < stage.quorum)
-
-
 @pytest.mark.django_db
 def test_approvers_are_the_active_people_of_groups_and_by_name_once() -> None:
     leads = factories.group("Leads")
@@ -212,7 +206,7 @@ def test_approvers_are_the_active_people_of_groups_and_by_name_once() -> None:
     Membership.objects.create(group=leads, user=asking)
 
     def asked(groups: tuple[int, ...], users: tuple[int, ...]) -> list[User]:
-        return facts.approvers(StageTerms(1, 1, groups, users, "x"), asking=[asking.pk])
+        return deciders.approvers(deciders.Question(StageTerms(1, 1, groups, users, "x"), asking=[asking.pk]))
 
     assert asked((leads.pk,), (named.pk, zoe.pk, gone.pk, asking.pk)) == [adam, named, zoe]
     assert asked((), (named.pk,)) == [named]

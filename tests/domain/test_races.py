@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 from django.db.models import F
 
-from requests_app.domain import clock, facts, workflow
+from requests_app.domain import clock, deciders, workflow
 from requests_app.domain.errors import DomainError
 from requests_app.domain.models import (
     AccessRequest,
@@ -273,9 +273,9 @@ def test_what_the_database_refuses_is_a_sentence_and_no_crash(
     pending_request: AccessRequest, bob: User, leads: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bob is taken out of the group after the rule was asked and before the row is written."""
-    still_there, person = facts.person(bob), facts.person
+    still_there = deciders.facts_of_deciding(pending_request, bob, clock.now())
     bob.memberships.all().delete()
-    monkeypatch.setattr(facts, "person", lambda user: still_there if user == bob else person(user))
+    monkeypatch.setattr(deciders, "facts_of_deciding", lambda *_: still_there)
     with refused("database.refused"):
         workflow.approve(pending_request, by=bob)
     assert AuditEvent.objects.filter(action="request.approved.refused").count() == 1

@@ -16,7 +16,7 @@ from requests_app.background import mail
 from requests_app.delivery.web import choosing
 from requests_app.delivery.web.context import MOST_COUNTED
 from requests_app.delivery.web.views import approvals
-from requests_app.domain import audit, clock, facts, lags, notices, workflow
+from requests_app.domain import audit, clock, deciders, facts, lags, notices, workflow
 from requests_app.domain.models import (
     AccessRequest,
     AuditEvent,
@@ -295,8 +295,10 @@ def test_what_an_operator_who_was_alone_left_unconfirmed_holds_nobody_up(in_comp
         used = indexes_for(lambda who=who: facts.person(who))  # type: ignore[misc]
         assert {"edit_unconfirmed_rules", "edit_unconfirmed_of_member"} <= used
     assert len(facts.person(olivia).edits) == SOME.entitlements
-    assert "edit_unconfirmed_of_member" in indexes_for(lambda: facts.to_be_decided(pending))
-    assert facts.to_be_decided(pending).placed_by == {crowd.OLIVIA}
+    now = clock.now()
+    assert "edit_unconfirmed_of_member" in indexes_for(lambda: deciders.facts_of_deciding(pending, olivia, now))
+    assert deciders.facts_of_deciding(pending, olivia, now).has_placed
+    assert not deciders.facts_of_deciding(pending, bob, now).has_placed
     indexes_for(lambda: workflow.who_can_decide(pending))
     indexes_for(lambda: list(AccessRequest.objects.waiting_for(olivia, clock.now())[:50]))
     client = signed_in(olivia)
@@ -321,7 +323,7 @@ def test_approvers_by_group_and_by_name_are_found_once_in_order(bob: User, carol
     leads = bob.memberships.get().group
     entitlement = factories.entitlement(factories.role(), users=[alice], stages=[([leads, bob, alice], 1)])
     (stage,) = Terms.of(entitlement).stages
-    assert facts.approvers(stage, asking=[alice.pk]) == [bob, carol]
+    assert deciders.approvers(deciders.Question(stage, asking=[alice.pk])) == [bob, carol]
 
 
 @pytest.mark.django_db

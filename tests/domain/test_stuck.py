@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from requests_app.domain import clock, facts, workflow
+from requests_app.domain import clock, deciders, workflow
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import (
     AccessRequest,
@@ -431,9 +431,13 @@ def test_what_the_database_counts_is_what_the_rules_count(
     for happens in reasons:
         happens()
         with connection.cursor() as cursor:
-            cursor.execute("SELECT requests_app_request_lacks_people(%s, %s)", [one.pk, clock.now()])
+            cursor.execute("SELECT requests_app_lacks_people(%s, NULL, %s)", [one.pk, clock.now()])
             (lacks,) = cursor.fetchone()
-        able = facts.approvers(one.terms.stage(1), asking=[alice.pk], rules=facts.rules_of(one), escalated=True)
+        able = deciders.approvers(
+            deciders.Question(
+                one.terms.stage(1), asking=[alice.pk], entitlement=terms.pk, role=administrator.pk, further=True
+            )
+        )
         assert lacks is (len(able) < 2), happens
         said.append(lacks)
     assert set(said) == {True, False}
@@ -467,7 +471,7 @@ def test_who_is_left_is_counted_alike_by_the_database_and_the_rules(
             User.objects.filter(pk__in=gone).update(deactivated_at=clock.now())
             now = clock.now()
             with connection.cursor() as cursor:
-                cursor.execute("SELECT requests_app_request_lacks_people(%s, %s)", [one.pk, now])
+                cursor.execute("SELECT requests_app_lacks_people(%s, NULL, %s)", [one.pk, now])
                 (lacks,) = cursor.fetchone()
             assert lacks is bool(approval.stages_that_lack_people(one, now)), (decided, away)
             said.add((decided, lacks))

@@ -118,14 +118,11 @@ def test_nobody_uses_what_they_changed_themselves(
     alice = Person(1, True, frozenset(), edits=of_alice)
     bob = Person(9, True, frozenset({3}), edits=of_bob)
     reach = replace(ANYONE, askers=frozenset({3}))
-    of = Pass(State.PENDING, 1, 1, 1, None, rules=frozenset(mine))
-    decided_by = StageTerms(1, 1, (3,), () if group else (9,), "the leads")
     alice_is_clean, bob_is_clean = not of_alice & mine, not of_bob & mine
     assert bool(policy.may_request(alice, reach, ROLE)) is alice_is_clean
     assert bool(policy.may_hold_on(alice, reach, ROLE)) is alice_is_clean
     assert bool(policy.may_ask_for_others(bob, reach, ROLE)) is bob_is_clean
     assert bool(policy.may_request(alice, reach, ROLE, asked_by=bob)) is (alice_is_clean and bob_is_clean)
-    assert bool(policy.may_decide(bob, of, terms_with((decided_by,)))) is bob_is_clean
 
 
 # Who changed which membership: of four people, in groups 1 to 4.
@@ -164,27 +161,6 @@ def test_nobody_asks_for_another_by_what_one_of_the_two_changed(
     assert bool(policy.may_request(person, reach, ROLE, asked_by=asker)) is (expected and not own)
 
 
-@settings(max_examples=300)
-@given(small, small, some, some, some, changed, some, st.booleans())
-def test_nobody_decides_by_what_they_or_the_asking_side_changed(
-    requester: int, beneficiary: int, groups: frozenset[int], asked: frozenset[int], more: frozenset[int],
-    by: frozenset[tuple[int, int]], placers: frozenset[int], escalated: bool,
-) -> None:  # fmt: skip
-    stage = StageTerms(1, 1, tuple(asked), (), "them", 60, tuple(more), ())
-    of = Pass(State.PENDING, requester, beneficiary, 1, None, placed_by=placers, stage_since=NOW)
-    now = NOW + timedelta(seconds=60 if escalated else 59)
-    for who in range(1, 5):
-        counts = any(
-            (group in asked or (escalated and group in more))
-            and not any((editor, group) in by for editor in (who, requester, beneficiary))
-            for group in groups
-        )
-        expected = who not in (requester, beneficiary) and who not in placers and counts
-        verdict = policy.may_decide(Person(who, True, groups, placed=by), of, terms_with((stage,)), now=now)
-        assert bool(verdict) is expected
-        assert expected or verdict.message.endswith(".")
-
-
 @given(some, some, some)
 def test_leaving_what_excludes_oneself_helps_nobody(
     groups: frozenset[int], excluded: frozenset[int], own: frozenset[int]
@@ -194,30 +170,6 @@ def test_leaving_what_excludes_oneself_helps_nobody(
     reach = replace(ANYONE, excluded_groups=excluded)
     for verdict in (policy.may_hold_on(person, reach, ROLE), policy.may_request(person, reach, ROLE)):
         assert (verdict.rule == "entitlement.excluded") is is_excluded is not bool(verdict)
-
-
-@given(
-    st.none() | st.integers(1, 100),
-    st.integers(-10, 200),
-    st.tuples(some, some, some, some),
-    st.booleans(),
-    st.booleans(),
-)
-def test_further_people_are_asked_by_the_time_and_not_before(
-    after: int | None, late: int, asked: tuple[frozenset[int], ...], accepted: bool, known: bool
-) -> None:
-    groups, users, more_groups, more_users = asked
-    stage = StageTerms(1, 1, tuple(groups), tuple(users), "them", after, tuple(more_groups), tuple(more_users))
-    of = Pass(State.PENDING, 9, 8, 1, None, accepted=accepted, stage_since=NOW if known else None)
-    now = NOW + timedelta(seconds=late)
-    by_then = after is not None and known and late >= after
-    for number in range(1, 5):
-        for mine in (frozenset[int](), frozenset({1}), frozenset({2, 3})):
-            expected = number in users or bool(mine & groups)
-            if by_then:
-                expected = expected or number in more_users or bool(mine & more_groups)
-            verdict = policy.may_decide(Person(number, True, mine), of, terms_with((stage,)), now=now)
-            assert bool(verdict) is (expected and accepted)
 
 
 @given(st.none() | st.integers(-100, 100), st.none() | office, st.integers(-100, 100), st.integers(1, 40))

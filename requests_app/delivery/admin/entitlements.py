@@ -19,7 +19,7 @@ from requests_app.delivery.admin.fields import Lines as LinesField
 from requests_app.delivery.admin.shown import length
 from requests_app.delivery.admin.site import site
 from requests_app.delivery.web.time_zones import TimeZone
-from requests_app.domain import facts, fitting, narrowing
+from requests_app.domain import deciders, fitting, narrowing
 from requests_app.domain.audit import Action
 from requests_app.domain.hours import DAYS
 from requests_app.domain.liftable import LIFTABLE
@@ -47,6 +47,8 @@ MOST_SELECTORS = 20
 MOST_COUNTED_ROLES = 1000
 FIRST_ROLES = 5
 FIRST_SAID = 3
+# More than anybody waits for an answer.
+LONG = 10**9
 MONTH = 30 * DAY
 
 
@@ -664,9 +666,11 @@ def _check_people(stages: list[Any]) -> None:
     """Where owners are asked nobody knows who they are before somebody asks for a role: those are not checked."""
     named = [form for form in stages if not form.cleaned_data["owners"]]
     named.sort(key=lambda form: form.cleaned_data["position"])
-    enough = facts.enough_people(_terms_of(named), asking=())
-    for form, can_be_reached in zip(named, enough, strict=True):
-        if not can_be_reached:
+    # Further people are asked in time, or that is refused at their field.
+    left = [deciders.Left(_terms_of(named).stages, asking=(), seconds=LONG)] if named else []
+    too_few = {position for positions in deciders.lacking(left) for position in positions}
+    for position, form in enumerate(named, start=1):
+        if position in too_few:
             form.add_error(
                 "quorum",
                 f"{form.cleaned_data['quorum']} must agree here, but too few people can. Only active people count, "

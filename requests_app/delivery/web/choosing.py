@@ -11,9 +11,8 @@ from zoneinfo import ZoneInfo
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from requests_app.delivery.web.judging import Deciders
 from requests_app.delivery.web.terms_in_words import said
-from requests_app.domain import clock, facts, narrowing, policy, workflow
+from requests_app.domain import clock, deciders, narrowing, policy, workflow
 from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import (
     AccessRequest,
@@ -304,28 +303,35 @@ def _refusing(found: Sequence[Choice], role: Role, asker: User, beneficiary: Use
     number = Counter(open_.values_list("entitlement", flat=True)[:MOST_OPEN]) if asker == beneficiary else Counter()
     edits = Edit.objects.unconfirmed().filter(editor__in=outside, entitlement__in=keys)
     edited = set(edits.values_list("entitlement", flat=True).distinct())
-    rules = {key: facts.rules_of_role(role) | {("entitlement", key)} for key in keys}
-    deciders = Deciders(
-        [stage for choice in found for stage in choice.terms.stages], frozenset[policy.Rule]().union(*rules.values())
-    )
+    left = [
+        deciders.Left(
+            choice.terms.stages,
+            asking=outside,
+            seconds=choice.terms.pending_seconds,
+            entitlement=choice.entitlement.pk,
+            role=role.pk,
+        )
+        for choice in found
+    ]
 
-    def enough(stage: StageTerms, key: int, terms: Terms) -> bool:
-        in_time = stage.escalate_seconds is not None and stage.escalate_seconds < terms.pending_seconds
-        return deciders.number(stage, None, outside=outside, rules=rules[key], escalated=in_time) >= stage.quorum
-
-    def refuses(key: int, terms: Terms) -> bool:
+    def refuses(key: int, terms: Terms, too_few: list[int]) -> bool:
         full = terms.most_at_once is not None and number[key] >= terms.most_at_once
         unfit = narrowing.problem(terms.narrowing_statements, terms.narrowing_policy_arns, role.arn)
-        return full or key in edited or bool(unfit) or not all(enough(stage, key, terms) for stage in terms.stages)
+        return full or key in edited or bool(unfit) or bool(too_few)
 
-    return {choice.key for choice in found if refuses(choice.entitlement.pk, choice.terms)}
+    return {
+        choice.key
+        for choice, too_few in zip(found, deciders.lacking(left), strict=True)
+        if refuses(choice.entitlement.pk, choice.terms, too_few)
+    }
 
 
 def _stages(choice: Choice, role: Role, *, asking: Sequence[int], now: datetime) -> list[StageOutlook]:
-    rules = frozenset({("entitlement", choice.entitlement.pk)}) | facts.rules_of_role(role)
     found = []
     for stage in choice.terms.stages:
-        able = facts.approvers(stage, asking=asking, rules=rules)
+        able = deciders.approvers(
+            deciders.Question(stage, asking=asking, entitlement=choice.entitlement.pk, role=role.pk)
+        )
         found.append(StageOutlook(stage, len(able), sum(_is_night(one, now) for one in able)))
     return found
 

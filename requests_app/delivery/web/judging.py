@@ -1,85 +1,23 @@
 """What someone needs to know to ask or to judge, read for many requests at once."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Exists, OuterRef, Q
-from django.db.models.functions import JSONObject
+from django.db.models import Count
 
 from requests_app.delivery.web.holding import holds
-from requests_app.domain import facts, policy
-from requests_app.domain.models import (
-    AccessRequest,
-    Decision,
-    DenyPolicy,
-    Edit,
-    Extension,
-    Freeze,
-    Group,
-    Membership,
-    User,
-)
-from requests_app.domain.models.arrays import ArraySubquery
+from requests_app.domain import deciders
+from requests_app.domain.deciders import Matter
+from requests_app.domain.models import AccessRequest, Decision, DenyPolicy, Extension, Freeze
 from requests_app.domain.terms import StageTerms
 from requests_app.domain.transitions import RevocationState, State
+from requests_app.domain.workflow import approval
 
 LATELY = timedelta(days=30)
-# The people of a group are counted so far and no further; nobody chooses differently at 200 and at 2,000.
-MOST_PEOPLE = 2000
-
-
-class Deciders:
-    """Who could decide given stages now. A few queries, however many stages.
-
-    `rules` are what is decided under: whoever edited one of them does not count until another operator confirmed it,
-    nor does a membership that somebody gave themselves, or the asking side of one of these `requests` gave them.
-    """
-
-    def __init__(
-        self,
-        stages: Iterable[StageTerms],
-        rules: Iterable[policy.Rule] = (),
-        requests: Collection[AccessRequest] = (),
-    ) -> None:
-        stages = list(stages)
-        groups = {group for stage in stages for group in (*stage.groups, *stage.more_groups)}
-        users = {user for stage in stages for user in (*stage.users, *stage.more_users)}
-        own = Edit.objects.unconfirmed().filter(
-            editor=OuterRef("user"), member=OuterRef("user"), group=OuterRef("group")
-        )
-        rows = Membership.objects.filter(~Exists(own), group=OuterRef("pk"), user__deactivated_at=None)
-        # The first of each group, or a big one would leave no room for a small one.
-        some = Group.objects.filter(pk__in=groups).values_list("pk", ArraySubquery(rows.values("user")[:MOST_PEOPLE]))
-        self._members = {group: set(members) for group, members in some} if groups else {}
-        named = User.objects.filter(pk__in=users, deactivated_at=None).values_list("pk", flat=True)
-        self._named = set(named) if users else set()
-        self._editors = _editors(rules) if stages else {}
-        self._doing = _doing(requests, groups) if stages else {}
-
-    def number(
-        self,
-        stage: StageTerms,
-        of: AccessRequest | None,
-        *,
-        outside: Collection[int],
-        rules: Iterable[policy.Rule] = (),
-        escalated: bool = False,
-    ) -> int:
-        placers, placed = (self._doing.get(of.pk) if of else None) or (set(), {})
-        groups, users = stage.asked(escalated=escalated)
-        able = users & self._named
-        for group in groups:
-            able |= self._members.get(group, set()) - placed.get(group, set())
-        editors = {editor for rule in rules for editor in self._editors.get(rule, ())}
-        return len(able - set(outside) - editors - placers)
-
-
 # What to read along with requests that are judged: the rules that they follow reach up to here.
 JUDGED = "role__account__unit"
-# What is decided about.
-Matter = AccessRequest | Extension
 
 
 @dataclass(slots=True)
@@ -109,21 +47,15 @@ class Dossier:
 
 
 def dossiers(matters: Sequence[Matter], now: datetime, *, history: bool = True) -> list[Dossier]:
-    """One for each, in their order; seven queries in all, if `JUDGED` came with them. Who decides without `history`."""
-    requests = [_request_of(one) for one in matters]
-    deciders = Deciders(
-        [one.terms.stage(one.stage) for one in matters if one.stage],
-        {rule for one, matter in zip(requests, matters, strict=True) if matter.stage for rule in facts.rules_of(one)},
-        [one for one, matter in zip(requests, matters, strict=True) if matter.stage],
-    )
+    """One for each, in their order; six queries in all, if `JUDGED` came with them. Who decides without `history`."""
+    requests = [approval.request_of(one) for one in matters]
     decisions = _decisions(requests)
     lately = _lately({one.beneficiary_id for one in requests}, now) if history else {}
     alike = _alike({one.role_id for one in requests}, now) if history else {}
     frozen = holds([one.role for one in requests if one.is_open])
-    return [
+    found = [
         _dossier(
             matter,
-            deciders,
             decisions[_key(matter)],
             lately.get(one.beneficiary_id, Counter()),
             alike.get(one.role_id, []),
@@ -131,7 +63,15 @@ def dossiers(matters: Sequence[Matter], now: datetime, *, history: bool = True) 
             frozen=frozen.get(one.role_id) if one.is_open else None,
         )
         for matter, one in zip(matters, requests, strict=True)
-    ]  # fmt: skip
+    ]
+    asked = []
+    for dossier in found:
+        outside = {decision.approver_id for decision in decisions[_key(dossier.matter)]}
+        if question := approval.question(dossier.matter, outside, now):
+            asked.append((dossier, question))
+    for (dossier, question), number in zip(asked, deciders.numbers([one for _, one in asked]), strict=True):
+        dossier.escalated, dossier.can_now = question.further, number
+    return found
 
 
 def left_out(access_requests: Collection[AccessRequest]) -> set[str]:
@@ -150,7 +90,6 @@ def _is_wanted(one: AccessRequest) -> bool:
 
 def _dossier(
     matter: Matter,
-    deciders: Deciders,
     decisions: list[Decision],
     lately: Counter[str],
     alike: list[AccessRequest],
@@ -158,8 +97,8 @@ def _dossier(
     *,
     frozen: Freeze | None,
 ) -> Dossier:
-    one, terms, known = _request_of(matter), matter.terms, facts.known_of(matter)
-    dossier = Dossier(
+    one, terms = approval.request_of(matter), matter.terms
+    return Dossier(
         access_request=one,
         extension=matter if isinstance(matter, Extension) else None,
         stages=len(terms.stages),
@@ -167,26 +106,15 @@ def _dossier(
         agreed=[decision for decision in decisions if decision.stage == matter.stage],
         passes=sum(lately.values()),
         returned=lately[State.RETURNED],
-        begins_at_once=matter is one and one.scheduled_at is not None and one.scheduled_at <= now,
         revoked=lately[State.REVOKED],
+        begins_at_once=matter is one and one.scheduled_at is not None and one.scheduled_at <= now,
         alike=[other for other in alike if other.pk != one.pk][:3],
         frozen=frozen,
     )
-    if dossier.stage and known.stage_since and known.accepted:
-        outside = one.asking_side | {decision.approver_id for decision in decisions}
-        dossier.escalated = dossier.stage.is_escalated(known.stage_since, now)
-        dossier.can_now = deciders.number(
-            dossier.stage, one, outside=outside, rules=known.rules, escalated=dossier.escalated
-        )
-    return dossier
-
-
-def _request_of(matter: Matter) -> AccessRequest:
-    return matter.access_request if isinstance(matter, Extension) else matter
 
 
 def _key(matter: Matter) -> tuple[int, int | None]:
-    return _request_of(matter).pk, matter.pk if isinstance(matter, Extension) else None
+    return approval.request_of(matter).pk, matter.pk if isinstance(matter, Extension) else None
 
 
 def _decisions(access_requests: Sequence[AccessRequest]) -> dict[tuple[int, int | None], list[Decision]]:
@@ -194,38 +122,6 @@ def _decisions(access_requests: Sequence[AccessRequest]) -> dict[tuple[int, int 
     found: dict[tuple[int, int | None], list[Decision]] = defaultdict(list)
     for decision in Decision.objects.filter(access_request__in={one.pk for one in access_requests}):
         found[decision.access_request_id, decision.extension_id].append(decision)
-    return found
-
-
-def _editors(rules: Iterable[policy.Rule]) -> dict[policy.Rule, set[int]]:
-    """Whose edit of each of these nobody has confirmed yet."""
-    keys: dict[str, set[int]] = defaultdict(set)
-    for kind, key in rules:
-        keys[kind].add(key)
-    about = [Q(**{f"{kind}__in": some}) for kind, some in keys.items()]
-    found: dict[policy.Rule, set[int]] = defaultdict(set)
-    if about:
-        edits = Edit.objects.unconfirmed().filter(Q(*about, _connector=Q.OR))
-        for editor, *edited in edits.values_list("editor", *facts.RULES).distinct()[:MOST_PEOPLE]:
-            for kind, key in zip(facts.RULES, edited, strict=True):
-                found[kind, key].add(editor)
-    return found
-
-
-def _doing(
-    access_requests: Collection[AccessRequest], groups: Collection[int]
-) -> dict[int, tuple[set[int], dict[int, set[int]]]]:
-    """Of each request: who put its asking side where it may ask, and whom its asking side put into these groups."""
-    sides = (OuterRef("requester"), OuterRef("beneficiary"))
-    placing = Edit.objects.placing(*sides, under=OuterRef(OuterRef("entitlement"))).values("editor").distinct()
-    placed = Edit.objects.unconfirmed().filter(Q(editor=sides[0]) | Q(editor=sides[1]), group__in=groups)
-    memberships = placed.values(json=JSONObject(group="group", member="member"))[:MOST_PEOPLE]
-    these = AccessRequest.objects.filter(pk__in=[one.pk for one in access_requests])
-    found: dict[int, tuple[set[int], dict[int, set[int]]]] = {}
-    for key, editors, changed in these.values_list("pk", ArraySubquery(placing), ArraySubquery(memberships)):
-        found[key] = set(editors), defaultdict(set)
-        for one in changed:
-            found[key][1][one["group"]].add(one["member"])
     return found
 
 

@@ -1,60 +1,120 @@
--- Who is asked, who may decide, and whether enough people are left.
+-- Who is asked, who may decide, and whether enough people are left: one text for one person and for all, for a request and
+-- for more time, for what is stored and for what could be asked for.
+
+-- What is or was to be decided, with the stage that it has come to; `asks` is that stage as the terms have it.
+CREATE VIEW requests_app_matter WITH (security_invoker = true) AS
+SELECT m.*,
+       CASE WHEN m.stage > 0 THEN m.stages->(m.stage - 1) END AS asks
+FROM (
+    SELECT r.id AS access_request_id, NULL::bigint AS extension_id, r.state, ARRAY[r.requester_id, r.beneficiary_id] AS asking,
+           r.entitlement_id, r.role_id, r.requester_id = r.beneficiary_id OR r.accepted_at IS NOT NULL AS accepted,
+           r.terms_document->'stages' AS stages, r.stage::int, r.asked_at, coalesce(r.stage_since, r.asked_at) AS since,
+           r.decide_by
+    FROM requests_app_accessrequest r
+    UNION ALL
+    -- More time is only for an active pass.
+    SELECT r.id, x.id, CASE WHEN r.state = 'active' THEN x.state ELSE r.state END,
+           ARRAY[r.requester_id, r.beneficiary_id], r.entitlement_id, r.role_id, true,
+           r.terms_document->'stages', x.stage::int, x.asked_at, x.stage_since, x.decide_by
+    FROM requests_app_extension x JOIN requests_app_accessrequest r ON r.id = x.access_request_id
+) m;
+
+-- Whom a stage asks: by name, or by a membership that counts for those who ask too; `further` once its time is over.
+CREATE FUNCTION requests_app_asked(stage jsonb, asking bigint[]) RETURNS TABLE (person_id bigint, further boolean)
+LANGUAGE sql STABLE AS $$
+    SELECT named.id::bigint, a.further
+    FROM (VALUES (stage->'users', false), (stage->'more_users', true)) AS a (people, further),
+         jsonb_array_elements_text(a.people) AS named (id)
+    UNION ALL
+    SELECT m.user_id, a.further
+    FROM (VALUES (stage->'groups', false), (stage->'more_groups', true)) AS a (groups, further),
+         jsonb_array_elements_text(a.groups) AS named (id)
+         JOIN public.requests_app_memberships(asking) m ON m.group_id = named.id::bigint
+$$;
+
+-- Who of them could decide: active, not one of those who ask, and by no edit of theirs that nobody has confirmed.
+CREATE FUNCTION requests_app_deciders(stage jsonb, asking bigint[], an_entitlement bigint, a_role bigint)
+RETURNS TABLE (person_id bigint, further boolean)
+LANGUAGE sql STABLE AS $$
+    SELECT a.person_id, a.further
+    FROM public.requests_app_asked(stage, asking) a
+    JOIN public.requests_app_user u ON u.id = a.person_id
+    WHERE u.deactivated_at IS NULL AND a.person_id <> ALL(asking)
+      AND NOT EXISTS (SELECT FROM public.requests_app_editors(an_entitlement, a_role) e WHERE e.person_id = a.person_id)
+      AND NOT EXISTS (SELECT FROM public.requests_app_placers(asking, an_entitlement) p WHERE p.person_id = a.person_id)
+$$;
+
+-- All that is asked before one person decides one matter: `policy.may_decide` says it in sentences, in this order.
+CREATE FUNCTION requests_app_deciding(a_person bigint) RETURNS TABLE (
+    access_request_id bigint, extension_id bigint, state text, stage int, asked_at timestamptz, since timestamptz,
+    decide_by timestamptz, asks jsonb,
+    is_active boolean, is_asking boolean, has_decided boolean, nobody_is_asked boolean, is_accepted boolean,
+    has_edited boolean, has_placed boolean, is_asked boolean, is_asked_from timestamptz)
+LANGUAGE sql STABLE AS $$
+    SELECT m.access_request_id, m.extension_id, m.state::text, m.stage, m.asked_at, m.since, m.decide_by, m.asks,
+           EXISTS (SELECT FROM public.requests_app_user u WHERE u.id = a_person AND u.deactivated_at IS NULL),
+           a_person = ANY(m.asking),
+           EXISTS (SELECT FROM public.requests_app_decision d
+                   WHERE d.access_request_id = m.access_request_id AND d.approver_id = a_person
+                     AND d.extension_id IS NOT DISTINCT FROM m.extension_id),
+           m.asks IS NULL,
+           m.accepted,
+           EXISTS (SELECT FROM public.requests_app_editors(m.entitlement_id, m.role_id) e WHERE e.person_id = a_person),
+           EXISTS (SELECT FROM public.requests_app_placers(m.asking, m.entitlement_id) p WHERE p.person_id = a_person),
+           EXISTS (SELECT FROM public.requests_app_asked(m.asks, m.asking) a
+                   WHERE a.person_id = a_person AND NOT a.further),
+           -- Further approvers are asked from then on.
+           CASE WHEN EXISTS (SELECT FROM public.requests_app_asked(m.asks, m.asking) a
+                             WHERE a.person_id = a_person AND a.further)
+                THEN m.since + make_interval(secs => (m.asks->>'escalate_seconds')::bigint) END
+    FROM public.requests_app_matter m
+$$;
+
+-- For lists, of the rows that an index has found.
+CREATE FUNCTION requests_app_may_decide(a_person bigint, a_request bigint, an_extension bigint, at timestamptz)
+RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM requests_app_deciding(a_person) d
+        WHERE d.access_request_id = a_request AND d.extension_id IS NOT DISTINCT FROM an_extension
+          AND d.state = 'pending' AND d.decide_by > at AND d.is_active AND NOT d.is_asking AND NOT d.has_decided
+          AND NOT d.nobody_is_asked AND d.is_accepted AND NOT d.has_edited AND NOT d.has_placed
+          AND (d.is_asked OR d.is_asked_from <= at));
+END $$;
 
 CREATE FUNCTION requests_app_guard_decision_insert() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    r requests_app_accessrequest%ROWTYPE;
-    x requests_app_extension%ROWTYPE;
-    asked jsonb;
-    asking bigint[];
-    stage_began timestamptz;
-    is_escalated boolean;
+    d record;
 BEGIN
     PERFORM requests_app_require_the_present();
-    -- The lock puts whoever decides, withdraws or sweeps at once into one order.
-    SELECT * INTO r FROM requests_app_accessrequest WHERE id = NEW.access_request_id FOR NO KEY UPDATE;
-    IF NEW.extension_id IS NULL THEN
-        IF r.state <> 'pending' OR NEW.stage <> r.stage OR NEW.decided_at NOT BETWEEN r.asked_at AND r.decide_by THEN
-            PERFORM requests_app_refuse('only the present stage of a pending request is decided');
-        END IF;
-        IF r.requester_id <> r.beneficiary_id AND r.accepted_at IS NULL THEN
-            PERFORM requests_app_refuse('whoever it is for has to accept it first');
-        END IF;
-        stage_began := coalesce(r.stage_since, r.asked_at);
-    ELSE
-        SELECT * INTO x FROM requests_app_extension WHERE id = NEW.extension_id;
-        IF r.state <> 'active' OR x.access_request_id <> r.id OR x.state <> 'pending' OR NEW.stage <> x.stage
-           OR NEW.decided_at NOT BETWEEN x.asked_at AND x.decide_by THEN
-            PERFORM requests_app_refuse('only the present stage of a pending extension is decided');
-        END IF;
-        stage_began := x.stage_since;
+    -- The lock puts whoever decides, withdraws or sweeps at once into one order. Two statements: what is asked is asked after it.
+    PERFORM FROM requests_app_accessrequest WHERE id = NEW.access_request_id FOR NO KEY UPDATE;
+    SELECT * INTO d FROM requests_app_deciding(NEW.approver_id) m
+    WHERE m.access_request_id = NEW.access_request_id AND m.extension_id IS NOT DISTINCT FROM NEW.extension_id;
+    IF NOT FOUND OR d.state <> 'pending' OR NEW.stage <> d.stage OR d.nobody_is_asked
+       OR NEW.decided_at NOT BETWEEN d.asked_at AND d.decide_by THEN
+        PERFORM requests_app_refuse('only the present stage of what is pending is decided');
+    END IF;
+    IF NOT d.is_accepted THEN
+        PERFORM requests_app_refuse('whoever it is for has to accept it first');
     END IF;
     -- A time to come would let those decide whom only time lets.
-    IF NEW.decided_at < stage_began
+    IF NEW.decided_at < d.since
        OR NEW.decided_at > clock_timestamp() + requests_app_clock_may_step_back() THEN
         PERFORM requests_app_refuse('decided since the stage began, and not in the future');
     END IF;
-    asking := ARRAY[r.requester_id, r.beneficiary_id];
-    IF NEW.approver_id = ANY(asking) THEN
+    IF d.is_asking THEN
         PERFORM requests_app_refuse('nobody decides on a request they made or benefit from');
     END IF;
-    asked := requests_app_older_stage() || (r.terms_document->'stages'->(NEW.stage - 1));
-    is_escalated := coalesce(
-        NEW.decided_at >= stage_began + make_interval(secs => (asked->>'escalate_seconds')::bigint), false);
-    IF asked IS NULL OR NOT (
-        asked->'users' @> to_jsonb(NEW.approver_id) OR is_escalated AND asked->'more_users' @> to_jsonb(NEW.approver_id)
-        OR EXISTS (SELECT FROM requests_app_membership m
-                   WHERE m.user_id = NEW.approver_id
-                     AND (asked->'groups' @> to_jsonb(m.group_id)
-                          OR is_escalated AND asked->'more_groups' @> to_jsonb(m.group_id))
-                     AND requests_app_counts_for(m.user_id, m.group_id, asking))) THEN
+    IF NOT (d.is_asked OR coalesce(NEW.decided_at >= d.is_asked_from, false)) THEN
         PERFORM requests_app_refuse('this person is not asked at this stage');
     END IF;
-    IF EXISTS (SELECT FROM requests_app_user u WHERE u.id = NEW.approver_id AND u.deactivated_at IS NOT NULL) THEN
+    IF NOT d.is_active THEN
         PERFORM requests_app_refuse('a deactivated person decides nothing');
     END IF;
-    IF requests_app_has_edited(NEW.approver_id, r.entitlement_id, r.role_id)
-       OR requests_app_has_placed(NEW.approver_id, asking, r.entitlement_id) THEN
+    IF d.has_edited OR d.has_placed THEN
         PERFORM requests_app_refuse('nobody decides by their own change before another operator has confirmed it');
     END IF;
     NEW.recorded_at := clock_timestamp();
@@ -72,100 +132,85 @@ END $$;
 CREATE TRIGGER as_of_now BEFORE INSERT ON requests_app_decision
     FOR EACH ROW EXECUTE FUNCTION requests_app_guard_decision_moments();
 
--- Between the moment and the sweep that writes it into the row.
-CREATE FUNCTION requests_app_asks_further(terms jsonb, a_stage int, groups bigint[], a_person bigint) RETURNS boolean
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT coalesce(terms->'stages'->(a_stage - 1)->'more_users' @> to_jsonb(a_person), false)
-        OR EXISTS (SELECT FROM jsonb_array_elements_text(terms->'stages'->(a_stage - 1)->'more_groups') AS g(id)
-                   WHERE g.id::bigint = ANY(groups))
-$$;
-
--- As `policy` and `facts.enough_people` have it.
--- Whether too few people are left for the stages from `a_stage` on, of a request or of an extension of it. Each person
--- has one say: so for any of these stages together there must be as many people as they need (Hall's theorem).
--- Further people count where they are asked before `decide_by`; the stage that is decided began at `since`.
-CREATE FUNCTION requests_app_lacks_people(
-    r requests_app_accessrequest, an_extension bigint, a_stage int, since timestamptz, decide_by timestamptz,
-    at timestamptz) RETURNS boolean
+-- For which of the stages there are too few people, counted from 1. Each person has one say: so for any of these stages
+-- together there must be as many people as they need (Hall's theorem), and what one of them lacks is its own.
+-- `agreed`: so many have at the first of them, which began at `since`; the others begin at `at` at the earliest. Further
+-- people count where they are asked before `decide_by`. `outside`: who has had their say.
+CREATE FUNCTION requests_app_lacking(
+    stages jsonb, agreed int, asking bigint[], outside bigint[], an_entitlement bigint, a_role bigint,
+    since timestamptz, decide_by timestamptz, at timestamptz) RETURNS int[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    asking bigint[] := ARRAY[r.requester_id, r.beneficiary_id];
-    decided bigint[] := ARRAY(
-        SELECT d.approver_id FROM requests_app_decision d
-        WHERE d.access_request_id = r.id AND d.extension_id IS NOT DISTINCT FROM an_extension);
-    agreed int := (
-        SELECT count(*) FROM requests_app_decision d
-        WHERE d.access_request_id = r.id AND d.extension_id IS NOT DISTINCT FROM an_extension
-          AND d.stage = a_stage AND d.verdict = 'approve');
-    needed int := (
-        SELECT sum((s.stage->>'quorum')::int) - agreed
-        FROM jsonb_array_elements(r.terms_document->'stages') WITH ORDINALITY AS s(stage, n) WHERE s.n >= a_stage);
+    quorums int[] := ARRAY(
+        SELECT greatest((s.stage->>'quorum')::int - CASE WHEN s.n = 1 THEN agreed ELSE 0 END, 0)
+        FROM jsonb_array_elements(stages) WITH ORDINALITY AS s (stage, n) ORDER BY s.n);
+    needed int := (SELECT sum(q) FROM unnest(quorums) AS q);
     asked jsonb;
     number int;
+    in_time boolean;
     person bigint;
-    through bigint;
     able bigint[];
-    -- Of each stage for which there are not enough people for all of them.
-    scarce jsonb[] := '{}';
-    quorums int[] := '{}';
+    -- Of the stages for which there are not enough people for all of them: which, who, and how many are seated so far.
+    scarce int[] := '{}';
+    people jsonb[] := '{}';
+    seated int := 0;
+    most int;
+    lacking int[] := '{}';
 BEGIN
     FOR asked, number IN
-        SELECT requests_app_older_stage() || s.stage, s.n
-        FROM jsonb_array_elements(r.terms_document->'stages') WITH ORDINALITY AS s(stage, n) WHERE s.n >= a_stage
+        SELECT s.stage, s.n FROM jsonb_array_elements(stages) WITH ORDINALITY AS s (stage, n) ORDER BY s.n
     LOOP
-        IF (CASE WHEN number = a_stage THEN since ELSE at END)
-           + make_interval(secs => (asked->>'escalate_seconds')::bigint) < decide_by THEN
-            asked := asked || jsonb_build_object(
-                'groups', (asked->'groups') || (asked->'more_groups'),
-                'users', (asked->'users') || (asked->'more_users'));
-        END IF;
+        in_time := coalesce(
+            (CASE WHEN number = 1 THEN since ELSE at END) + make_interval(secs => (asked->>'escalate_seconds')::bigint)
+            < decide_by, false);
         able := '{}';
         -- A group may have ten thousand members, and two are needed: nobody is asked about beyond that.
-        FOR person, through IN
-            SELECT m.user_id, m.group_id
-            FROM jsonb_array_elements_text(asked->'groups') AS g(id)
-            JOIN requests_app_membership m ON m.group_id = g.id::bigint
-            UNION ALL
-            SELECT u.id::bigint, NULL FROM jsonb_array_elements_text(asked->'users') AS u(id)
+        FOR person IN
+            SELECT d.person_id FROM requests_app_deciders(asked, asking, an_entitlement, a_role) d
+            WHERE in_time OR NOT d.further
         LOOP
             EXIT WHEN cardinality(able) >= needed;
-            CONTINUE WHEN person = ANY (asking || decided || able)
-                OR EXISTS (SELECT FROM requests_app_user u WHERE u.id = person AND u.deactivated_at IS NOT NULL)
-                OR requests_app_has_changed(asking || person, person, through)
-                OR requests_app_has_edited(person, r.entitlement_id, r.role_id)
-                OR requests_app_has_placed(person, asking, r.entitlement_id);
+            CONTINUE WHEN person = ANY(outside) OR person = ANY(able);
             able := able || person;
         END LOOP;
-        IF cardinality(able) < needed THEN
-            scarce := scarce || to_jsonb(able);
-            quorums := quorums || (asked->>'quorum')::int - CASE WHEN number = a_stage THEN agreed ELSE 0 END;
+        CONTINUE WHEN cardinality(able) >= needed;
+        scarce := scarce || number;
+        people := people || to_jsonb(able);
+        -- So many of these stages' seats can be filled together.
+        most := NULL;
+        FOR part IN 0 .. (1 << cardinality(scarce)) - 1 LOOP
+            most := least(most, (
+                SELECT count(DISTINCT p.id)
+                FROM generate_subscripts(scarce, 1) AS n, jsonb_array_elements(people[n]) AS p (id)
+                WHERE part & (1 << n - 1) <> 0
+            ) + (
+                SELECT coalesce(sum(quorums[scarce[n]]), 0)
+                FROM generate_subscripts(scarce, 1) AS n WHERE part & (1 << n - 1) = 0
+            ));
+        END LOOP;
+        IF most < seated + quorums[number] THEN
+            lacking := lacking || number;
         END IF;
+        seated := most;
     END LOOP;
-    FOR part IN 1 .. (1 << cardinality(scarce)) - 1 LOOP
-        IF (SELECT count(DISTINCT p.id)
-            FROM generate_subscripts(scarce, 1) AS n, jsonb_array_elements(scarce[n]) AS p(id)
-            WHERE part & (1 << n - 1) <> 0)
-           < (SELECT sum(quorums[n]) FROM generate_subscripts(quorums, 1) AS n WHERE part & (1 << n - 1) <> 0) THEN
-            RETURN true;
-        END IF;
-    END LOOP;
-    RETURN false;
+    RETURN lacking;
 END $$;
 
--- For the sweeps, which ask these of many rows.
-CREATE FUNCTION requests_app_request_lacks_people(a_request bigint, at timestamptz) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT requests_app_lacks_people(
-        r, NULL, r.stage,
-        CASE WHEN r.requester_id <> r.beneficiary_id AND r.accepted_at IS NULL THEN at
-             ELSE coalesce(r.stage_since, r.asked_at) END,
-        r.decide_by, at)
-    FROM requests_app_accessrequest r WHERE r.id = a_request AND r.state = 'pending' AND r.stage > 0
-$$;
-
-CREATE FUNCTION requests_app_extension_lacks_people(an_extension bigint, at timestamptz) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT requests_app_lacks_people(r, x.id, x.stage, x.stage_since, x.decide_by, at)
-    FROM requests_app_extension x JOIN requests_app_accessrequest r ON r.id = x.access_request_id
-    WHERE x.id = an_extension AND x.state = 'pending' AND x.stage > 0
-$$;
+-- Whether too few people are left for a stage of what is pending, the present one or a later one.
+CREATE FUNCTION requests_app_lacks_people(a_request bigint, an_extension bigint, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN coalesce((
+        SELECT cardinality(requests_app_lacking(
+            jsonb_path_query_array(m.stages, '$[$from to last]', jsonb_build_object('from', m.stage - 1)),
+            (SELECT count(*)::int FROM requests_app_decision d
+             WHERE d.access_request_id = m.access_request_id AND d.extension_id IS NOT DISTINCT FROM m.extension_id
+               AND d.stage = m.stage AND d.verdict = 'approve'),
+            m.asking,
+            ARRAY(SELECT d.approver_id FROM requests_app_decision d
+                  WHERE d.access_request_id = m.access_request_id AND d.extension_id IS NOT DISTINCT FROM m.extension_id),
+            m.entitlement_id, m.role_id, CASE WHEN m.accepted THEN m.since ELSE at END, m.decide_by, at)) > 0
+        FROM requests_app_matter m
+        WHERE m.access_request_id = a_request AND m.extension_id IS NOT DISTINCT FROM an_extension
+          AND m.state = 'pending' AND m.stage > 0), false);
+END $$;

@@ -1,56 +1,86 @@
 -- Nobody profits from their own edit: what somebody changed does not count in their favour, nor does a membership in
 -- which they had a hand, before another operator has confirmed it.
 
--- Whether they edited one of the rules by which this role is had on these terms.
-CREATE FUNCTION requests_app_has_edited(a_person bigint, an_entitlement bigint, a_role bigint) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT EXISTS (
-        SELECT FROM requests_app_edit e
-        WHERE e.editor_id = a_person AND e.confirmed_at IS NULL
-          AND (e.entitlement_id = an_entitlement OR e.role_id = a_role
-               OR e.account_id = (SELECT r.account_id FROM requests_app_role r WHERE r.id = a_role)
-               OR e.unit_id IN (
-                   SELECT above.id
-                   FROM requests_app_role r
-                   JOIN requests_app_account a ON a.id = r.account_id
-                   JOIN requests_app_organisationalunit u ON u.id = a.unit_id
-                   JOIN requests_app_organisationalunit above ON u.path LIKE above.path || '%'
-                   WHERE r.id = a_role)))
+-- Who edited one of the rules by which this role is had on these terms. Branch by branch, for each has its index.
+CREATE FUNCTION requests_app_editors(an_entitlement bigint, a_role bigint) RETURNS TABLE (person_id bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT e.editor_id FROM public.requests_app_edit e
+    WHERE e.entitlement_id = an_entitlement AND e.confirmed_at IS NULL AND e.member_id IS NULL
+    UNION ALL
+    SELECT e.editor_id FROM public.requests_app_edit e
+    WHERE e.role_id = a_role AND e.confirmed_at IS NULL AND e.member_id IS NULL
+    UNION ALL
+    SELECT e.editor_id
+    FROM public.requests_app_role r JOIN public.requests_app_edit e ON e.account_id = r.account_id
+    WHERE r.id = a_role AND e.confirmed_at IS NULL AND e.member_id IS NULL
+    UNION ALL
+    SELECT e.editor_id
+    FROM public.requests_app_role r
+    JOIN public.requests_app_account a ON a.id = r.account_id
+    JOIN public.requests_app_organisationalunit u ON u.id = a.unit_id
+    -- Its own unit and all above it.
+    JOIN public.requests_app_edit e ON e.unit_id = ANY(string_to_array(btrim(u.path, '/'), '/')::bigint[])
+    WHERE r.id = a_role AND e.confirmed_at IS NULL AND e.member_id IS NULL
 $$;
+
+-- Who put one of these people into a group that the entitlement names, or took them out of one.
+CREATE FUNCTION requests_app_placers(people bigint[], an_entitlement bigint) RETURNS TABLE (person_id bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT e.editor_id
+    FROM public.requests_app_edit e
+    WHERE e.member_id = ANY(people) AND e.confirmed_at IS NULL
+      AND e.group_id IN (
+          SELECT n.group_id FROM public.requests_app_entitlementgroup n WHERE n.entitlement_id = an_entitlement
+          UNION ALL
+          SELECT n.group_id FROM public.requests_app_excludedgroup n WHERE n.entitlement_id = an_entitlement
+          UNION ALL
+          SELECT n.group_id FROM public.requests_app_entitlementasker n WHERE n.entitlement_id = an_entitlement)
+$$;
+
+-- The memberships that count in favour of their member and of these others: none of them had a hand in it.
+CREATE FUNCTION requests_app_memberships(others bigint[]) RETURNS TABLE (group_id bigint, user_id bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT m.group_id, m.user_id
+    FROM public.requests_app_membership m
+    WHERE NOT EXISTS (
+        SELECT FROM public.requests_app_edit e
+        WHERE e.member_id = m.user_id AND e.group_id = m.group_id AND e.confirmed_at IS NULL
+          AND (e.editor_id = m.user_id OR e.editor_id = ANY(others)))
+$$;
+
+CREATE FUNCTION requests_app_has_edited(a_person bigint, an_entitlement bigint, a_role bigint) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM requests_app_editors(an_entitlement, a_role) e WHERE e.person_id = a_person);
+END $$;
+
+CREATE FUNCTION requests_app_has_placed(an_editor bigint, people bigint[], an_entitlement bigint) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM requests_app_placers(people, an_entitlement) p WHERE p.person_id = an_editor);
+END $$;
+
+CREATE FUNCTION requests_app_counts_for(a_person bigint, a_group bigint, others bigint[]) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM requests_app_memberships(others) m WHERE m.user_id = a_person AND m.group_id = a_group);
+END $$;
+
+CREATE FUNCTION requests_app_counts_in(a_person bigint, a_group bigint) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN requests_app_counts_for(a_person, a_group, '{}');
+END $$;
 
 -- Whether one of these people changed this membership, and no other operator has confirmed it.
 CREATE FUNCTION requests_app_has_changed(editors bigint[], a_person bigint, a_group bigint) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT EXISTS (SELECT FROM requests_app_edit e
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM requests_app_edit e
                    WHERE e.member_id = a_person AND e.group_id = a_group AND e.editor_id = ANY(editors)
-                     AND e.confirmed_at IS NULL)
-$$;
-
--- Whether a person may act in favour of `others` as a member of this group: by neither's own doing.
-CREATE FUNCTION requests_app_counts_for(a_person bigint, a_group bigint, others bigint[]) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT EXISTS (SELECT FROM requests_app_membership m WHERE m.user_id = a_person AND m.group_id = a_group)
-       AND NOT requests_app_has_changed(others || a_person, a_person, a_group)
-$$;
-
-CREATE FUNCTION requests_app_counts_in(a_person bigint, a_group bigint) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT requests_app_counts_for(a_person, a_group, '{}')
-$$;
-
--- Whether this person put one of the people into a group that the entitlement names, or took them out of one.
-CREATE FUNCTION requests_app_has_placed(an_editor bigint, people bigint[], an_entitlement bigint) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT EXISTS (
-        SELECT FROM requests_app_edit e
-        WHERE e.member_id = ANY(people) AND e.editor_id = an_editor AND e.confirmed_at IS NULL
-          AND e.group_id IN (
-              SELECT n.group_id FROM requests_app_entitlementgroup n WHERE n.entitlement_id = an_entitlement
-              UNION ALL
-              SELECT n.group_id FROM requests_app_excludedgroup n WHERE n.entitlement_id = an_entitlement
-              UNION ALL
-              SELECT n.group_id FROM requests_app_entitlementasker n WHERE n.entitlement_id = an_entitlement))
-$$;
+                     AND e.confirmed_at IS NULL);
+END $$;
 
 CREATE FUNCTION requests_app_guard_edit() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$

@@ -11,6 +11,7 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections, transaction
 
@@ -91,6 +92,11 @@ def _install(using: str) -> bool:
         for subject in SUBJECTS:
             # No parameters, so % is only itself.
             cursor.execute(_text(subject))
+        if using == "owner":
+            # At once: whoever asks them meanwhile must not find that they may not.
+            role = connections[using].ops.quote_name(settings.DATABASE_APP_ROLE)
+            for view in views(using):
+                cursor.execute(f"GRANT SELECT ON {view} TO {role}")
         note = f"Installed: {_source()} {_definitions(using)}"
         cursor.execute("COMMENT ON FUNCTION requests_app_refuse(text) IS %s", [note])
     return True

@@ -1,24 +1,14 @@
 from django.db import models
-from django.db.models import OuterRef, Q
+from django.db.models import Q
 
 from requests_app.domain.models.catalog import Account, OrganisationalUnit, Role
-from requests_app.domain.models.entitlements import Entitlement, EntitlementAsker, EntitlementGroup, ExcludedGroup
+from requests_app.domain.models.entitlements import Entitlement
 from requests_app.domain.models.people import Group, User
 
 
 class EditQuerySet(models.QuerySet["Edit"]):
     def unconfirmed(self) -> "EditQuerySet":
         return self.filter(confirmed_at=None)
-
-    def placing(self, *people: int | OuterRef, under: int | OuterRef) -> "EditQuerySet":
-        """By which one of these people may have come into, or out of, a group that the entitlement `under` names."""
-        named = Q()
-        for through in (EntitlementGroup, ExcludedGroup, EntitlementAsker):
-            named |= Q(group__in=through._default_manager.filter(entitlement=under).values("group"))
-        them = Q(pk__in=[])
-        for person in people:
-            them |= Q(member=person)
-        return self.unconfirmed().filter(them, named)
 
 
 class Edit(models.Model):

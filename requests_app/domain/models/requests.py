@@ -1,18 +1,16 @@
 import uuid
-from collections import defaultdict
 from datetime import datetime, timedelta
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.functions import RandomUUID
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import Exists, ExpressionWrapper, F, Func, OuterRef, Q, Value
+from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 
 from requests_app.domain import codes, texts
 from requests_app.domain.models.arrays import ArraySubquery
-from requests_app.domain.models.catalog import OrganisationalUnit, Role
-from requests_app.domain.models.edits import Edit
+from requests_app.domain.models.catalog import Role
 from requests_app.domain.models.entitlements import Entitlement
 from requests_app.domain.models.people import User
 from requests_app.domain.terms import Terms
@@ -70,75 +68,32 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
         return self.filter(Q(requester=F("beneficiary")) | Q(accepted_at__isnull=False))
 
     def waiting_for(self, person: User, now: datetime) -> "AccessRequestQuerySet":
-        """Candidates: what `policy.may_decide` allows this person."""
-        return (
-            self.filter(state=State.PENDING, decide_by__gt=now)
-            .filter(_asks(person, now))
-            .exclude(Q(requester=person) | Q(beneficiary=person))
-            .exclude(_by_edits_of(person))
-            .exclude(pk__in=Decision.objects.filter(approver=person, extension=None).values("access_request"))
+        """What `policy.may_decide` allows this person: of those that could ask them, each is asked exactly."""
+        return self.filter(_may_ask(person, now), state=State.PENDING, decide_by__gt=now).filter(
+            _may_decide(person, F("pk"), Value(None, models.BigIntegerField()), now)
         )
 
 
 class ExtensionQuerySet(models.QuerySet["Extension"]):
     def waiting_for(self, person: User, now: datetime) -> "ExtensionQuerySet":
-        """Candidates: what `policy.may_decide` allows this person."""
-        return (
-            self.filter(state=ExtensionState.PENDING, decide_by__gt=now)
-            .filter(_asks(person, now, "access_request__"))
-            .exclude(Q(access_request__requester=person) | Q(access_request__beneficiary=person))
-            .exclude(_by_edits_of(person, "access_request__"))
-            .exclude(pk__in=Decision.objects.filter(approver=person, extension__isnull=False).values("extension"))
+        """As of a request."""
+        return self.filter(_may_ask(person, now), state=ExtensionState.PENDING, decide_by__gt=now).filter(
+            _may_decide(person, F("access_request"), F("pk"), now)
         )
 
 
-def _asks(person: User, now: datetime, prefix: str = "") -> Q:
-    """That the present stage asks this person: by name, or by a membership that neither they nor the asking side made.
-
-    `prefix` leads to the request.
-    """
-    changed = Edit.objects.unconfirmed().filter(member=person, group=OuterRef("group"))
-    memberships = person.memberships.values_list("group", ArraySubquery(changed.values("editor").distinct()))
-    groups: dict[frozenset[int], list[int]] = defaultdict(list)
-    for group, editors in memberships:
-        if person.pk not in editors:
-            groups[frozenset(editors)].append(group)
-
-    def further(theirs: list[int]) -> Q:
-        # Whose time has come since the sweep last wrote them into the row.
-        asked = Func(
-            F(f"{prefix}terms_document"), F("stage"),
-            Value(theirs, ArrayField(models.BigIntegerField())), Value(person.pk, models.BigIntegerField()),
-            function="requests_app_asks_further", output_field=models.BooleanField(),
-        )  # fmt: skip
-        return Q(escalate_at__lte=now) & Q(asked)
-
-    asks = Q(deciding_users__contains=[person.pk]) | further([])
-    for editors, theirs in groups.items():
-        doing = Q(**{f"{prefix}requester__in": editors}) | Q(**{f"{prefix}beneficiary__in": editors})
-        asks |= (Q(deciding_groups__overlap=theirs) | further(theirs)) & ~doing
-    return asks
+def _may_ask(person: User, now: datetime) -> Q:
+    """By indexes: whatever could ask this person at its present stage, by name, by a group of theirs or by its time."""
+    groups = list(person.memberships.values_list("group", flat=True).distinct())
+    # Further people whose time has come since the sweep last wrote them into the row.
+    return Q(deciding_users__contains=[person.pk]) | Q(deciding_groups__overlap=groups) | Q(escalate_at__lte=now)
 
 
-def _by_edits_of(person: User, prefix: str = "") -> Q:
-    """That it follows rules which this person edited, or is for somebody whom they put where these are asked by.
-
-    `prefix` leads to the request.
-    """
-    edits = Edit.objects.unconfirmed().filter(editor=person, member=None)
-    edited = {kind: edits.filter(**{f"{kind}__isnull": False}).values(kind) for kind in (*_WHERE, "unit")}
-    path = ExpressionWrapper(OuterRef("path"), output_field=models.TextField())
-    above = OrganisationalUnit.objects.filter(pk__in=edited["unit"]).alias(below=path)
-    below = OrganisationalUnit.objects.filter(Exists(above.filter(below__startswith=F("path"))))
-    found = Q(**{f"{prefix}role__account__unit__in": below})
-    for kind, where in _WHERE.items():
-        found |= Q(**{f"{prefix}{where}__in": edited[kind]})
-    sides = (OuterRef(f"{prefix}{side}") for side in ("requester", "beneficiary"))
-    placed = Edit.objects.placing(*sides, under=OuterRef(OuterRef(f"{prefix}entitlement")))
-    return found | Q(Exists(placed.filter(editor=person)))
-
-
-_WHERE = {"entitlement": "entitlement", "role": "role", "account": "role__account"}
+def _may_decide(person: User, request: F, extension: F | Value, now: datetime) -> Func:
+    return Func(
+        Value(person.pk, models.BigIntegerField()), request, extension, Value(now, models.DateTimeField()),
+        function="requests_app_may_decide", output_field=models.BooleanField(),
+    )  # fmt: skip
 
 
 class AccessRequest(models.Model):

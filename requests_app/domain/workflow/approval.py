@@ -5,78 +5,76 @@ from datetime import datetime, timedelta
 
 from django.db.models import Max
 
-from requests_app.domain import facts, notices, policy
+from requests_app.domain import deciders, notices, policy
+from requests_app.domain.deciders import Matter
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Extension, User
-from requests_app.domain.terms import Terms
 from requests_app.domain.texts import LONGEST_COMMENT, can_be_stored
 from requests_app.domain.transitions import ExtensionState, State
 
-# What is decided.
-Matter = AccessRequest | Extension
 CANNOT_BE_STORED = "There is a character in this that cannot be stored. Type it again."
 
 
 def who_can_decide(matter: Matter, now: datetime) -> list[User]:
     """The people who could decide the present stage now, by name, at most 200; empty when nothing is to be decided."""
-    if not _is_pending(matter) or not matter.stage or not facts.known_of(matter).accepted:
-        return []
-    stage = matter.terms.stage(matter.stage)
-    return facts.approvers(
-        stage,
-        asking=matter.asking_side,
-        outside=_deciders(matter),
-        rules=facts.rules_of(request_of(matter)),
-        escalated=stage.is_escalated(_since(matter), now),
-    )
+    asked = question(matter, _deciders(matter), now)
+    return deciders.approvers(asked) if asked else []
 
 
 def verdict_on_deciding(matter: Matter, by: User, now: datetime) -> policy.Verdict:
     """What deciding would say to this person, for showing the right buttons too."""
-    return policy.may_decide(
-        facts.person(by), facts.to_be_decided(matter), matter.terms, decided=_deciders(matter), now=now
-    )
+    return policy.may_decide(deciders.facts_of_deciding(matter, by, now))
 
 
 def to_be_asked(matter: Matter, now: datetime) -> list[User]:
     """Whom to write to about the present stage: at most 200 of those asked first, and of the further ones as many."""
-    people = who_can_decide(matter, now)
-    if len(people) < facts.MOST_APPROVERS or not matter.terms.stage(matter.stage).is_escalated(_since(matter), now):
+    asked = question(matter, _deciders(matter), now)
+    if asked is None:
+        return []
+    people = deciders.approvers(asked)
+    if len(people) < deciders.MOST_APPROVERS or not asked.further:
         return people
-    stage = matter.terms.stage(matter.stage)
-    further = replace(stage, groups=stage.more_groups, users=stage.more_users)
-    more = facts.approvers(
-        further,
-        asking=matter.asking_side,
-        outside=_deciders(matter),
-        rules=facts.rules_of(request_of(matter)),
-    )
+    further = replace(asked.stage, groups=asked.stage.more_groups, users=asked.stage.more_users)
+    more = deciders.approvers(replace(asked, stage=further))
     return list({person.pk: person for person in (*people, *more)}.values())
+
+
+def question(matter: Matter, outside: set[int], now: datetime) -> deciders.Question | None:
+    """Who could decide the present stage, if `outside` have had their say; None where nothing is to be decided."""
+    one = request_of(matter)
+    if not _is_pending(matter) or not matter.stage or (matter is one and one.waits_for_acceptance):
+        return None
+    stage = matter.terms.stage(matter.stage)
+    return deciders.Question(
+        stage,
+        asking=matter.asking_side,
+        outside=outside,
+        entitlement=one.entitlement_id,
+        role=one.role_id,
+        further=stage.is_escalated(_since(matter), now),
+    )
 
 
 def stages_that_lack_people(matter: Matter, now: datetime) -> list[int]:
     """The positions of the stages, from the present one on, for which too few people are left."""
     if not _is_pending(matter) or not matter.stage:
         return []
-    agreed = matter.decisions.filter(stage=matter.stage, verdict=Decision.Verdict.APPROVE).count()
-    enough = facts.enough_people(
-        _still_to_agree(matter, agreed, now),
+    return deciders.lacking([_left(matter, _agreed(matter), _deciders(matter), now)])[0]
+
+
+def _left(matter: Matter, agreed: int, outside: set[int], now: datetime) -> deciders.Left:
+    one = request_of(matter)
+    began = now if matter is one and one.waits_for_acceptance else _since(matter)
+    return deciders.Left(
+        matter.terms.stages[matter.stage - 1 :],
         asking=matter.asking_side,
-        outside=_deciders(matter),
-        rules=facts.rules_of(request_of(matter)),
+        seconds=(matter.decide_by - now).total_seconds(),
+        outside=outside,
+        entitlement=one.entitlement_id,
+        role=one.role_id,
+        agreed=agreed,
+        passed=(now - began).total_seconds(),
     )
-    return [matter.stage + number for number, there_are in enumerate(enough) if not there_are]
-
-
-def _still_to_agree(matter: Matter, agreed: int, now: datetime) -> Terms:
-    """The terms with only the stages from the present one on, as far as they can be decided in time."""
-    present, *later = matter.terms.stages[matter.stage - 1 :]
-    began = _since(matter) if facts.known_of(matter).accepted else now
-    present = replace(present, quorum=max(present.quorum - agreed, 0)).within(
-        (matter.decide_by - began).total_seconds()
-    )
-    left = (matter.decide_by - now).total_seconds()
-    return replace(matter.terms, stages=(present, *(stage.within(left) for stage in later)))
 
 
 def check_may_decide(matter: Matter, by: User, comment: str, now: datetime, *, stage: int | None) -> None:
@@ -118,8 +116,11 @@ def is_last(matter: Matter) -> bool:
 
 
 def stage_is_satisfied(matter: Matter) -> bool:
-    agreed = matter.decisions.filter(stage=matter.stage, verdict=Decision.Verdict.APPROVE).count()
-    return agreed >= matter.terms.stage(matter.stage).quorum
+    return _agreed(matter) >= matter.terms.stage(matter.stage).quorum
+
+
+def _agreed(matter: Matter) -> int:
+    return matter.decisions.filter(stage=matter.stage, verdict=Decision.Verdict.APPROVE).count()
 
 
 def enter_stage(matter: Matter, number: int, now: datetime) -> None:
@@ -188,18 +189,13 @@ def check_who_is_left(matter: Matter, by: User, now: datetime) -> None:
     """One person has one say: whoever is needed for a later stage must not spend it on this one."""
     if matter.stage == len(matter.terms.stages):
         return
-    decisions = matter.decisions.filter(verdict=Decision.Verdict.APPROVE)
-    # As if this approval were recorded already.
-    agreed = decisions.filter(stage=matter.stage).count() + 1
-    outside = set(decisions.values_list("approver_id", flat=True)) | {by.pk}
-    rules = facts.rules_of(request_of(matter))
-
-    def can_go_on(agreed: int, outside: set[int]) -> bool:
-        left = _still_to_agree(matter, agreed, now)
-        return all(facts.enough_people(left, asking=matter.asking_side, outside=outside, rules=rules))
-
+    agreed, outside = _agreed(matter), _deciders(matter)
+    # As if this approval were recorded already, and as it is.
+    after, before = deciders.lacking(
+        [_left(matter, agreed + 1, outside | {by.pk}, now), _left(matter, agreed, outside, now)]
+    )
     # If it could not go on without this approval either, then it is not this approval's fault.
-    if not can_go_on(agreed, outside) and can_go_on(agreed - 1, outside - {by.pk}):
+    if after and not before:
         raise NotAllowed(
             "You are needed for a later stage of this, and each person decides once. Let somebody else decide now.",
             rule="decision.needed_later",

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from requests_app.domain import clock, policy
+from requests_app.domain.deciders import Matter
 from requests_app.domain.errors import DomainError, NotAllowed
 from requests_app.domain.models import AccessRequest, Entitlement, Role, User
 from requests_app.domain.terms import Terms
@@ -36,7 +37,7 @@ def on_wish(
     return policy.Verdict(True, "entitlement.reaches")
 
 
-def on_approving(matter: approval.Matter, by: User) -> policy.Verdict:
+def on_approving(matter: Matter, by: User) -> policy.Verdict:
     """What approving would say to this person, a request or an extension of one."""
     verdict = approval.verdict_on_deciding(matter, by, clock.now())
     if not verdict:
@@ -52,7 +53,7 @@ def on_approving(matter: approval.Matter, by: User) -> policy.Verdict:
     return verdict
 
 
-def on_denying(matter: approval.Matter, by: User) -> policy.Verdict:
+def on_denying(matter: Matter, by: User) -> policy.Verdict:
     """What denying would say: somebody who is needed for a later stage may end it now."""
     return approval.verdict_on_deciding(matter, by, clock.now())
 
@@ -96,11 +97,11 @@ def _because(rule: str, access_request: AccessRequest, reader: User) -> str:
     }.get(rule, "these terms do not give you this role any more")
 
 
-def stages_that_lack_people(matter: approval.Matter) -> list[int]:
+def stages_that_lack_people(matter: Matter) -> list[int]:
     """The positions of the stages that are still to agree and for which too few people are left."""
     return approval.stages_that_lack_people(matter, clock.now())
 
 
-def who_can_decide(matter: approval.Matter) -> list[User]:
+def who_can_decide(matter: Matter) -> list[User]:
     """The people who could decide the present stage now, by name, at most 200."""
     return approval.who_can_decide(matter, clock.now())

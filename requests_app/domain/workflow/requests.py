@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 
 from requests_app.domain import audit, clock, facts, narrowing, notices, patterns, policy
 from requests_app.domain.audit import Action
+from requests_app.domain.deciders import Matter
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany
 from requests_app.domain.models import AccessRequest, Decision, Entitlement, Role, User
 from requests_app.domain.terms import Terms
@@ -322,16 +323,16 @@ def may_revoke(access_request: AccessRequest, by: User) -> bool:
     if not is_among(stage.asked(escalated=True) for stage in stages):
         return False
     now, extensions = clock.now(), access_request.extensions.select_related("access_request")
-    matters: list[approval.Matter] = [access_request, *extensions]
+    matters: list[Matter] = [access_request, *extensions]
     return any(is_among(approval.asked_so_far(one, now)) for one in matters)
 
 
-def who_can_decide(matter: approval.Matter) -> list[User]:
+def who_can_decide(matter: Matter) -> list[User]:
     """The people who could decide the present stage now, by name, at most 200; empty when nothing is to be decided."""
     return approval.who_can_decide(matter, clock.now())
 
 
-def verdict_on_deciding(matter: approval.Matter, by: User) -> policy.Verdict:
+def verdict_on_deciding(matter: Matter, by: User) -> policy.Verdict:
     """What approving and denying would say to this person, for showing the right buttons."""
     return approval.verdict_on_deciding(matter, by, clock.now())
 
@@ -390,7 +391,7 @@ def may_request(role: Role, entitlement: Entitlement, terms: Terms, *, by: User,
     """Who may ask for what, whatever is typed."""
     person, asker = facts.person(beneficiary), facts.person(by) if by.pk != beneficiary.pk else None
     reach = facts.reach_of_role(
-        entitlement, role, asking=[by.pk, beneficiary.pk], terms=terms.within(terms.pending_seconds)
+        entitlement, role, asking=[by.pk, beneficiary.pk], terms=terms, seconds=terms.pending_seconds
     )
     catalog = facts.catalog(role)
     verdict = policy.may_request(

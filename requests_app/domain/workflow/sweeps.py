@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySet, Value
+from django.db.models import BigIntegerField, BooleanField, Exists, F, Func, OuterRef, Q, QuerySet, Value
 
 from requests_app.domain import audit, clock, facts, notices, policy
 from requests_app.domain.hours import Hours
@@ -105,7 +105,7 @@ def tell_stuck(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] | No
         now = clock.now()
         pending = _these(among).filter(state=State.PENDING, stage__gt=0, decide_by__gt=now)
         pending = _not_told(pending, notices.KEY_OF_STUCK)
-        stuck = pending.filter(_database_says("requests_app_request_lacks_people", F("pk"), Value(now)))
+        stuck = pending.filter(_database_says("requests_app_lacks_people", F("pk"), _ITSELF, Value(now)))
         # Whoever is at one of them decides it or ends it.
         found = _take(stuck, "decide_by", limit)
         for one in AccessRequest.objects.select_related("requester", "beneficiary").filter(pk__in=found):
@@ -119,7 +119,7 @@ def _tell_stuck_extensions(limit: int, among: QuerySet[AccessRequest] | None) ->
         pending = _not_told(
             _pending_extensions(among).filter(stage__gt=0, decide_by__gt=now), notices.KEY_OF_STUCK_EXTENSION
         )
-        stuck = pending.filter(_database_says("requests_app_extension_lacks_people", F("pk"), Value(now)))
+        stuck = pending.filter(_database_says("requests_app_lacks_people", F("access_request"), F("pk"), Value(now)))
         rows = stuck.order_by("decide_by").select_related("access_request__requester", "access_request__beneficiary")
         found = list(rows[:limit])
         for one in found:
@@ -234,6 +234,10 @@ def announce_endings(limit: int = BATCH, *, among: QuerySet[AccessRequest] | Non
         found = _take(ending, "expires_at", limit)
         notices.announce_many(notices.Kind.ENDING_SOON, found, at=now)
     return len(found)
+
+
+# A request, and no extension of it.
+_ITSELF = Value(None, BigIntegerField())
 
 
 def _database_says(function: str, *of: Any) -> Func:

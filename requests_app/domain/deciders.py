@@ -1,0 +1,137 @@
+"""Who is asked, who may decide, and whether enough people are left: for one and for many.
+
+The text is `database/deciding.sql`, which the guards ask too; here are the questions to it.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+
+from requests_app.domain import policy
+from requests_app.domain.models import AccessRequest, Extension, User
+from requests_app.domain.terms import StageTerms
+
+# What is decided.
+Matter = AccessRequest | Extension
+MOST_APPROVERS = 200
+# People are counted so far and no further; nobody chooses differently at 500 and at 2,000.
+MOST_COUNTED = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who could decide this stage? `asking`: those who ask and benefit. `outside`: who has had their say.
+
+    `entitlement` and `role`: under what it is asked for; whoever edited that is left out. None: nobody is.
+    `further`: with those who are asked once the stage's time is over.
+    """
+
+    stage: StageTerms
+    asking: Iterable[int]
+    outside: Iterable[int] = ()
+    entitlement: int | None = None
+    role: int | None = None
+    further: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Are there enough people for each of these stages, where everybody has one say in all of them?
+
+    `agreed`: so many have at the first one, which began `passed` seconds ago. `seconds`: so much time is left to
+    decide; further people count where that is enough for them to be asked.
+    """
+
+    stages: Sequence[StageTerms]
+    asking: Iterable[int]
+    seconds: float
+    outside: Iterable[int] = ()
+    entitlement: int | None = None
+    role: int | None = None
+    agreed: int = 0
+    passed: float = 0
+
+
+def facts_of_deciding(matter: Matter, by: User, now: datetime) -> policy.Deciding:
+    """What `policy.may_decide` looks at, as it is now."""
+    request, extension = (matter.access_request_id, matter.pk) if isinstance(matter, Extension) else (matter.pk, None)
+    (row,) = _rows(_DECIDING, {"person": by.pk, "request": request, "extension": extension, "now": now})
+    return policy.Deciding(*row)
+
+
+def approvers(question: Question) -> list[User]:
+    """The people, by name, at most `MOST_APPROVERS`."""
+    return list(User.objects.raw(_APPROVERS, {"questions": _documents([question]), "most": MOST_APPROVERS}))
+
+
+def numbers(questions: Sequence[Question]) -> list[int]:
+    """How many people for each of these, up to `MOST_COUNTED`; one query."""
+    if not questions:
+        return []
+    return [number for (number,) in _rows(_NUMBERS, {"questions": _documents(questions), "most": MOST_COUNTED})]
+
+
+def lacking(questions: Sequence[Left]) -> list[list[int]]:
+    """For each of these the positions of the stages for which too few people are left; one query."""
+    if not questions:
+        return []
+    rows = _rows(_LACKING, {"questions": _documents(questions)})
+    return [
+        [one.stages[number - 1].position for number in numbers]
+        for one, (numbers,) in zip(questions, rows, strict=True)
+    ]  # fmt: skip
+
+
+def _documents(questions: Sequence[Question | Left]) -> str:
+    return json.dumps([{"n": number, **asdict(one)} for number, one in enumerate(questions)], default=list)
+
+
+def _rows(question: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(question, values)
+        return cursor.fetchall()
+
+
+_DECIDING = """
+SELECT d.is_active, d.is_asking, d.state, d.has_decided, d.nobody_is_asked, d.is_accepted, d.has_edited, d.has_placed,
+       d.is_asked OR coalesce(d.is_asked_from <= %(now)s, false), d.stage, coalesce(d.asks->>'asks', ''),
+       EXISTS (SELECT FROM requests_app_membership g
+               WHERE g.user_id = %(person)s
+                 AND (d.asks->'groups' @> to_jsonb(g.group_id)
+                      OR d.asks->'more_groups' @> to_jsonb(g.group_id)
+                         AND d.since + make_interval(secs => (d.asks->>'escalate_seconds')::bigint) <= %(now)s))
+FROM requests_app_deciding(%(person)s) d
+WHERE d.access_request_id = %(request)s AND d.extension_id IS NOT DISTINCT FROM %(extension)s::bigint
+"""
+_APPROVERS = """
+SELECT u.* FROM requests_app_user u WHERE u.id IN (
+    SELECT d.person_id
+    FROM jsonb_to_recordset(%(questions)s::jsonb) AS q (
+             stage jsonb, asking bigint[], outside bigint[], entitlement bigint, role bigint, further boolean),
+         requests_app_deciders(q.stage, q.asking, q.entitlement, q.role) d
+    WHERE (q.further OR NOT d.further) AND d.person_id <> ALL(q.outside))
+ORDER BY u.name, u.id LIMIT %(most)s
+"""
+_NUMBERS = """
+SELECT (SELECT count(DISTINCT able.person_id) FROM (
+            SELECT d.person_id FROM requests_app_deciders(q.stage, q.asking, q.entitlement, q.role) d
+            WHERE (q.further OR NOT d.further) AND d.person_id <> ALL(q.outside) LIMIT %(most)s) able)
+FROM jsonb_to_recordset(%(questions)s::jsonb) AS q (
+    n int, stage jsonb, asking bigint[], outside bigint[], entitlement bigint, role bigint, further boolean)
+ORDER BY q.n
+"""
+# From one moment on, whichever: what counts is how far the others are from it.
+_LACKING = """
+SELECT requests_app_lacking(
+    q.stages, q.agreed, q.asking, q.outside, q.entitlement, q.role,
+    '2000-01-01Z'::timestamptz - make_interval(secs => q.passed),
+    '2000-01-01Z'::timestamptz + make_interval(secs => q.seconds), '2000-01-01Z'::timestamptz)
+FROM jsonb_to_recordset(%(questions)s::jsonb) AS q (
+    n int, stages jsonb, agreed int, asking bigint[], outside bigint[], entitlement bigint, role bigint,
+    passed double precision, seconds double precision)
+ORDER BY q.n
+"""
