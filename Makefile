@@ -42,7 +42,7 @@ bench-scale: $(BIN)/installed  ## pages and sweeps with much of everything; writ
 bench-new-passwords: $(BIN)/installed  ## whether an answer's time tells which addresses are known; writes bench/new_passwords.md
 	$(BIN)/python -m bench.new_passwords
 
-chaos: $(BIN)/installed faketime  ## everything broken on purpose, half an hour; writes bench/chaos.md (SECONDS= ONLY= SEED=)
+chaos: $(BIN)/installed faketime  ## everything broken on purpose, three quarters of an hour; writes bench/chaos.md (SECONDS= ONLY= SEED=)
 	SECONDS=$(SECONDS) ONLY="$(ONLY)" SEED=$(SEED) $(BIN)/python -m tests.chaos
 
 faketime:

@@ -30,7 +30,7 @@ CLOCKED = ("mint", "default", "web")  # beat and revoke share the machine's cloc
 def main() -> int:
     watch, load_before = Stopwatch(), os.getloadavg()[0]
     seed = int(os.environ.get("SEED") or random.randrange(10**6))
-    longest = float(os.environ.get("SECONDS") or 2400)
+    longest = float(os.environ.get("SECONDS") or 3600)
     only = os.environ.get("ONLY", "")
     chosen = [fault for fault in faults.FAULTS if re.search(only, fault.name, re.IGNORECASE)]
     print(f"SEED={seed}: {len(chosen)} faults, at most {longest:.0f} s", flush=True)
