@@ -113,7 +113,6 @@ for _database in DATABASES.values():
 DATABASES["default"]["OPTIONS"].setdefault("options", "-c idle_in_transaction_session_timeout=20s")
 DATABASE_APP_ROLE = DATABASES["default"]["USER"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-ATOMIC_REQUESTS = False
 
 # In each process's own memory: nothing in a shared cache could be trusted, and none must be up for
 # someone to sign in. allauth counts sign-in attempts here, so its limits hold per web process.
