@@ -1,4 +1,7 @@
-"""The broker's transport: whatever Redis refuses, workers wait and go on; what is no message of ours is dropped."""
+"""The broker's transport: whatever Redis refuses, workers wait and go on; what is no message of ours is dropped.
+
+Of kombu's private names it knows one, `_brpop_read`, where a message is read; tests/test_broker.py holds that.
+"""
 
 import time
 from typing import Any
@@ -22,7 +25,7 @@ class QoS(kombu_redis.QoS):
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             log.warning("broker.dropped", where="unacked", error=type(error).__name__)
             with self.pipe_or_acquire() as pipe:
-                self._remove_from_indices(tag, pipe).execute()  # type: ignore[no-untyped-call]
+                pipe.zrem(self.unacked_index_key, tag).hdel(self.unacked_key, tag).execute()
 
     def ack(self, delivery_tag: Any) -> None:
         try:
@@ -47,7 +50,7 @@ class Channel(kombu_redis.Channel):
     def drop_what_is_not_ours(self) -> None:
         """Somebody may have put something else where our queues stand: it would be refused for ever."""
         kinds = {
-            **{self._q_for_pri(queue, step): b"list" for queue in QUEUES for step in self.priority_steps},  # type: ignore[no-untyped-call]
+            **{f"{queue}{self.sep}{step}" if step else queue: b"list" for queue in QUEUES for step in self.priority_steps},
             **{self.keyprefix_queue % queue: b"set" for queue in QUEUES},
             self.unacked_key: b"hash",
             self.unacked_index_key: b"zset",
@@ -70,10 +73,10 @@ class Transport(kombu_redis.Transport):
     # By kombu's list a refusal (OOM, READONLY, NOREPLICAS, MISCONF, NOPERM, …) is such another thing.
     connection_errors = (*kombu_redis.Transport.connection_errors, redis.RedisError)
 
-    def establish_connection(self) -> Any:
-        connection = super().establish_connection()  # type: ignore[no-untyped-call]
-        self._avail_channels[-1].drop_what_is_not_ours()
-        return connection
+    def create_channel(self, connection: Any) -> Any:
+        channel = super().create_channel(connection)  # type: ignore[no-untyped-call]
+        channel.drop_what_is_not_ours()
+        return channel
 
 
 def use() -> None:

@@ -1,11 +1,14 @@
 """What stands in Redis may have been written by anybody: reading it must not end a worker."""
 
+import ast
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from kombu.connection import Connection
+from kombu.transport import redis as kombu_redis
 
 from portal import broker as broker_module
 from portal.celery import app
@@ -100,3 +103,16 @@ def test_a_message_that_could_not_be_finished_takes_nobodys_place(
             message.ack()
 
         assert message.delivery_tag not in qos._delivered or message.delivery_tag in qos._dirty
+
+
+def test_one_private_name_of_kombus_is_relied_on(broker: Connection) -> None:
+    """An upgrade that renames it fails here, and not in a worker that reads something unreadable."""
+    tree = ast.parse(Path(broker_module.__file__).read_text())
+    names = {one.attr for one in ast.walk(tree) if isinstance(one, ast.Attribute)}
+    names |= {one.name for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)}
+    assert {one for one in names if one.startswith("_") and not one.startswith("__")} == {"_brpop_read"}
+
+    assert callable(kombu_redis.Channel._brpop_read)
+    with broker, broker.channel() as channel:
+        assert channel.handlers["BRPOP"] == channel._brpop_read
+        assert type(channel)._brpop_read is broker_module.Channel._brpop_read
