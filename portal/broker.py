@@ -50,7 +50,11 @@ class Channel(kombu_redis.Channel):
     def drop_what_is_not_ours(self) -> None:
         """Somebody may have put something else where our queues stand: it would be refused for ever."""
         kinds = {
-            **{f"{queue}{self.sep}{step}" if step else queue: b"list" for queue in QUEUES for step in self.priority_steps},
+            **{
+                f"{queue}{self.sep}{step}" if step else queue: b"list"
+                for queue in QUEUES
+                for step in self.priority_steps
+            },
             **{self.keyprefix_queue % queue: b"set" for queue in QUEUES},
             self.unacked_key: b"hash",
             self.unacked_index_key: b"zset",
