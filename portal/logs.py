@@ -1,5 +1,6 @@
 """One log format for every process: structlog over the standard library's logging."""
 
+import logging
 import re
 from collections.abc import MutableMapping
 from typing import Any
@@ -37,6 +38,8 @@ def config(*, level: str, as_json: bool) -> dict[str, Any]:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
+        # What the level leaves out costs nothing.
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping().get(level, logging.NOTSET)),
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,

@@ -1,5 +1,6 @@
 """Settings, all read from the environment; every name also works as NAME_FILE (a path to its value)."""
 
+import logging
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -217,6 +218,8 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="") or f"Daypass <day
 # --- logs --------------------------------------------------------------------------------------
 LOGGING = logs.config(level=env.str("LOG_LEVEL", default="INFO"), as_json=env.bool("LOG_JSON", default=not DEBUG))
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
+# One line for each request, when it is over. Whoever looks for one that never ends sets LOG_LEVEL to DEBUG.
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
 
 # --- Celery (read by portal/celery.py) ---------------------------------------------------------
 # A message is only a nudge: short-lived, JSON, without results, and a hung broker must not hang a page.

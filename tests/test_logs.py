@@ -3,12 +3,15 @@
 import io
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from portal import logs
-from requests_app.domain.models import User
+from requests_app.domain.models import AccessRequest, AwsClock, User
+from tests import factories
 from tests.web.pages import signed_in
 
 
@@ -58,22 +61,48 @@ def test_sentences_with_a_question_mark_stay_as_they_are() -> None:
     assert "is it up? or not" in written("redis: is it up? or not")
 
 
-@pytest.mark.django_db
-def test_what_the_web_process_logs_of_a_request_has_no_query(alice: User) -> None:
-    handler = logging.StreamHandler(lines := io.StringIO())
+@contextmanager
+def lines() -> Iterator[list[dict[str, Any]]]:
+    """What is logged meanwhile, at the level of production."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
     formatter = logs.config(level="INFO", as_json=True)["formatters"]["structlog"]
     handler.setFormatter(formatter.pop("()")(**formatter))
-    logging.getLogger().addHandler(handler)
-    level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.INFO)
+    found: list[dict[str, Any]] = []
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
     try:
+        yield found
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        found += [json.loads(line) for line in written.getvalue().splitlines()]
+
+
+@pytest.mark.django_db
+def test_what_the_web_process_logs_of_a_request_has_no_query(alice: User) -> None:
+    with lines() as said:
         signed_in(alice).get(
             "/request/?justification=mine-alone&ticket=mine-alone", headers={"Referer": "/?mine-alone"}
         )
         signed_in(alice).get("/nowhere?mine-alone")
-    finally:
-        logging.getLogger().removeHandler(handler)
-        logging.getLogger().setLevel(level)
 
-    assert "GET /request/?\\u2026" in lines.getvalue()
-    assert "mine-alone" not in lines.getvalue()
+    assert "GET /request/?…" in [one.get("request") for one in said]
+    assert "mine-alone" not in str(said)
+
+
+@pytest.mark.django_db
+def test_a_request_is_one_line_with_all_that_is_known_of_it(
+    alice: User, active_request: AccessRequest, aws_clock: AwsClock
+) -> None:
+    """A page polls each delivery, several times a second while it waits."""
+    client, delivery = signed_in(alice), factories.delivery(active_request)
+    with lines() as said:
+        client.get(f"/deliveries/{delivery.public_id}", headers={"User-Agent": "the page's script"})
+
+    (line,) = said
+    assert (line["event"], line["code"], line["level"]) == ("request_finished", 200, "info")
+    assert (line["user_id"], line["ip"], line["user_agent"]) == (alice.pk, "127.0.0.1", "the page's script")
+    assert line["request_id"]

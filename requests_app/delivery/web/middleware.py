@@ -4,8 +4,10 @@ from typing import Any
 from allauth.usersessions.models import UserSession
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.cache import cache
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, QueryDict
 from django.utils import timezone
+from django_structlog import signals
 from django_structlog.middlewares import RequestMiddleware
 from structlog.contextvars import bind_contextvars
 
@@ -35,6 +37,12 @@ class LogMiddleware(RequestMiddleware):
     @classmethod
     def bind_ip(cls, request: HttpRequest) -> None:
         bind_contextvars(ip=client_ip(request))
+
+
+@receiver([signals.bind_extra_request_finished_metadata, signals.bind_extra_request_failed_metadata])
+def _say_what_asked(request: HttpRequest, log_kwargs: dict[str, Any], **_: object) -> None:
+    """In the one line that a request has; what django-structlog says at its start is only for debugging."""
+    log_kwargs["user_agent"] = request.headers.get("User-Agent")
 
 
 class NoNulInAdminMiddleware:
