@@ -20,11 +20,18 @@ MOST_WAITING = 1000
 
 
 def nudge(job: str, *args: int | str) -> None:
-    """Ask a worker to run `job` once this transaction has committed.
+    """Ask a worker to run `job` once this transaction has committed; the same is asked once, however often it is said.
 
     A broker that is down costs a second, and the next ones nothing: hence `robust`, and `send`.
     """
-    transaction.on_commit(lambda: send(job, args), robust=True)
+    if _is_asked(job, args):
+        return
+
+    def ask() -> None:
+        send(job, args)
+
+    ask.__dict__["nudge"] = job, args
+    transaction.on_commit(ask, robust=True)
 
 
 def nudge_each(job: str, keys: Iterable[int]) -> None:
@@ -40,6 +47,16 @@ def nudge_each(job: str, keys: Iterable[int]) -> None:
 def send(job: str, args: tuple[int | str, ...] = ()) -> None:
     """Ask at once, if Redis is not known to be of no use. Never raises: what is lost, somebody finds by looking."""
     _try(job, lambda: _send(job, args))
+
+
+def _is_asked(job: str, args: tuple[int | str, ...]) -> bool:
+    """Whether the transaction asks for it already: in a block that is rolled back only together with this one."""
+    connection = transaction.get_connection()
+    around = set(connection.savepoint_ids)
+    return any(
+        set(blocks) <= around and getattr(run, "nudge", None) == (job, args)
+        for blocks, run, _ in connection.run_on_commit
+    )
 
 
 def _send_each(job: str, calls: list[tuple[int | str, ...]]) -> None:

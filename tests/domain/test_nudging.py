@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 from celery import current_app
+from django.db import transaction
 
 from requests_app.domain import jobs, store
 from sandbox.redis_server import RedisServer
@@ -101,3 +102,39 @@ def test_a_failure_that_is_noted_while_the_watcher_leaves_does_not_last(refusing
     standing.may_leave.set()
 
     until(lambda: not standing.refusal, 10)
+
+
+@pytest.fixture
+def nudged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(jobs, "send", lambda job, args=(): asked.append((job, *args)))
+    return asked
+
+
+def test_a_transaction_asks_for_the_same_once(nudged: list[tuple[object, ...]]) -> None:
+    """However many notices it announces."""
+    with transaction.atomic():
+        jobs.nudge("default.sweep_outbox")
+        jobs.nudge("revoke.work", 1)
+        with transaction.atomic():
+            jobs.nudge("default.sweep_outbox")
+            jobs.nudge("revoke.work", 2)
+        jobs.nudge("default.sweep_outbox")
+        assert nudged == []
+    assert nudged == [("default.sweep_outbox",), ("revoke.work", 1), ("revoke.work", 2)]
+
+    jobs.nudge("default.sweep_outbox")
+    assert nudged[3:] == [("default.sweep_outbox",)]
+
+
+def test_what_is_rolled_back_asks_for_nothing_and_keeps_nobody_from_asking(nudged: list[tuple[object, ...]]) -> None:
+    with transaction.atomic():
+        with transaction.atomic():
+            jobs.nudge("default.sweep_outbox")
+            transaction.set_rollback(True)
+        jobs.nudge("default.sweep_outbox")
+    assert nudged == [("default.sweep_outbox",)]
+    with transaction.atomic():
+        jobs.nudge("default.sweep_outbox")
+        transaction.set_rollback(True)
+    assert len(nudged) == 1
