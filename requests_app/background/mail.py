@@ -1,20 +1,24 @@
 """Sending what stands in the outbox: claim, send, record. At least once; a lost process sends again later."""
 
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from smtplib import SMTPDataError
+from typing import Any, TypeVar, cast
 
 import structlog
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives
+from django.core.mail import EmailMultiAlternatives, get_connection
 from django.db import transaction
 from django.db.models import F
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from requests_app.domain import clock, notices, password_links
+from requests_app.domain import clock, facts, notices, password_links
 from requests_app.domain.hours import at_in_words
-from requests_app.domain.models import AccessRequest, Decision, Edit, Extension, Notice
+from requests_app.domain.models import AccessRequest, Decision, Edit, Extension, Notice, User
 from requests_app.domain.notices import Kind
 from requests_app.domain.texts import shortened
 from requests_app.domain.transitions import ExtensionState, State
@@ -26,14 +30,71 @@ LONGEST_SUBJECT = 200
 STOPPING = (Kind.FROZEN, Kind.THAWED, Kind.RESTORED, Kind.STOPPED)
 WITH_LINK = tuple(password_links.LASTS)
 MINUTE = timedelta(minutes=1)
+# For so long what the rules said goes for the next mail too: a mail server may take its time for each.
+GOES_FOR_SECONDS = 2.0
+Matter = AccessRequest | Extension
+T = TypeVar("T")
 
 
 def send_due(limit: int = BATCH) -> int:
     """Send what is due; returns how many were tried."""
     claimed = _claim(limit)
-    for notice in claimed:
-        _send(notice)
+    if claimed:
+        batch = _Batch()
+        try:
+            for notice in claimed:
+                _send(notice, batch)
+        finally:
+            batch.hang_up()
     return len(claimed)
+
+
+class _Batch:
+    """What mails that are sent one after the other share: a connection to the mail server, and what the rules say.
+
+    A request asks two hundred people, and the answer to who can decide it is the same for each of them.
+    """
+
+    def __init__(self) -> None:
+        self._connection: Any = None
+        self._answers: dict[tuple[object, ...], tuple[float, Any]] = {}
+
+    def send(self, message: EmailMultiAlternatives) -> None:
+        if self._connection is None:
+            self._connection = get_connection()
+        self._connection.open()
+        message.connection = self._connection
+        message.send()
+
+    def hang_up(self) -> None:
+        """The next mail connects anew. A connection that failed may fail once more to be closed."""
+        connection, self._connection = self._connection, None
+        with suppress(Exception):
+            if connection is not None:
+                connection.close()
+
+    def now(self) -> datetime:
+        return self._ask(clock.now)
+
+    def can_decide(self, matter: Matter, person: User) -> bool:
+        able = self._ask(_who_can_decide, matter)
+        # The list is no longer than so: of whoever is not on a full one, the rules are asked.
+        return person.pk in able or (len(able) >= facts.MOST_APPROVERS and bool(verdict_on_deciding(matter, person)))
+
+    def stages_that_lack_people(self, matter: Matter) -> list[int]:
+        return self._ask(outlooks.stages_that_lack_people, matter)
+
+    def _ask(self, question: Callable[..., T], *of: Matter) -> T:
+        key, now = (question, *((type(one), one.pk) for one in of)), time.monotonic()
+        asked_at, answer = self._answers.get(key, (-GOES_FOR_SECONDS, None))
+        if now - asked_at >= GOES_FOR_SECONDS:
+            answer = question(*of)
+            self._answers[key] = now, answer
+        return cast(T, answer)
+
+
+def _who_can_decide(matter: Matter) -> set[int]:
+    return {person.pk for person in outlooks.who_can_decide(matter)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,83 +110,20 @@ class Words:
     link_does: str = ""
 
 
-def words(notice: Notice) -> Words:
+def words(notice: Notice, batch: _Batch | None = None) -> Words:
     """The mail as a person reads it, in their own time zone. Plain text: escaping is the template's."""
     if notice.access_request is None:
         about_sign_in = notice.kind in (*WITH_LINK, Kind.ACCOUNT)
         return _words_of_account(notice) if about_sign_in else _words_for_operators(notice)
     access_request = notice.access_request
-    what = f"{access_request.role.name} in {access_request.role.account.name}"
-    long = in_words(access_request.duration)
-    who = str(access_request.beneficiary)
-    yours = "You asked for this." if notice.recipient_id == access_request.requester_id else "This would be yours."
-    decides = (
-        "You are one of the people who can decide on this. To stop these mails, ask an operator of "
-        f"{settings.BASE_URL} to take you out of the group that is asked."
-    )
-    sentence, button, why = {
-        Kind.ASKED: (
-            _asks(access_request, what, long),
-            "Decide",
-            decides,
-        ),
-        Kind.REMINDED: (
-            f"{who} still waits for {what} for {long}.",
-            "Decide",
-            decides,
-        ),
-        Kind.ACCEPT: (
-            f"{access_request.requester} asks for {what} for {long}, for you. It counts when you accept it.",
-            "Accept or decline",
-            "It would be yours. Nobody decides on it, and nothing starts, before you have accepted.",
-        ),
-        Kind.DECIDED: (_decided(notice, access_request, what, long), "Open the request", yours),
-        Kind.MORE_ASKED: (
-            _more_asked(notice, who, what),
-            "Decide",
-            decides,
-        ),
-        Kind.MORE_DECIDED: (_more_decided(notice, what), "Open the pass", "This pass is yours."),
-        Kind.STUCK: _stuck(notice, access_request, what, who),
-        Kind.ISSUED: (
-            f"Keys for {what} were issued to a browser signed in as you.",
-            "Look at it",
-            "You are told of every issue of keys. If this was not you, end the pass and tell the operators.",
-        ),
-        Kind.ENDING_SOON: (
-            f"Your pass for {what} ends {_at(notice, access_request.expires_at)}.",
-            "Open the pass",
-            "This pass is yours.",
-        ),
-        Kind.NOT_DENIED: (
-            f"AWS does not take the order to refuse what was issued to {who} for {what}.",
-            "Look at it",
-            "You operate Daypass. It is tried again with growing gaps; what AWS says stands on the page.",
-        ),
-        Kind.LIFTED: (
-            f"Someone changed Daypass's deny policy on {what} at AWS, outside Daypass. It is put back.",
-            "Look at it",
-            "You operate Daypass.",
-        ),
-        Kind.HELD: (
-            f"So many passes of {what} were ended at once that AWS refuses every session of it from before now. "
-            "Your pass goes on: get new credentials in a minute or two.",
-            "Open the pass",
-            "This pass is yours.",
-        ),
-        Kind.ENDED: (
-            _ended(access_request, what),
-            "Open the request",
-            "This was yours." if notice.recipient_id == access_request.beneficiary_id else "You asked for this.",
-        ),
-    }[Kind(notice.kind)]
+    sentence, button, why = _words_about(notice, access_request, batch or _Batch())
     return Words(
         subject=_subject(sentence, access_request.code),
         sentence=" ".join(sentence.split()),
         button=button,
         why=why,
         facts=(
-            ("Who", who),
+            ("Who", str(access_request.beneficiary)),
             ("What", access_request.role.name),
             ("Where", f"{access_request.role.account.name} {access_request.role.account.grouped_number}"),
             ("How long", _how_long(access_request)),
@@ -133,6 +131,75 @@ def words(notice: Notice) -> Words:
             ("Why", access_request.justification),
             *_typed_since(notice, access_request),
         ),
+    )
+
+
+def _words_about(notice: Notice, access_request: AccessRequest, batch: _Batch) -> tuple[str, str, str]:
+    """The sentence, the button and why somebody gets this, of this kind alone: some take a question to the database."""
+    what = f"{access_request.role.name} in {access_request.role.account.name}"
+    long = in_words(access_request.duration)
+    who = str(access_request.beneficiary)
+    match Kind(notice.kind):
+        case Kind.ASKED:
+            return _asks(access_request, what, long), "Decide", _decides()
+        case Kind.REMINDED:
+            return f"{who} still waits for {what} for {long}.", "Decide", _decides()
+        case Kind.MORE_ASKED:
+            return _more_asked(notice, who, what), "Decide", _decides()
+        case Kind.ACCEPT:
+            return (
+                f"{access_request.requester} asks for {what} for {long}, for you. It counts when you accept it.",
+                "Accept or decline",
+                "It would be yours. Nobody decides on it, and nothing starts, before you have accepted.",
+            )
+        case Kind.DECIDED:
+            asked = notice.recipient_id == access_request.requester_id
+            yours = "You asked for this." if asked else "This would be yours."
+            return _decided(notice, access_request, what, long), "Open the request", yours
+        case Kind.MORE_DECIDED:
+            return _more_decided(notice, what), "Open the pass", "This pass is yours."
+        case Kind.STUCK:
+            return _stuck(notice, access_request, what, who, batch)
+        case Kind.ISSUED:
+            return (
+                f"Keys for {what} were issued to a browser signed in as you.",
+                "Look at it",
+                "You are told of every issue of keys. If this was not you, end the pass and tell the operators.",
+            )
+        case Kind.ENDING_SOON:
+            ends = _at(notice, access_request.expires_at)
+            return f"Your pass for {what} ends {ends}.", "Open the pass", "This pass is yours."
+        case Kind.NOT_DENIED:
+            return (
+                f"AWS does not take the order to refuse what was issued to {who} for {what}.",
+                "Look at it",
+                "You operate Daypass. It is tried again with growing gaps; what AWS says stands on the page.",
+            )
+        case Kind.LIFTED:
+            return (
+                f"Someone changed Daypass's deny policy on {what} at AWS, outside Daypass. It is put back.",
+                "Look at it",
+                "You operate Daypass.",
+            )
+        case Kind.HELD:
+            return (
+                f"So many passes of {what} were ended at once that AWS refuses every session of it from before now. "
+                "Your pass goes on: get new credentials in a minute or two.",
+                "Open the pass",
+                "This pass is yours.",
+            )
+        case Kind.ENDED:
+            for_them = notice.recipient_id == access_request.beneficiary_id
+            why = "This was yours." if for_them else "You asked for this."
+            return _ended(access_request, what), "Open the request", why
+        case kind:
+            raise LookupError(f"{kind} is about no single request")
+
+
+def _decides() -> str:
+    return (
+        "You are one of the people who can decide on this. To stop these mails, ask an operator of "
+        f"{settings.BASE_URL} to take you out of the group that is asked."
     )
 
 
@@ -243,12 +310,12 @@ def _on(notice: Notice, at: datetime) -> str:
     return at_in_words(at, notice.recipient.zone)
 
 
-def _stuck(notice: Notice, access_request: AccessRequest, what: str, who: str) -> tuple[str, str, str]:
+def _stuck(notice: Notice, access_request: AccessRequest, what: str, who: str, batch: _Batch) -> tuple[str, str, str]:
     if _is_of_no_use(notice):
         way = outlooks.in_the_way(access_request, notice.recipient)
         return f"{what} for {who}: {way[:1].lower()}{way[1:]}", "Look at it", "You asked for it, or it is for you."
     extension = _extension(notice)
-    lacking = outlooks.stages_that_lack_people(extension or access_request)
+    lacking = batch.stages_that_lack_people(extension or access_request)
     which = f" at stage {lacking[0]}" if lacking else ""
     return (
         f"Nobody can decide on {'more time with ' if extension else ''}{what} for {who} any more: "
@@ -264,12 +331,12 @@ def _is_of_no_use(notice: Notice) -> bool:
     return notice.kind == Kind.STUCK and _occasion(notice) in set(State)
 
 
-def _is_stuck(notice: Notice, access_request: AccessRequest, state: State) -> bool:
+def _is_stuck(notice: Notice, access_request: AccessRequest, state: State, batch: _Batch) -> bool:
     """Whether what a notice says of this is still so."""
     if _is_of_no_use(notice):
         return state == _occasion(notice) and bool(outlooks.in_the_way(access_request, notice.recipient))
     matter = _extension(notice) or access_request
-    return matter.state == State.PENDING and bool(outlooks.stages_that_lack_people(matter))
+    return matter.state == State.PENDING and bool(batch.stages_that_lack_people(matter))
 
 
 def _occasion(notice: Notice) -> str:
@@ -334,9 +401,10 @@ def _claim(limit: int) -> list[Notice]:
         due = (
             Notice.objects.filter(due_at__lte=now, sent_at=None, gave_up_at=None)
             .select_for_update(skip_locked=True, of=("self",), no_key=True)
-            .order_by("due_at")[:limit]
+            .order_by("due_at")
+            .values_list("pk", flat=True)[:limit]
         )
-        ids = [notice.pk for notice in due]
+        ids = list(due)
         # Longer than sending this batch can take; a failure sets its own later.
         Notice.objects.filter(pk__in=ids).update(attempts=F("attempts") + 1, due_at=now + timedelta(minutes=10))
     return list(
@@ -352,22 +420,23 @@ def _claim(limit: int) -> list[Notice]:
     )
 
 
-def _send(notice: Notice) -> None:
+def _send(notice: Notice, batch: _Batch) -> None:
     key = ""
     try:
-        if reason := _no_longer_due(notice):
+        if reason := _no_longer_due(notice, batch):
             Notice.objects.filter(pk=notice.pk).update(gave_up_at=clock.now(), last_error=reason)
             return
         if notice.kind in WITH_LINK:
             key = password_links.make(notice.recipient, Kind(notice.kind))
-        _message(notice, key).send()
+        batch.send(_message(notice, key, batch))
     except Exception as error:  # noqa: BLE001 - whatever the mail server does, the row says so and stays due
+        batch.hang_up()
         _failed(notice, error, key)
     else:
         Notice.objects.filter(pk=notice.pk).update(sent_at=clock.now(), last_error="")
 
 
-def _no_longer_due(notice: Notice) -> str:
+def _no_longer_due(notice: Notice, batch: _Batch) -> str:
     """Why this mail would only confuse by now; empty if it is to be sent."""
     access_request = notice.access_request
     if notice.recipient.deactivated_at is not None:
@@ -376,7 +445,7 @@ def _no_longer_due(notice: Notice) -> str:
         return "tried too often without an outcome"  # whoever sends it dies of it
     if access_request is None:
         return _is_late(notice)
-    now = clock.now()
+    now = batch.now()
     state = access_request.state_at(now)
     match notice.kind:
         case Kind.ENDING_SOON | Kind.MORE_DECIDED if state != State.ACTIVE:
@@ -385,13 +454,13 @@ def _no_longer_due(notice: Notice) -> str:
             return "extended meanwhile"
         case Kind.ACCEPT if state != State.PENDING or not access_request.waits_for_acceptance:
             return "accepted or ended meanwhile"
-        case Kind.STUCK if not _is_stuck(notice, access_request, state):
+        case Kind.STUCK if not _is_stuck(notice, access_request, state, batch):
             return "ended or mended meanwhile"
-        case Kind.ASKED | Kind.REMINDED if state != State.PENDING or not verdict_on_deciding(
+        case Kind.ASKED | Kind.REMINDED if state != State.PENDING or not batch.can_decide(
             access_request, notice.recipient
         ):
             return "decided meanwhile"
-        case Kind.MORE_ASKED if state != State.ACTIVE or not _may_decide_more(notice):
+        case Kind.MORE_ASKED if state != State.ACTIVE or not _may_decide_more(notice, batch):
             return "decided meanwhile"
     return ""
 
@@ -417,9 +486,9 @@ def _ends_soon(access_request: AccessRequest, now: datetime) -> bool:
     return access_request.expires_at is not None and access_request.expires_at <= now + sweeps.ENDING_SOON + MINUTE
 
 
-def _may_decide_more(notice: Notice) -> bool:
+def _may_decide_more(notice: Notice, batch: _Batch) -> bool:
     extension = _extension(notice)
-    return extension is not None and bool(verdict_on_deciding(extension, notice.recipient))
+    return extension is not None and batch.can_decide(extension, notice.recipient)
 
 
 def _is_confirmed(notice: Notice) -> bool:
@@ -428,9 +497,9 @@ def _is_confirmed(notice: Notice) -> bool:
     return Edit.objects.filter(pk=int(key), confirmed_at__isnull=False).exists()
 
 
-def _message(notice: Notice, key: str = "") -> EmailMultiAlternatives:
+def _message(notice: Notice, key: str, batch: _Batch) -> EmailMultiAlternatives:
     """The mail; `key` is the one of the link to choose a password, where it brings one."""
-    said = words(notice)
+    said = words(notice, batch)
     code = notice.access_request.code if notice.access_request else ""
     path = reverse("access_request", args=[code]) if code else _page_for(notice)
     link = settings.BASE_URL + (reverse("password_link", args=[key]) if key else path)

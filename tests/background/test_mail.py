@@ -1,16 +1,20 @@
 """The outbox: at least once, not for ever, to the right person, in their words, and only while it is true."""
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from smtplib import SMTPServerDisconnected
 from typing import Any
 
 import pytest
 from django.core import mail as mailbox
 from django.core.mail import EmailMultiAlternatives
 from django.core.mail.backends.locmem import EmailBackend
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from requests_app.background import mail
-from requests_app.domain import clock, notices, workflow
+from requests_app.domain import clock, facts, notices, workflow
 from requests_app.domain.models import AccessRequest, Entitlement, Group, Membership, Notice, Role, User
 from requests_app.domain.workflow import sweeps
 from tests import factories
@@ -133,6 +137,107 @@ def test_an_end_that_came_early_is_not_announced_as_near(active_request: AccessR
     subjects = [message.subject for message in sent()]
     assert any("You gave back" in subject for subject in subjects)
     assert not any(" ends at " in subject for subject in subjects)
+
+
+@pytest.fixture
+def asked_of_two(
+    alice: User, administrator: Role, engineers: Group, leads: Group, bob: User, carol: User
+) -> AccessRequest:
+    """Both of the leads must agree."""
+    return factories.wish(
+        alice, administrator, factories.entitlement(administrator, groups=[engineers], stages=[(leads, 2)])
+    )
+
+
+def statements(act: Callable[[], Any]) -> int:
+    with CaptureQueriesContext(connection) as made:
+        act()
+    return len(made)
+
+
+def test_who_can_decide_is_asked_once_for_all_who_are_written_to(
+    alice: User, administrator: Role, staged: Entitlement, leads: Group
+) -> None:
+    factories.wish(alice, administrator, staged)
+    of_two = statements(mail.send_due)
+    for number in range(10):
+        factories.person(f"lead{number}", leads)
+    factories.wish(alice, administrator, staged)
+
+    # For each further mail what any mail takes: that it was sent, and when.
+    assert statements(mail.send_due) - of_two == 20
+    assert len(sent()) == 14
+
+
+def test_whoever_need_not_decide_since_the_mail_before_is_not_asked(
+    asked_of_two: AccessRequest, carol: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow mail server takes its time between two of them, so that what the rules said does not go for long."""
+    monkeypatch.setattr(mail, "GOES_FOR_SECONDS", 0)
+    send = EmailMultiAlternatives.send
+
+    def send_slowly(message: EmailMultiAlternatives, *args: Any) -> int:
+        if not asked_of_two.decisions.exists():
+            workflow.approve(asked_of_two, by=carol)
+        return send(message, *args)
+
+    monkeypatch.setattr(EmailMultiAlternatives, "send", send_slowly)
+    mail.send_due()
+
+    assert ["bob@example.com"] in [message.to for message in sent()]
+    assert Notice.objects.get(kind="asked", recipient=carol).last_error == "decided meanwhile"
+
+
+def test_beyond_the_longest_list_each_is_asked_about(
+    pending_request: AccessRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "MOST_APPROVERS", 1)
+    mail.send_due()
+    assert sorted(address for message in sent() for address in message.to) == ["bob@example.com", "carol@example.com"]
+
+
+def test_a_mail_asks_for_the_words_of_its_own_kind_alone(active_request: AccessRequest, alice: User) -> None:
+    notice = Notice(kind="issued", recipient=alice, access_request=active_request, key="issued:1")
+    assert statements(lambda: mail.words(notice)) == 0
+
+
+class Counting(EmailBackend):
+    """Counts how often it was connected to."""
+
+    connected = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._open = False
+
+    def open(self) -> bool:
+        type(self).connected += not self._open
+        self._open = True
+        return True
+
+    def close(self) -> None:
+        self._open = False
+
+    def send_messages(self, messages: Any) -> int:
+        self.open()
+        if "bob@example.com" in messages[0].to:
+            raise SMTPServerDisconnected("gone")
+        return super().send_messages(messages)
+
+
+def test_mails_that_go_out_together_share_a_connection_and_a_broken_one_is_replaced(
+    alice: User, administrator: Role, staged: Entitlement, leads: Group, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.EMAIL_BACKEND = f"{__name__}.Counting"
+    monkeypatch.setattr(Counting, "connected", 0)
+    for number in range(5):
+        factories.person(f"lead{number}", leads)
+    factories.wish(alice, administrator, staged)
+
+    assert mail.send_due() == 7
+    assert len(sent()) == 6
+    assert Counting.connected == 2
+    assert "gone" in Notice.objects.get(recipient__username="bob").last_error
 
 
 def only_the_decision_is_due() -> None:
