@@ -1,6 +1,7 @@
 """Words, times and marks: how Daypass speaks, in one place."""
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django import template
@@ -38,7 +39,7 @@ STATES = {
 @register.simple_tag
 def icon(name: str, size: int = 18) -> str:
     """A picture beside its label; never the only thing that says something."""
-    return lucide(name, size=size, aria_hidden="true", focusable="false")
+    return _drawn(name, size)
 
 
 @register.simple_tag
@@ -205,6 +206,11 @@ def is_tick(field: BoundField) -> bool:
 def is_group(field: BoundField) -> bool:
     """Several inputs under one question need a fieldset instead of a label."""
     return bool(field.field.widget.use_fieldset)
+
+
+@cache  # the names stand in templates, so there are only so many
+def _drawn(name: str, size: int) -> str:
+    return lucide(name, size=size, aria_hidden="true", focusable="false")
 
 
 def _parts(*parts: tuple[int, str]) -> str:

@@ -50,6 +50,18 @@ def test_what_is_left_is_never_said_to_be_nothing_while_it_is_something() -> Non
     assert daypass.left(NOW, NOW) == "no time"
 
 
+def test_a_picture_is_drawn_once_however_often_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(daypass, "lucide", lambda name, **_: drawn.append(name) or "<svg></svg>")
+    daypass._drawn.cache_clear()
+    for _ in range(3):
+        daypass.mark("active", "zap", "green")
+        daypass.icon("zap", 15)
+        daypass.icon("zap", 22)
+    daypass._drawn.cache_clear()
+    assert drawn == ["zap", "zap"]
+
+
 def test_every_state_has_a_word_and_an_icon() -> None:
     for state in State:
         shown = daypass.state(state)
