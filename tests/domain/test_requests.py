@@ -267,3 +267,12 @@ def test_a_refusal_stays_recorded_with_its_rule_and_where_it_came_from(
 
 def _story(access_request: AccessRequest) -> list[tuple[str, str]]:
     return [(event.action, event.actor_name) for event in access_request.events.order_by("id")]
+
+
+def test_terms_are_read_once_from_each_document(pending_request: AccessRequest) -> None:
+    terms = pending_request.terms
+    assert pending_request.terms is terms
+    pending_request.terms_document = {**pending_request.terms_document, "longest_seconds": 77}
+    assert pending_request.terms.longest_seconds == 77
+    pending_request.refresh_from_db()
+    assert pending_request.terms == terms

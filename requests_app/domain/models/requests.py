@@ -146,6 +146,8 @@ class AccessRequest(models.Model):
 
     # Set by the verb that asks: it was asked before with the same one-time value, and this is what came of it.
     is_repeat = False
+    # The document that was read last, and what it says.
+    _terms: tuple[object, Terms] | None = None
 
     objects = AccessRequestQuerySet.as_manager()
 
@@ -221,7 +223,10 @@ class AccessRequest(models.Model):
 
     @property
     def terms(self) -> Terms:
-        return Terms.from_document(self.terms_document)
+        """As they are stored: read once from each document, for a page asks for them many times."""
+        if self._terms is None or self._terms[0] is not self.terms_document:
+            self._terms = self.terms_document, Terms.from_document(self.terms_document)
+        return self._terms[1]
 
     @property
     def duration(self) -> timedelta:
