@@ -1,9 +1,13 @@
+from collections.abc import Callable
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from requests_app.delivery.web import judging
+from requests_app.delivery.web.views import approvals
 from requests_app.domain import clock, workflow
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Entitlement, Group, Membership, Role, User
@@ -323,6 +327,69 @@ def test_updates_tell_nothing_about_what_was_never_asked_of_me(
 def test_the_number_beside_approvals(pending_request: AccessRequest, alice: User, bob: User) -> None:
     assert "1 waiting for you" in page(signed_in(bob).get("/")).text
     assert "waiting for you" not in page(signed_in(alice).get("/")).text
+
+
+def asked_what_waits(act: Callable[[], object]) -> int:
+    """How often the database was asked what waits for somebody."""
+    with CaptureQueriesContext(connection) as made:
+        act()
+    return sum('"deciding_users" @>' in one["sql"] for one in made)
+
+
+def test_the_number_beside_approvals_is_counted_once_a_page(
+    alice: User, bob: User, active_request: AccessRequest, administrator: Role, staged: Entitlement
+) -> None:
+    pending = wish(alice, administrator, staged)
+    client = signed_in(bob)
+    for address in ("/", "/request/", f"/requests/{pending.code}", f"/requests/{pending.code}/approve", "/settings/"):
+        assert asked_what_waits(lambda address=address: client.get(address)) == 1, address  # type: ignore[misc]
+    # These have read what waits, requests and extensions, and know how many that are.
+    assert asked_what_waits(lambda: client.get("/approvals/")) == 2
+    shown = {"shown": pending.code}
+    assert asked_what_waits(lambda: client.get("/approvals/updates", shown)) == 2
+    wish(alice, administrator, staged)
+    assert asked_what_waits(lambda: client.get("/approvals/updates", shown)) == 2
+    assert "2 wait for you" in page(client.get("/approvals/updates", shown)).text
+
+
+@pytest.mark.parametrize("number", [0, 1, 20, 21, 30, 31, 33])
+def test_every_page_says_the_same_number(
+    number: int, alice: User, bob: User, read_only: Role, reading: Entitlement
+) -> None:
+    for _ in range(number):
+        wish(alice, read_only, reading)
+    client, said = signed_in(bob), "20+" if number > 20 else str(number)
+    for address in ("/", "/approvals/", "/approvals/updates"):
+        words = page(client.get(address)).text
+        assert (f"{said} waiting for you" in words) == (number > 0), address
+
+
+def test_a_quiet_poll_asks_for_little(
+    alice: User, bob: User, read_only: Role, reading: Entitlement, active_request: AccessRequest
+) -> None:
+    """Everybody with this page open asks it four times a minute."""
+    client = signed_in(bob)
+    codes = [wish(alice, read_only, reading).code for _ in range(5)]
+    client.get("/approvals/updates", {"shown": codes})
+
+    assert queries(lambda: client.get("/approvals/updates", {"shown": codes})) <= 9
+
+
+def test_updates_find_what_stays_behind_much_that_is_new(
+    alice: User, bob: User, read_only: Role, reading: Entitlement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approvals, "MOST_SHOWN", 3)
+    Entitlement.objects.filter(pk=reading.pk).update(pending_seconds=7200)
+    stays, goes = (wish(alice, read_only, reading) for _ in range(2))
+    Entitlement.objects.filter(pk=reading.pk).update(pending_seconds=3600)
+    for _ in range(8):
+        wish(alice, read_only, reading)  # more urgent
+    workflow.withdraw(goes, by=alice)
+
+    shown = page(signed_in(bob).get("/approvals/updates", {"shown": [stays.code, goes.code]}))
+
+    assert rows(shown) == [goes.code]
+    assert "4+ new" in shown.text
 
 
 def test_many_rows_take_no_more_queries(alice: User, bob: User, read_only: Role, reading: Entitlement) -> None:

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from requests_app.delivery.web.presses import reader_key
 from requests_app.domain import clock
 from requests_app.domain.models import AccessRequest, Extension, User
+from requests_app.domain.models.requests import Asked
 
 # The number beside "Approvals" counts no further.
 MOST_COUNTED = 20
@@ -30,13 +31,34 @@ def portal(request: HttpRequest) -> dict[str, Any]:
     return {
         "now": partial(now_of, request),
         "reader": partial(reader_key, request.user),
-        "waiting_for_me": partial(_waiting, request.user, request),
+        "waiting_for_me": partial(_waiting_in_words, request.user, request),
     }
 
 
-def _waiting(person: User, request: HttpRequest) -> str:
-    requests, more = (
-        kind.objects.waiting_for(person, now_of(request)).order_by().values("pk") for kind in (AccessRequest, Extension)
-    )
-    number = len(requests.union(more, all=True)[: MOST_COUNTED + 1])
+def note_waiting(request: HttpRequest, number: int) -> None:
+    """A page that has just read what waits for its reader knows how many that are; beyond `MOST_COUNTED`, that many."""
+    request.waiting = number  # type: ignore[attr-defined]
+
+
+def _waiting_in_words(person: User, request: HttpRequest) -> str:
+    """Asked for in several places of a page, and counted once."""
+    number: int | None = getattr(request, "waiting", None)
+    if number is None:
+        number = _count_waiting(asked_of(request, person), now_of(request))
+        note_waiting(request, number)
     return f"{MOST_COUNTED}+" if number > MOST_COUNTED else str(number or "")
+
+
+def asked_of(request: HttpRequest, person: User) -> Asked:
+    """What finding what waits for its reader takes, read once for the whole page."""
+    asked: Asked | None = getattr(request, "asked", None)
+    if asked is None:
+        asked = request.asked = Asked.of(person)  # type: ignore[attr-defined]
+    return asked
+
+
+def _count_waiting(asked: Asked, now: datetime) -> int:
+    requests, more = (
+        kind.objects.waiting_for(asked, now).order_by().values("pk") for kind in (AccessRequest, Extension)
+    )
+    return len(requests.union(more, all=True)[: MOST_COUNTED + 1])

@@ -1,4 +1,6 @@
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.contrib.postgres.fields import ArrayField
@@ -67,33 +69,47 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
         """Without what somebody else asked for, as long as whom it is for has not accepted it."""
         return self.filter(Q(requester=F("beneficiary")) | Q(accepted_at__isnull=False))
 
-    def waiting_for(self, person: User, now: datetime) -> "AccessRequestQuerySet":
+    def waiting_for(self, person: "User | Asked", now: datetime) -> "AccessRequestQuerySet":
         """What `policy.may_decide` allows this person: of those that could ask them, each is asked exactly."""
-        return self.filter(_may_ask(person, now), state=State.PENDING, decide_by__gt=now).filter(
-            _may_decide(person, F("pk"), Value(None, models.BigIntegerField()), now)
+        asked, itself = Asked.of(person), Value(None, models.BigIntegerField())
+        return self.filter(asked.maybe(now), state=State.PENDING, decide_by__gt=now).filter(
+            asked.exactly(F("pk"), itself, now)
         )
 
 
 class ExtensionQuerySet(models.QuerySet["Extension"]):
-    def waiting_for(self, person: User, now: datetime) -> "ExtensionQuerySet":
+    def waiting_for(self, person: "User | Asked", now: datetime) -> "ExtensionQuerySet":
         """As of a request."""
-        return self.filter(_may_ask(person, now), state=ExtensionState.PENDING, decide_by__gt=now).filter(
-            _may_decide(person, F("access_request"), F("pk"), now)
+        asked = Asked.of(person)
+        return self.filter(asked.maybe(now), state=ExtensionState.PENDING, decide_by__gt=now).filter(
+            asked.exactly(F("access_request"), F("pk"), now)
         )
 
 
-def _may_ask(person: User, now: datetime) -> Q:
-    """By indexes: whatever could ask this person at its present stage, by name, by a group of theirs or by its time."""
-    groups = list(person.memberships.values_list("group", flat=True).distinct())
-    # Further people whose time has come since the sweep last wrote them into the row.
-    return Q(deciding_users__contains=[person.pk]) | Q(deciding_groups__overlap=groups) | Q(escalate_at__lte=now)
+@dataclass(frozen=True)
+class Asked:
+    """Somebody, and what finding what waits for them takes, read at once: for whoever looks more than once."""
 
+    person: int
+    groups: Sequence[int]
 
-def _may_decide(person: User, request: F, extension: F | Value, now: datetime) -> Func:
-    return Func(
-        Value(person.pk, models.BigIntegerField()), request, extension, Value(now, models.DateTimeField()),
-        function="requests_app_may_decide", output_field=models.BooleanField(),
-    )  # fmt: skip
+    @classmethod
+    def of(cls, person: "User | Asked") -> "Asked":
+        if isinstance(person, Asked):
+            return person
+        return cls(person.pk, list(person.memberships.values_list("group", flat=True).distinct()))
+
+    def maybe(self, now: datetime) -> Q:
+        """By indexes: whatever could ask them at its present stage, by name, by a group of theirs or by its time."""
+        named = Q(deciding_users__contains=[self.person]) | Q(deciding_groups__overlap=self.groups)
+        # Further people whose time has come since the sweep last wrote them into the row.
+        return named | Q(escalate_at__lte=now)
+
+    def exactly(self, request: F, extension: F | Value, now: datetime) -> Func:
+        return Func(
+            Value(self.person, models.BigIntegerField()), request, extension, Value(now, models.DateTimeField()),
+            function="requests_app_may_decide", output_field=models.BooleanField(),
+        )  # fmt: skip
 
 
 class AccessRequest(models.Model):

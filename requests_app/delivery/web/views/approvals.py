@@ -1,6 +1,7 @@
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -9,7 +10,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from requests_app.delivery.web.context import now_of
+from requests_app.delivery.web.context import MOST_COUNTED, asked_of, note_waiting, now_of
 from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.judging import JUDGED, dossiers
 from requests_app.delivery.web.passes import until
@@ -17,9 +18,10 @@ from requests_app.delivery.web.seeing import Viewer
 from requests_app.delivery.web.views.decide import stage_seen
 from requests_app.domain import workflow
 from requests_app.domain.codes import CODE
+from requests_app.domain.deciders import Matter
 from requests_app.domain.errors import DomainError
-from requests_app.domain.models import AccessRequest, Decision, Extension, Role, User
-from requests_app.domain.models.requests import AccessRequestQuerySet, ExtensionQuerySet
+from requests_app.domain.models import AccessRequest, Decision, Extension, Role
+from requests_app.domain.models.requests import AccessRequestQuerySet, Asked, ExtensionQuerySet
 from requests_app.domain.transitions import ExtensionState, State
 
 MOST_SHOWN = 30
@@ -40,12 +42,18 @@ def approvals(request: PersonRequest) -> HttpResponse:
     """What waits for me, most urgent first, with what I need to judge; `after` a request, the ones that follow it."""
     now = now_of(request)
     after = request.GET.get("after", "")
-    waiting = _part(AccessRequest.objects.waiting_for(request.user, now), after=after)
-    shown = list(waiting.with_names().with_use().select_related(JUDGED).order_by("decide_by", "pk")[: MOST_SHOWN + 1])
-    if after and not shown:
+    asked = asked_of(request, request.user)
+    waiting = _part(AccessRequest.objects.waiting_for(asked, now), after=after)
+    found = list(waiting.with_names().with_use().select_related(JUDGED).order_by("decide_by", "pk")[: MOST_SHOWN + 1])
+    if after and not found:
         return redirect("approvals")
     # A running pass does not wait: these stand before everything else.
-    more = [] if after else list(_more(request.user, now)[: MOST_SHOWN + 1])
+    found_more = [] if after else list(_more(asked, now)[: MOST_SHOWN + 1])
+    if not after:
+        _note_waiting(request, found, found_more)
+    shown, more = found[:MOST_SHOWN], found_more[:MOST_SHOWN]
+    matters: list[Matter] = [*more, *shown]
+    judged = dossiers(matters, now)
     lately = Decision.objects.filter(approver=request.user).select_related(
         "access_request__beneficiary", "access_request__role__account", "extension"
     )
@@ -53,15 +61,13 @@ def approvals(request: PersonRequest) -> HttpResponse:
         request,
         "approvals/page.html",
         {
-            "dossiers": dossiers(shown[:MOST_SHOWN], now),
-            "more": [(dossier, until(one)) for dossier, one in zip(dossiers(more, now), more, strict=True)][
-                :MOST_SHOWN
-            ],
-            "more_than_shown": len(more) > MOST_SHOWN,
+            "dossiers": judged[len(more) :],
+            "more": [(dossier, until(one)) for dossier, one in zip(judged, more, strict=False)],
+            "more_than_shown": len(found_more) > MOST_SHOWN,
             "after": after,
-            "last": shown[MOST_SHOWN - 1].code if len(shown) > MOST_SHOWN else "",
+            "last": shown[-1].code if len(found) > MOST_SHOWN else "",
             "lately": lately.order_by("-pk")[:MOST_LATELY],
-            "in_bulk": sum(not one.role.is_powerful for one in shown[:MOST_SHOWN]) > 1,
+            "in_bulk": sum(not one.role.is_powerful for one in shown) > 1,
         },
     )
 
@@ -69,27 +75,29 @@ def approvals(request: PersonRequest) -> HttpResponse:
 @require_safe
 @signed_in
 def updates(request: PersonRequest) -> HttpResponse:
-    """What is new, and what became of the rows that are shown and no longer wait. Polled; changes nothing."""
+    """What is new, and what became of the rows that are shown and no longer wait. Polled; changes nothing.
+
+    While nothing changes it asks for the keys of what waits, and for nothing else.
+    """
     now = now_of(request)
     codes = _codes(request.GET.getlist("shown")[: 2 * MOST_SHOWN])
-    waiting = AccessRequest.objects.waiting_for(request.user, now)
-    still = set(waiting.filter(code__in=codes).values_list("code", flat=True))
+    ids = _public_ids(request.GET.getlist("shown_more")[:MOST_SHOWN])
+    after, last = request.GET.get("after", ""), request.GET.get("last", "")
     # Rows before and after the part that is shown are not new, they are only elsewhere.
-    here = _part(waiting, after=request.GET.get("after", ""), last=request.GET.get("last", ""))
-    viewer = Viewer.of(request.user)
-    gone = AccessRequest.objects.with_names().filter(code__in=[code for code in codes if code not in still])
-    new = len(here.exclude(code__in=codes).values("pk")[: MOST_SHOWN + 1])
-    more_gone, more_new = _more_updates(request, viewer, now)
-    return render(
-        request,
-        "approvals/updates.html",
-        {
-            "new": new + more_new,
-            "most": MOST_SHOWN,
-            "gone": [(one, outcome(one, now)) for one in gone if viewer.may_see(one)],
-            "more_gone": [(one, MORE_OUTCOMES[ExtensionState(one.state)]) for one in more_gone],
-        },
-    )
+    asked = asked_of(request, request.user)
+    here = _part(AccessRequest.objects.waiting_for(asked, now), after=after, last=last)
+    waiting = _keys(here, "code", codes)
+    # The other pages show no extensions, and the first one no more than so many.
+    waiting_more = set()
+    if ids or not after:
+        waiting_more = _keys(Extension.objects.waiting_for(asked, now), "public_id", ids)
+    new = min(len(waiting - set(codes)), MOST_SHOWN + 1)
+    if not after and len(ids) < MOST_SHOWN:
+        new += min(len(waiting_more - set(ids)), MOST_SHOWN + 1)
+    if not after and not last:
+        _note_waiting(request, waiting, waiting_more)
+    gone = _gone(request, set(codes) - waiting, set(ids) - waiting_more)
+    return render(request, "approvals/updates.html", {"new": new, "most": MOST_SHOWN, **gone})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -98,7 +106,7 @@ def decide_several(request: PersonRequest) -> HttpResponse:
     """Several at once: GET lists them, POST decides them. Powerful roles are decided one by one."""
     asked = request.POST if request.method == "POST" else request.GET
     approving = asked.get("verdict") != "deny"
-    waiting = AccessRequest.objects.waiting_for(request.user, now_of(request)).with_names()
+    waiting = AccessRequest.objects.waiting_for(asked_of(request, request.user), now_of(request)).with_names()
     ticked = waiting.filter(code__in=_codes(asked.getlist("code")[:MOST_SHOWN])).order_by("decide_by", "pk")
     chosen = list(ticked.exclude(role__power=Role.Power.POWERFUL))
     if not chosen:
@@ -133,24 +141,42 @@ def _part(waiting: AccessRequestQuerySet, *, after: str = "", last: str = "") ->
     return waiting
 
 
-def _more(person: User, now: datetime) -> ExtensionQuerySet:
+def _more(person: Asked, now: datetime) -> ExtensionQuerySet:
     """Extensions that wait for this person, with what is shown of them; the most urgent first."""
     around = ("access_request__beneficiary", "access_request__requester", f"access_request__{JUDGED}")
     return Extension.objects.waiting_for(person, now).select_related(*around).order_by("decide_by", "pk")
 
 
-def _more_updates(request: PersonRequest, viewer: Viewer, now: datetime) -> tuple[list[Extension], int]:
-    """Which of the extensions that are shown wait no longer, and how many wait that are not shown."""
-    ids = _public_ids(request.GET.getlist("shown_more")[:MOST_SHOWN])
-    waiting = _more(request.user, now)
-    still = set(waiting.filter(public_id__in=ids).values_list("public_id", flat=True)) if ids else set()
-    over = Extension.objects.select_related("access_request__beneficiary", "access_request__role__account")
-    over = over.filter(public_id__in=set(ids) - still)
-    gone = [one for one in over if viewer.may_see(one.access_request)] if ids else []
-    # The other pages show none, and the first one no more than so many.
-    if request.GET.get("after") or len(ids) >= MOST_SHOWN:
-        return gone, 0
-    return gone, len(waiting.exclude(public_id__in=ids).values("pk")[: MOST_SHOWN + 1])
+def _keys(waiting: AccessRequestQuerySet | ExtensionQuerySet, key: str, shown: Sequence[Any]) -> set[Any]:
+    """The keys of these that are shown, and of as many others as anybody counts."""
+    keys = waiting.order_by("decide_by", "pk").values_list(key, flat=True)
+    most = len(shown) + MOST_SHOWN + 1
+    found = set(keys[:most])
+    beyond = set(shown) - found if len(found) == most else ()
+    return found.union(keys.filter(**{f"{key}__in": beyond})) if beyond else found
+
+
+def _gone(request: PersonRequest, codes: Collection[str], ids: Collection[UUID]) -> dict[str, Any]:
+    """What became of the requests and extensions with these keys, as far as their reader may see them."""
+    if not codes and not ids:
+        return {}
+    now, viewer = now_of(request), Viewer(request.user)
+    requests = AccessRequest.objects.with_names().filter(code__in=codes) if codes else ()
+    extensions = Extension.objects.select_related("access_request__beneficiary", "access_request__role__account")
+    more = extensions.filter(public_id__in=ids) if ids else ()
+    return {
+        "gone": [(one, outcome(one, now)) for one in requests if viewer.may_see(one)],
+        "more_gone": [
+            (one, MORE_OUTCOMES[ExtensionState(one.state)]) for one in more if viewer.may_see(one.access_request)
+        ],
+    }
+
+
+def _note_waiting(request: PersonRequest, requests: Collection[Any], extensions: Collection[Any]) -> None:
+    """The number beside "Approvals", where what was read tells it."""
+    number = len(requests) + len(extensions)
+    if number > MOST_COUNTED or max(len(requests), len(extensions)) <= MOST_SHOWN:
+        note_waiting(request, number)
 
 
 def _codes(typed: Sequence[str]) -> list[str]:
