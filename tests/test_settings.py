@@ -9,7 +9,7 @@ from allauth.usersessions.app_settings import AppSettings as OfSignIns
 from celery.app.defaults import SETTING_KEYS
 from django.conf import global_settings
 from django_structlog.app_settings import AppSettings as OfLogs
-from whitenoise import middleware as whitenoise
+from whitenoise import middleware as whitenoise  # type: ignore[import-untyped]
 
 from portal import settings
 

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from requests_app.delivery.web import judging
 from requests_app.delivery.web.views import approvals
-from requests_app.domain import clock, workflow
+from requests_app.domain import clock, deciders, workflow
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Entitlement, Group, Membership, Role, User
 from requests_app.domain.transitions import State
@@ -61,7 +61,7 @@ def test_what_an_approver_needs_to_judge(pending_request: AccessRequest, alice: 
 def test_a_big_group_leaves_room_for_a_small_one(
     alice: User, engineers: Group, administrator: Role, read_only: Role, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "MOST_PEOPLE", 4)
+    monkeypatch.setattr(deciders, "MOST_COUNTED", 4)
     late = factories.person("late")
     everyone = factories.group("Everyone", *[factories.person(f"person{number}") for number in range(6)])
     few = factories.group("Few", late)
