@@ -59,6 +59,27 @@ def test_a_whole_catalog_is_spread_over_a_day(payments: Account) -> None:
         assert all(hours[part] > 20 for part in hours)
 
 
+def test_roles_among_others_that_have_a_row_are_found_part_by_part(
+    payments: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was brought into use past the admin: the newest are looked at each minute, the others part by part."""
+    monkeypatch.setattr(preflights, "A_PART", 2)
+    now = clock.now().replace(minute=0)
+    monkeypatch.setattr(clock, "now", lambda: now)
+    roles = [factories.role(in_account=payments) for _ in range(12)]
+    for role in (*roles[:4], *roles[5:11]):
+        due(role)
+
+    assert preflights.make_missing() >= 1
+    assert Preflight.objects.filter(role=roles[11]).exists()
+    made = 0
+    for minute in range(60):
+        monkeypatch.setattr(clock, "now", lambda minute=minute: now + timedelta(minutes=minute))
+        made += preflights.make_missing()
+    assert Preflight.objects.filter(role=roles[4]).exists()
+    assert made <= 1
+
+
 def test_a_sweep_wakes_a_few_each_of_another_account_the_longest_due_first(nudged: list[tuple[str, int]]) -> None:
     accounts = [factories.account() for _ in range(15)]
     now = clock.now()
