@@ -2,12 +2,13 @@
 
 import dataclasses
 import threading
+from collections import OrderedDict
 
 from requests_app.aws import preflight
 from requests_app.aws.iam import Place
 from requests_app.aws.preflight import Findings, Subject
 from requests_app.background.own_sessions import recorder
-from requests_app.domain import clock
+from requests_app.domain import clock, jobs
 from requests_app.domain.models import OwnSession
 from requests_app.domain.workflow import preflights
 from requests_app.domain.workflow.preflights import Found, Half, Look
@@ -15,11 +16,17 @@ from requests_app.domain.workflow.preflights import Found, Half, Look
 # However many are due, the other threads of a worker are for those who wait.
 MOST_AT_ONCE = 2
 _slots = threading.BoundedSemaphore(MOST_AT_ONCE)
+# A sweep wakes for more than look at once. The others come next: dropped, they would wait for another sweep, of which
+# only so many would be looked at again.
+MOST_KEPT = 30
+_kept: OrderedDict[tuple[Half, int], None] = OrderedDict()
 
 
 def look(role_id: int, half: Half) -> None:
-    """Look at this role if that is due, nobody waits, and few enough threads do so; else the sweep asks again."""
+    """Look at this role if that is due and nobody waits; where enough threads do so, after one of them."""
     if not _slots.acquire(blocking=False):
+        if len(_kept) < MOST_KEPT:
+            _kept[half, role_id] = None
         return
     try:
         task = preflights.take_up(role_id, half)
@@ -27,6 +34,16 @@ def look(role_id: int, half: Half) -> None:
             preflights.note(task, _as_minter(task) if half is Half.MINTER else _as_revoker(task))
     finally:
         _slots.release()
+        _wake_for_the_next()
+
+
+def _wake_for_the_next() -> None:
+    """By a message, so that what another look raises is not said of this one, and no thread stays with these."""
+    try:
+        (half, role_id), _ = _kept.popitem(last=False)
+    except KeyError:
+        return
+    jobs.send(half.job, (role_id,))
 
 
 def _as_minter(task: Look) -> Found:

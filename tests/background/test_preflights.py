@@ -13,7 +13,7 @@ import pytest
 
 from requests_app.aws import preflight
 from requests_app.background import clocks, minting, preflights, tasks
-from requests_app.domain import clock, workflow
+from requests_app.domain import clock, jobs, workflow
 from requests_app.domain.models import (
     AccessRequest,
     Account,
@@ -31,6 +31,11 @@ from sandbox.landscape import hub_role_arn
 from tests import factories
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("aws")]
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits_for_room() -> None:
+    preflights._kept.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -303,6 +308,40 @@ def test_no_more_than_two_threads_are_at_it(
     assert max(most) == preflights.MOST_AT_ONCE == len(most)
     # And the room is given back.
     monkeypatch.undo()
+
+
+def test_those_that_find_no_room_are_looked_at_next(
+    measured: None, payments: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep wakes for more than are looked at at once, and the next sweep is for others."""
+    sent: list[tuple[str, tuple[int, ...]]] = []
+    monkeypatch.setattr(jobs, "send", lambda job, args: sent.append((job, args)))
+    let_go, inside = threading.Event(), threading.Semaphore(0)
+
+    def slow(*_: Any) -> None:
+        inside.release()
+        let_go.wait(10)
+
+    monkeypatch.setattr(workflow.preflights, "take_up", slow)
+    busy = [
+        threading.Thread(target=preflights.look, args=(key, Half.REVOKER))
+        for key in range(1, preflights.MOST_AT_ONCE + 1)
+    ]
+    for thread in busy:
+        thread.start()
+    assert all(inside.acquire(timeout=10) for _ in busy)
+    for key in (7, 8, 8, 9):
+        preflights.look(key, Half.REVOKER)
+    assert sent == []
+    let_go.set()
+    for thread in busy:
+        thread.join(10)
+
+    # Whoever is through wakes for one, and whoever looks at that for one more.
+    assert sent == [("revoke.preflight", (7,)), ("revoke.preflight", (8,))]
+    preflights.look(7, Half.REVOKER)
+    preflights.look(8, Half.REVOKER)
+    assert sent[2:] == [("revoke.preflight", (9,))]
 
 
 def test_two_workers_that_are_both_told_look_once(measured: None, role: Role, assumed: Any) -> None:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from portal.celery import app
 from requests_app.domain import clock, jobs
 from requests_app.domain.models import Account, Preflight, Role
 from requests_app.domain.workflow import preflights
@@ -94,8 +95,16 @@ def test_a_sweep_wakes_a_few_each_of_another_account_the_longest_due_first(nudge
     oldest = [first[account.pk] for account in reversed(accounts)]
     assert nudged == [("aws.preflight", pk) for pk in oldest[:10]]
     nudged.clear()
-    assert preflights.sweep(Half.REVOKER) == 4
-    assert nudged == [("revoke.preflight", pk) for pk in oldest[:4]]
+    assert preflights.sweep(Half.REVOKER) == 6
+    assert nudged == [("revoke.preflight", pk) for pk in oldest[:6]]
+
+
+@pytest.mark.parametrize("half", Half)
+def test_the_sweeps_of_a_day_are_enough_for_200_000_roles(half: Half) -> None:
+    seconds = app.conf.beat_schedule["default.sweep_preflights"]["schedule"]
+
+    # With room for those that are looked at sooner, and for when somebody waits.
+    assert half.a_sweep * (DAY.total_seconds() / seconds) >= 1.25 * 200_000
 
 
 def test_what_is_out_of_use_is_put_off_and_holds_up_nothing(
