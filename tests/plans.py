@@ -59,6 +59,10 @@ class Plan:
         """Rows that scans gave or threw away; only of a plan that was carried out."""
         return sum(_looked_at(node) for node in self.nodes() if "Scan" in node["Node Type"])
 
+    def buffers(self) -> int:
+        """Pages of 8 kB that were looked at, each time anew; only of a plan that was carried out."""
+        return int(self.root.get("Shared Hit Blocks", 0) + self.root.get("Shared Read Blocks", 0))
+
 
 @contextmanager
 def watched() -> Iterator[list[Statement]]:

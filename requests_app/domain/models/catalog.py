@@ -10,7 +10,8 @@ from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import connection, models
-from django.db.models import Exists, ExpressionWrapper, F, Func, OuterRef, Q, Value
+from django.db.models import Exists, ExpressionWrapper, F, Func, OuterRef, Q, Subquery, Value
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Lower, Upper
 
 from requests_app.domain import arns, partitions
@@ -21,6 +22,7 @@ MOST_WORDS = 5
 # Their keys are read for a search; far more than there are in most organisations.
 MOST_ACCOUNTS = 10_000
 FEW_ACCOUNTS = 500
+FIRST_ACCOUNTS = 100
 # What the trigram indexes can find: three letters or digits on end.
 _IN_INDEX = re.compile(r"[^\W_]{3}")
 # As AWS has them.
@@ -185,6 +187,14 @@ class Account(models.Model):
         return "-".join((self.number[:4], self.number[4:8], self.number[8:]))
 
 
+class Scattered(Q):
+    """A question to the roles about their names or tags, which an index answers, and whose answers are few of all.
+
+    How many is guessed badly, and how they fall together with what is searched for not at all: where the database goes
+    through the roles in the order of names until it has enough, it may read every one of them for the few there are.
+    """
+
+
 class RoleQuerySet(models.QuerySet["Role"]):
     def alike(self, role: "Role") -> "RoleQuerySet":
         """The rows for a role of this name in this account, whatever the path and the case; itself among them."""
@@ -199,9 +209,23 @@ class RoleQuerySet(models.QuerySet["Role"]):
         # Each way by itself, because each is found by other indexes: asked for all at once, the database may read
         # role after role in the order of names until it has found enough.
         order = ("account__name", "name")
-        ways = [self.filter(one).filter(way) for one in among for way in ways_to_match(words)]
-        first, *others = [way.order_by(*order).values("pk")[:most] for way in ways]
+        ways = [self._first(one, way, order, most) for one in among for way in ways_to_match(words)]
+        first, *others = [way.values("pk") for way in ways]
         return self.filter(pk__in=first.union(*others)).order_by(*order)[:most]
+
+    def _first(self, one: Q | Exists, way: Q, order: tuple[str, ...], most: int) -> "RoleQuerySet":
+        found = self.filter(one).filter(way)
+        if not isinstance(one, Scattered):
+            return found.order_by(*order)[:most]
+        # Mostly there are enough in the first accounts already.
+        beyond = Account.objects.order_by("name").values("name")[FIRST_ACCOUNTS : FIRST_ACCOUNTS + 1]
+        soon = found.filter(account__name__lt=Subquery(beyond)).order_by(*order).values_list("pk", flat=True)[:most]
+        if len(keys := list(soon)) == most:
+            return Role.objects.filter(pk__in=keys)
+        # OFFSET is a fence: what is inside is found in full, by its own indexes, and only then put in order.
+        inside, values = found.order_by().values_list("pk", *order).query.sql_with_params()
+        fenced = f"SELECT id FROM ({inside} OFFSET 0) AS found (id, account, name) ORDER BY account, name LIMIT %s"  # noqa: S608 - its values are bound
+        return Role.objects.filter(pk__in=RawSQL(fenced, (*values, most)))  # noqa: S611
 
 
 class Role(models.Model):

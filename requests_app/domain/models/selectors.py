@@ -13,6 +13,7 @@ from requests_app.domain.models.catalog import (
     LONGEST_TAG_VALUE,
     Account,
     OrganisationalUnit,
+    Scattered,
 )
 from requests_app.domain.models.entitlements import Entitlement
 
@@ -38,7 +39,8 @@ class RoleSelectorQuerySet(models.QuerySet["RoleSelector"]):
         for selector, question in zip(selectors, in_questions(selectors), strict=True):
             (of_roles if selector.asks_of_the_role else of_accounts).append(question)
         # How many roles have some name or tag is guessed less well, and guessed worst for many at once.
-        return _one(of_accounts) + (of_roles if len(of_roles) <= FEW_SELECTORS else _one(of_roles))
+        few = of_roles if len(of_roles) <= FEW_SELECTORS else _one(of_roles)
+        return _one(of_accounts) + [Scattered(one) for one in few]
 
 
 class RoleSelector(models.Model):
@@ -125,7 +127,8 @@ class RoleSelector(models.Model):
 
     @property
     def asks_of_the_role(self) -> bool:
-        return bool(self.role_name or self.role_tag_key)
+        """What few roles are, or some; a name that any has asks nothing."""
+        return bool(self.role_name.strip("*") or self.role_tag_key)
 
     def as_question(self, below: Mapping[int, Collection[int]]) -> Q:
         """To the roles: which of them it selects. `below` is what there is below its unit."""
