@@ -36,6 +36,23 @@ def test_asking_makes_a_request_and_shows_it(alice: User, administrator: Role, s
     assert (made.requester, made.role, made.duration_seconds, made.ticket) == (alice, administrator, 1800, "INC-2291")
 
 
+def test_asking_looks_at_the_chosen_terms_alone(
+    alice: User, administrator: Role, staged: Entitlement, engineers: Group, leads: Group
+) -> None:
+    client = signed_in(alice)
+    client.post("/request/", typed(administrator, staged))
+    with_one = queries(lambda: client.post("/request/", typed(administrator, staged)))
+    for _ in range(6):
+        factories.entitlement(administrator, groups=[engineers], stages=[(leads, 1), (leads, 1)])
+    assert queries(lambda: client.post("/request/", typed(administrator, staged))) == with_one <= 36
+
+    # Where something is wrong, all are there to choose from, and what was chosen still is.
+    shown = page(client.post("/request/", typed(administrator, staged, justification="short")))
+    offered = [one for one in shown.all("input") if one.get("name") == "entitlement"]
+    assert len(offered) == 7
+    assert [one["value"] for one in offered if "checked" in one] == [str(staged.public_id)]
+
+
 def test_automatic_terms_say_that_nobody_had_to_agree(alice: User, read_only: Role, automatic: Entitlement) -> None:
     response = signed_in(alice).post("/request/", typed(read_only, automatic), follow=True)
     assert "Nobody had to agree" in page(response).text

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from statistics import median
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -30,6 +31,7 @@ from requests_app.domain.models import (
     User,
 )
 from requests_app.domain.models.catalog import RoleQuerySet
+from requests_app.domain.models.entitlements import EntitlementQuerySet
 from requests_app.domain.terms import StageTerms, Terms
 
 MOST_FOUND = 12
@@ -50,12 +52,16 @@ STEPS = (15, 30, 60, 120, 240, 480, 720, 1440)
 NIGHT = (22, 7)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Choice:
-    """One way to ask for a role: an entitlement and its terms as they are now."""
+    """One way to ask for a role: an entitlement and its terms as they are now, read when somebody looks at them."""
 
     entitlement: Entitlement
-    terms: Terms
+    role: Role
+
+    @cached_property
+    def terms(self) -> Terms:
+        return Terms.of(self.entitlement, self.role)
 
     @property
     def key(self) -> str:
@@ -116,9 +122,9 @@ class Seen:
 
     def changed(self, choice: Choice) -> list[str]:
         """What is different now, in plain words; nothing where it is not."""
-        now = Seen.of(choice)
-        if now.revision == self.revision:
+        if choice.entitlement.revision == self.revision:
             return []
+        now = Seen.of(choice)
         gone = " ".join(one for one in self.said if one not in now.said)
         new = " ".join(one for one in now.said if one not in self.said)
         return [
@@ -182,7 +188,8 @@ def find_role(person: User, public_id: str) -> Role | None:
         wanted = UUID(public_id)
     except ValueError:
         return None
-    return _open_to(person).select_related(*AROUND).filter(public_id=wanted).first()
+    role = _usable().select_related(*AROUND).filter(public_id=wanted).first()
+    return role if role is not None and _is_open_to(person, role) else None
 
 
 def why_excluded(person: User, public_id: str) -> str:
@@ -231,13 +238,21 @@ def choices(asker: User, role: Role, *, beneficiary: User | None = None) -> list
 
     Terms that would refuse whatever is typed come last, however little they demand.
     """
-    entitlements = Entitlement.objects.reaching(beneficiary or asker).for_role(role)
-    if beneficiary not in (None, asker):
-        entitlements = entitlements.filter(pk__in=_asking(asker))
+    entitlements = _open_terms(asker, role, beneficiary)
     first = entitlements.least_demanding_first().with_terms()[:MOST_LOOKED_AT]
-    found = [Choice(one, Terms.of(one, role)) for one in first]
+    found = [Choice(one, role) for one in first]
     refusing = _refusing(found, role, asker, beneficiary or asker)
     return sorted(found, key=lambda choice: (choice.key in refusing, choice.demands))[:MOST_CHOICES]
+
+
+def choice(asker: User, role: Role, key: str, *, beneficiary: User | None = None) -> Choice | None:
+    """That one of `choices`, without looking at the others and at how they compare."""
+    try:
+        wanted = _open_terms(asker, role, beneficiary).filter(public_id=UUID(key))
+    except ValueError:
+        return None
+    one = wanted.first()
+    return Choice(one, role) if one else None
 
 
 def steps(found: Sequence[Choice]) -> list[int]:
@@ -291,6 +306,11 @@ def standing(asker: User, role: Role, beneficiary: User, now: datetime) -> list[
     if asker != beneficiary:
         open_ = open_.filter(requester=asker)
     return list(open_.order_by("-asked_at")[:MOST_STANDING])
+
+
+def _open_terms(asker: User, role: Role, beneficiary: User | None) -> EntitlementQuerySet:
+    entitlements = Entitlement.objects.reaching(beneficiary or asker).for_role(role)
+    return entitlements if beneficiary in (None, asker) else entitlements.filter(pk__in=_asking(asker))
 
 
 def _refusing(found: Sequence[Choice], role: Role, asker: User, beneficiary: User) -> set[str]:
@@ -353,6 +373,12 @@ def _usually(role: Role, entitlement: Entitlement) -> timedelta | None:
         if under == entitlement.pk and approved_at is not None
     ]
     return timedelta(seconds=median(taken)) if taken else None
+
+
+def _is_open_to(person: User, role: Role) -> bool:
+    reaching, asking = Entitlement.objects.reaching(person), _asking(person)
+    terms = Entitlement.objects.filter(Q(pk__in=reaching.values("pk")) | Q(pk__in=asking), is_active=True)
+    return terms.for_role(role).exists()
 
 
 def _open_to(person: User) -> RoleQuerySet:

@@ -113,14 +113,18 @@ class RequestForm(forms.Form):
 
     def __init__(self, *args: Any, found: list[Choice], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.start_at: datetime | None = None
+        self.offer(found)
+
+    def offer(self, found: list[Choice]) -> None:
+        """Let the person choose between these."""
         how: Any = self.fields["entitlement"]
         how.choices = [(choice.key, choice.entitlement.name) for choice in found]
         wanted = self["entitlement"].value()
         self.chosen = next((one for one in found if one.key == wanted), found[0] if found else None)
-        self.start_at: datetime | None = None
-        self.asks_for_ticket = any(choice.terms.ticket != "none" for choice in found)
-        self.may_be_scheduled = any(choice.terms.schedule_ahead_seconds for choice in found)
-        self.fields["ticket"].required = self.chosen is not None and self.chosen.terms.ticket == "required"
+        self.asks_for_ticket = any(choice.entitlement.ticket != "none" for choice in found)
+        self.may_be_scheduled = any(choice.entitlement.schedule_ahead_seconds for choice in found)
+        self.fields["ticket"].required = self.chosen is not None and self.chosen.entitlement.ticket == "required"
         self.fields["ticket"].error_messages["required"] = "A ticket is required here. Give its number."
 
     def clean(self) -> dict[str, Any]:
@@ -130,7 +134,7 @@ class RequestForm(forms.Form):
         cleaned["start"] = cleaned.get("start") or AccessRequest.Start.ON_DEMAND
         if cleaned["start"] == AccessRequest.Start.AT_TIME:
             self._clean_start(cleaned)
-        if self.chosen and self.chosen.terms.ticket == "none":
+        if self.chosen and self.chosen.entitlement.ticket == "none":
             cleaned["ticket"] = ""  # typed for other terms, perhaps; these do not ask for one
         return cleaned
 

@@ -43,7 +43,8 @@ class Asking:
     excluded: str = ""
 
     @classmethod
-    def of(cls, asker: User, typed: QueryDict | dict[str, Any]) -> "Asking":
+    def of(cls, asker: User, typed: QueryDict | dict[str, Any], *, posted: bool = False) -> "Asking":
+        """Where it is `posted`, the terms that were chosen are all that is looked at, if they can be."""
         chosen = str(typed.get("role") or "")
         role = choosing.find_role(asker, chosen)
         if role is None:
@@ -51,7 +52,10 @@ class Asking:
         wanted = str(typed.get("beneficiary") or "")
         other = wanted not in ("", str(asker.public_id))
         beneficiary = choosing.find_person(asker, role, wanted) if other else asker
-        found = choosing.choices(asker, role, beneficiary=beneficiary or asker)
+        one = None
+        if posted and beneficiary is not None:
+            one = choosing.choice(asker, role, str(typed.get("entitlement") or ""), beneficiary=beneficiary)
+        found = [one] if one else choosing.choices(asker, role, beneficiary=beneficiary or asker)
         excluded = "" if found or other else choosing.why_excluded(asker, chosen)
         return cls(role, beneficiary or asker, found, refused=beneficiary is None, excluded=excluded)
 
@@ -112,7 +116,7 @@ def outlook(request: PersonRequest) -> HttpResponse:
 
 
 def _submit(request: PersonRequest) -> HttpResponse:
-    asking = Asking.of(request.user, request.POST)
+    asking = Asking.of(request.user, request.POST, posted=True)
     form = RequestForm(request.POST, found=asking.found)
     used_up = False
     if asking.role is None and "role" not in form.errors:
@@ -144,6 +148,9 @@ def _submit(request: PersonRequest) -> HttpResponse:
         else:
             messages.info(request, _said(made))
             return redirect("access_request", made.code)
+    # Now the others are shown too.
+    asking = Asking.of(request.user, request.POST)
+    form.offer(asking.found)
     return _page(request, form, asking, status=422, used_up=used_up)
 
 
