@@ -110,8 +110,9 @@ for _database in DATABASES.values():
     _database["CONN_HEALTH_CHECKS"] = True
     _database.setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 # A process that stands still in the middle of a transaction holds locks; ending must not wait for it for ever. (No
-# transaction of ours is idle for longer than Redis's second.)
-DATABASES["default"]["OPTIONS"].setdefault("options", "-c idle_in_transaction_session_timeout=20s")
+# transaction of ours is idle for longer than Redis's second.) And no statement of ours runs long enough to be worth
+# compiling, whatever the planner thinks of its cost.
+DATABASES["default"]["OPTIONS"].setdefault("options", "-c idle_in_transaction_session_timeout=20s -c jit=off")
 DATABASE_APP_ROLE = DATABASES["default"]["USER"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -53,6 +53,13 @@ def test_a_process_that_stands_still_in_a_transaction_gives_back_its_locks() -> 
 
 
 @pytest.mark.django_db
+def test_no_statement_waits_to_be_compiled() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW jit")
+        assert cursor.fetchone() == ("off",)
+
+
+@pytest.mark.django_db
 def test_a_moved_clock_is_moved_here_and_nowhere_else() -> None:
     before = clock.now()
     with clock.moved(timedelta(hours=2)), clock.moved(-timedelta(hours=1)):
