@@ -12,7 +12,7 @@ from django.db.models import BigIntegerField, BooleanField, Exists, F, Func, Out
 
 from requests_app.domain import audit, clock, facts, notices, policy
 from requests_app.domain.hours import Hours
-from requests_app.domain.models import AccessRequest, Extension, Freeze, Notice, Role, User
+from requests_app.domain.models import AccessRequest, Account, Extension, Freeze, Notice, Role, User
 from requests_app.domain.models.requests import AccessRequestQuerySet
 from requests_app.domain.transitions import ExtensionState, State
 from requests_app.domain.workflow import approval
@@ -57,11 +57,13 @@ def lapse_extensions(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest]
 def lapse_hopeless(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
     """Pending requests that can never be approved any more: the role is out of use, or someone deactivated."""
     pending = _these(among).filter(state=State.PENDING)
+    # Sets, which are read once: joined, each pending one would bring its role, account and people.
+    gone = User.objects.filter(deactivated_at__isnull=False).values("pk")
     hopeless = pending.filter(
-        Q(role__is_active=False)
-        | Q(role__account__is_active=False)
-        | Q(beneficiary__deactivated_at__isnull=False)
-        | Q(requester__deactivated_at__isnull=False)
+        Q(role__in=Role.objects.filter(is_active=False).values("pk"))
+        | Q(role__in=Role.objects.filter(account__in=Account.objects.filter(is_active=False)).values("pk"))
+        | Q(beneficiary__in=gone)
+        | Q(requester__in=gone)
     )
     with transaction.atomic():
         found = _take(hopeless, "decide_by", limit)
