@@ -15,7 +15,7 @@ from requests_app.domain.hours import Hours
 from requests_app.domain.models import AccessRequest, Account, Extension, Freeze, Notice, Role, User
 from requests_app.domain.models.requests import AccessRequestQuerySet
 from requests_app.domain.transitions import ExtensionState, State
-from requests_app.domain.workflow import approval
+from requests_app.domain.workflow import approval, candidates
 
 # What is moved by statements alone, whose rows never leave the database, and what Python looks at one by one.
 BATCH = 10_000
@@ -105,7 +105,8 @@ def tell_stuck(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] | No
     or an extension, at this stage or a later one; returns how many."""
     with transaction.atomic():
         now = clock.now()
-        pending = _these(among).filter(state=State.PENDING, stage__gt=0, decide_by__gt=now)
+        scarce = candidates.for_want_of_people(now)
+        pending = _these(among).filter(pk__in=scarce, state=State.PENDING, stage__gt=0, decide_by__gt=now)
         pending = _not_told(pending, notices.KEY_OF_STUCK)
         stuck = pending.filter(_database_says("requests_app_lacks_people", F("pk"), _ITSELF, Value(now)))
         # Whoever is at one of them decides it or ends it.
@@ -118,9 +119,9 @@ def tell_stuck(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] | No
 def _tell_stuck_extensions(limit: int, among: QuerySet[AccessRequest] | None) -> int:
     with transaction.atomic():
         now = clock.now()
-        pending = _not_told(
-            _pending_extensions(among).filter(stage__gt=0, decide_by__gt=now), notices.KEY_OF_STUCK_EXTENSION
-        )
+        scarce = candidates.for_want_of_people_for_more(now)
+        pending = _pending_extensions(among).filter(pk__in=scarce, stage__gt=0, decide_by__gt=now)
+        pending = _not_told(pending, notices.KEY_OF_STUCK_EXTENSION)
         stuck = pending.filter(_database_says("requests_app_lacks_people", F("access_request"), F("pk"), Value(now)))
         rows = stuck.order_by("decide_by").select_related("access_request__requester", "access_request__beneficiary")
         found = list(rows[:limit])
@@ -134,7 +135,8 @@ def tell_of_no_use(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] 
     approved, or started, or there are no new credentials. Returns how many."""
     with transaction.atomic():
         now = clock.now()
-        open_ = _not_told(_these(among).open_at(now), notices.KEY_OF_NO_USE)
+        open_ = _these(among).filter(pk__in=candidates.of_no_use(now)).open_at(now)
+        open_ = _not_told(open_, notices.KEY_OF_NO_USE)
         # Of what is frozen a page says that first; once it is lifted, this is said.
         open_ = _not_frozen(open_.filter(beneficiary__deactivated_at=None))
         # What can never be approved ends by itself, and that is said.
