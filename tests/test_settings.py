@@ -16,7 +16,7 @@ from portal import settings
 ROOT = Path(__file__).resolve().parent.parent
 # What libraries read, by how their settings begin.
 OF_LIBRARIES = {
-    "ACCOUNT_": set(dir(OfAccounts)),
+    "ACCOUNT_": {*dir(OfAccounts), "USER_DISPLAY"},  # which it reads elsewhere
     "MFA_": set(dir(OfFactors)),
     "USERSESSIONS_": set(dir(OfSignIns)),
     "DJANGO_STRUCTLOG_": set(dir(OfLogs)),
@@ -26,9 +26,14 @@ OF_LIBRARIES = {
 }
 
 
+# Django's own without a default.
+NO_DEFAULT = {"ROOT_URLCONF", "EMAIL_FILE_PATH"}
+
+
 def _is_read(name: str) -> bool:
     of_libraries = (prefix for prefix, known in OF_LIBRARIES.items() if name.removeprefix(prefix) in known)
-    return hasattr(global_settings, name) or any(name.startswith(prefix) for prefix in of_libraries)
+    of_django = hasattr(global_settings, name) or name in NO_DEFAULT
+    return of_django or any(name.startswith(prefix) for prefix in of_libraries)
 
 
 def test_every_setting_is_one_that_somebody_reads() -> None:

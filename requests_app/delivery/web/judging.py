@@ -1,7 +1,7 @@
 """What someone needs to know to ask or to judge, read for many requests at once."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -46,13 +46,25 @@ class Dossier:
         return self.extension or self.access_request
 
 
-def dossiers(matters: Sequence[Matter], now: datetime, *, history: bool = True) -> list[Dossier]:
-    """One for each, in their order; six queries in all, if `JUDGED` came with them. Who decides without `history`."""
+def dossiers(
+    matters: Sequence[Matter],
+    now: datetime,
+    *,
+    history: bool = True,
+    counted: bool = True,
+    frozen: Mapping[int, Freeze] | None = None,
+) -> list[Dossier]:
+    """One for each, in their order; a few queries in all, if `JUDGED` came with them.
+
+    `history`: what the beneficiary had lately and who has the role now; `counted`: how many can decide now, of what is
+    pending. A page that shows neither does without. `frozen`: what holds each role, where that was read already.
+    """
     requests = [approval.request_of(one) for one in matters]
     decisions = _decisions(requests)
     lately = _lately({one.beneficiary_id for one in requests}, now) if history else {}
     alike = _alike({one.role_id for one in requests}, now) if history else {}
-    frozen = holds([one.role for one in requests if one.is_open])
+    if frozen is None:
+        frozen = holds([one.role for one in requests if one.is_open])
     found = [
         _dossier(
             matter,
@@ -69,8 +81,10 @@ def dossiers(matters: Sequence[Matter], now: datetime, *, history: bool = True) 
         outside = {decision.approver_id for decision in decisions[_key(dossier.matter)]}
         if question := approval.question(dossier.matter, outside, now):
             asked.append((dossier, question))
-    for (dossier, question), number in zip(asked, deciders.numbers([one for _, one in asked]), strict=True):
-        dossier.escalated, dossier.can_now = question.further, number
+            dossier.escalated = question.further
+    if counted:
+        for (dossier, _), number in zip(asked, deciders.numbers([one for _, one in asked]), strict=True):
+            dossier.can_now = number
     return found
 
 

@@ -7,13 +7,13 @@ from django.views.decorators.http import require_safe
 
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, signed_in
-from requests_app.delivery.web.judging import Dossier, dossiers
+from requests_app.delivery.web.judging import dossiers
 from requests_app.delivery.web.passes import More, begins, more, until
 from requests_app.delivery.web.seeing import find_request, only_asked
 from requests_app.delivery.web.timeline import MOST_EVENTS, moments
 from requests_app.domain import facts, policy, workflow
 from requests_app.domain.liftable import Liftable
-from requests_app.domain.models import AccessRequest, DenyPolicy, User
+from requests_app.domain.models import AccessRequest, DenyPolicy, Extension, User
 from requests_app.domain.terms import CONSOLE
 from requests_app.domain.transitions import RevocationState, State
 from requests_app.domain.workflow import live_sessions
@@ -32,9 +32,9 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
     now = now_of(request)
     one = find_request(request, code)
     state = one.state_at(now)
-    (dossier,) = dossiers([one], now)
     asked_only = only_asked(request.user, one)
     longer = more([one], now).get(one.pk) if state == State.ACTIVE else None
+    dossier, *more_dossiers = dossiers([one, *_asked_now(longer, one)], now, history=False)
     in_the_way = workflow.outlooks.in_the_way(one, request.user) if state == one.state and one.is_open else ""
     return render(
         request,
@@ -45,7 +45,7 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
             "terms": one.terms,
             "dossier": dossier,
             "more": longer,
-            "more_dossier": _about(longer, one, now),
+            "more_dossier": more_dossiers[0] if more_dossiers else None,
             "more_until": until(longer.pending) if longer and longer.pending else None,
             "moments": moments(one, asked_by=request.user if asked_only else None),
             "asked_only": asked_only,
@@ -104,12 +104,12 @@ def _may_extend(one: AccessRequest, viewer: User) -> bool:
     return bool(workflow.outlooks.on_extending(one, viewer, shortest))
 
 
-def _about(longer: More | None, one: AccessRequest, now: datetime) -> Dossier | None:
+def _asked_now(longer: More | None, one: AccessRequest) -> list[Extension]:
+    """More time that is asked for and not decided yet."""
     if longer is None or longer.pending is None:
-        return None
+        return []
     longer.pending.access_request = one  # as it was read already
-    (dossier,) = dossiers([longer.pending], now)
-    return dossier
+    return [longer.pending]
 
 
 def _at_aws(one: AccessRequest) -> dict[str, object]:

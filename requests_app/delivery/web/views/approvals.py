@@ -53,7 +53,7 @@ def approvals(request: PersonRequest) -> HttpResponse:
         _note_waiting(request, found, found_more)
     shown, more = found[:MOST_SHOWN], found_more[:MOST_SHOWN]
     matters: list[Matter] = [*more, *shown]
-    judged = dossiers(matters, now)
+    judged = dossiers(matters, now, counted=False)
     lately = Decision.objects.filter(approver=request.user).select_related(
         "access_request__beneficiary", "access_request__role__account", "extension"
     )

@@ -164,7 +164,7 @@ def _refused(request: PersonRequest, extension: Extension, *, approving: bool) -
 def _decide_page(
     request: PersonRequest, extension: Extension, form: CommentForm, *, approving: bool, status: int = 0
 ) -> HttpResponse:
-    (dossier,) = dossiers([extension], now_of(request))
+    (dossier,) = dossiers([extension], now_of(request), counted=False)
     context = {"one": extension.access_request, "extension": extension, "until": until(extension), "dossier": dossier}
     status = status or (422 if form.errors else 200)
     return render(request, "decide_more.html", context | {"form": form, "approving": approving}, status=status)

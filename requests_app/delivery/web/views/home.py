@@ -34,12 +34,13 @@ def home(request: PersonRequest) -> HttpResponse:
     going_on = [one for one in open_ if one not in over]
     active = sorted(by_clock[State.ACTIVE], key=lambda one: one.expires_at or now)
     longer = more([one for one in active if one.terms.may_be_extended], now)
-    pending = dossiers(by_clock[State.PENDING], now, history=False)
+    frozen = holds([one.role for one in going_on])
+    pending = dossiers(by_clock[State.PENDING], now, history=False, frozen=frozen)
     return render(
         request,
         "home.html",
         {
-            "freezes": each_once(holds([one.role for one in going_on]).values()),
+            "freezes": each_once(frozen.values()),
             "active": [(one, longer.get(one.pk)) for one in active],
             "ready": [(one, begins(one, now)) for one in by_clock[State.APPROVED]],
             "to_accept": [dossier.access_request for dossier in pending if _is_asked(request, dossier)],
