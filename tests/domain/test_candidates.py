@@ -111,8 +111,8 @@ def test_whatever_the_exact_questions_find_is_looked_at() -> None:
                 land.happens(chance)
             now = clock.now()
             exact = [
-                said_of("requests_app_request_lacks_people(id, %(now)s)", "accessrequest", now),
-                said_of("requests_app_extension_lacks_people(id, %(now)s)", "extension", now),
+                said_of("requests_app_lacks_people(id, NULL, %(now)s)", "accessrequest", now),
+                said_of("requests_app_lacks_people(access_request_id, id, %(now)s)", "extension", now),
                 set(AccessRequest.objects.open_at(now).of_no_use().values_list("pk", flat=True)),
             ]
             looked_at = [
