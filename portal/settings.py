@@ -106,15 +106,21 @@ for _alias, _password in (
     if _password and _alias in DATABASES:
         DATABASES[_alias]["PASSWORD"] = _password
 for _database in DATABASES.values():
-    _database["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)
+    # What a mint asks is planned once for each connection, so one is kept longer than a minute.
+    _database["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=3600)
     _database["CONN_HEALTH_CHECKS"] = True
     _database.setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 # A process that stands still in the middle of a transaction holds locks; ending must not wait for it for ever. (No
 # transaction of ours is idle for longer than Redis's second.) And no statement of ours runs long enough to be worth
 # compiling, whatever the planner thinks of its cost.
 DATABASES["default"]["OPTIONS"].setdefault("options", "-c idle_in_transaction_session_timeout=20s -c jit=off")
+# For `requests_app.domain.prepared`, which prepares at the first time whatever the number; None: never.
+DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 5 if env.bool("PREPARED_STATEMENTS", default=True) else None
 DATABASE_APP_ROLE = DATABASES["default"]["USER"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Of each web process, as `portal.server` has them.
+WEB_THREADS = 16
 
 # In each process's own memory: nothing in a shared cache could be trusted, and none must be up for
 # someone to sign in. allauth counts sign-in attempts here, so its limits hold per web process.

@@ -5,17 +5,21 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 
-from django.db import connection
+from requests_app.domain.prepared import Question
 
+_NOW = Question("clock.now", "SELECT clock_timestamp() AS now")
 _shift: ContextVar[timedelta] = ContextVar("clock_shift", default=timedelta(0))
 
 
 def now() -> datetime:
     """The database's wall clock, aware UTC. Read it *after* the lock: waiting takes time."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        (at,) = cursor.fetchone()
+    (at,) = _NOW.one()
     return at + _shift.get()
+
+
+def shift() -> timedelta:
+    """How much later `now()` is than the database's own: for a statement that reads the clock itself."""
+    return _shift.get()
 
 
 @contextmanager

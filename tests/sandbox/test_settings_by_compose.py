@@ -49,6 +49,7 @@ SAMPLES: dict[str, tuple[str, str, object]] = {
     "FEDERATION_URL": ("https://signin.example.org", "s.FEDERATION_URL", "https://signin.example.org"),
     "METRICS_TOKEN": (HOSTILE, "s.METRICS_TOKEN", HOSTILE),
     "CONN_MAX_AGE": ("7", "s.DATABASES['default']['CONN_MAX_AGE']", 7),
+    "PREPARED_STATEMENTS": ("0", "s.DATABASES['default']['OPTIONS']['prepare_threshold']", None),
     "LOG_LEVEL": ("ERROR", "s.LOGGING['root']['level']", "ERROR"),
     "LOG_JSON": ("0", "'json' in str(s.LOGGING['handlers']).lower()", False),
     "DEBUG": ("1", "s.DEBUG", True),
