@@ -16,7 +16,7 @@ from django.db.models import F
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from requests_app.domain import clock, facts, notices, password_links
+from requests_app.domain import clock, deciders, notices, password_links
 from requests_app.domain.hours import at_in_words
 from requests_app.domain.models import AccessRequest, Decision, Edit, Extension, Notice, User
 from requests_app.domain.notices import Kind
@@ -79,7 +79,7 @@ class _Batch:
     def can_decide(self, matter: Matter, person: User) -> bool:
         able = self._ask(_who_can_decide, matter)
         # The list is no longer than so: of whoever is not on a full one, the rules are asked.
-        return person.pk in able or (len(able) >= facts.MOST_APPROVERS and bool(verdict_on_deciding(matter, person)))
+        return person.pk in able or (len(able) >= deciders.MOST_APPROVERS and bool(verdict_on_deciding(matter, person)))
 
     def stages_that_lack_people(self, matter: Matter) -> list[int]:
         return self._ask(outlooks.stages_that_lack_people, matter)

@@ -1,4 +1,4 @@
-"""One delivery from wish to sealed envelope: claim, call, record, seal. Each step is safe to lose."""
+"""One delivery from wish to sealed envelope: claim, call, seal, record, put down. Each step is safe to lose."""
 
 import os
 import socket
@@ -28,9 +28,10 @@ def mint(delivery_id: int) -> None:
     if order is None:
         return
     try:
-        session = _assume_role(order, worker)
-        if session is not None:
-            _deliver(order, session)
+        session, minted = _assume_role(order)
+        envelope = _recorded(order, session, minted, worker)
+        if envelope:
+            _put_down(order, envelope)
     except AwsError as error:
         _tell(order, error)
     except ValueError as error:
@@ -38,12 +39,12 @@ def mint(delivery_id: int) -> None:
         deliveries.fail(order, DeliveryState.REFUSED, message=str(error), advice="Tell the operators.")
 
 
-def _assume_role(order: Order, worker: str) -> sts.MintedSession | None:
-    """The session, recorded; None if the pass ended while AWS was answering."""
+def _assume_role(order: Order) -> tuple[sts.MintedSession, Minted]:
     wish = _wish(order)
     before = clock.now()
     session = sts.assume_role(wish)
-    _, aws_ahead_at_most = sts.offset_from_mint(session.expires_at, session.asked_duration, before, clock.now())
+    # Only how far AWS is ahead at most is asked, which what we read afterwards says nothing of.
+    _, aws_ahead_at_most = sts.offset_from_mint(session.expires_at, session.asked_duration, before, before)
     minted = Minted(
         session_name=wish.session_name,
         source_identity=wish.source_identity or "",
@@ -53,7 +54,19 @@ def _assume_role(order: Order, worker: str) -> sts.MintedSession | None:
         packed_policy_size=session.packed_policy_size,
         aws_ahead_at_most=aws_ahead_at_most,
     )
-    return session if deliveries.record(order, minted, worker=worker) else None
+    return session, minted
+
+
+def _recorded(order: Order, session: sts.MintedSession, minted: Minted, worker: str) -> str:
+    """The envelope, recorded with its session; empty if the pass ended meanwhile, or the delivery was given up."""
+    if order.kind == "console":
+        # What exists is on record before anybody else is told of it.
+        if not deliveries.record(order, minted, worker=worker):
+            return ""
+        envelope = sealing.seal(_console(order, session), order.recipient_key)
+        return envelope if deliveries.seal_down(order, envelope) else ""
+    envelope = sealing.seal(_credentials(order, session), order.recipient_key)
+    return envelope if deliveries.record(order, minted, worker=worker, envelope=envelope) else ""
 
 
 def _wish(order: Order) -> sts.MintOrder:
@@ -81,12 +94,9 @@ def _wish(order: Order) -> sts.MintOrder:
     )
 
 
-def _deliver(order: Order, session: sts.MintedSession) -> None:
-    envelope = sealing.seal(_payload(order, session), order.recipient_key)
+def _put_down(order: Order, envelope: str) -> None:
     try:
         envelopes.put(order.public_id, envelope)
-        if not deliveries.seal_down(order, envelope):
-            envelopes.take(order.public_id)
     except envelopes.EnvelopeStoreDown as error:
         log.warning("envelope.store_down", delivery=order.public_id, error=str(error))
         deliveries.fail(
@@ -96,21 +106,23 @@ def _deliver(order: Order, session: sts.MintedSession) -> None:
         )
 
 
-def _payload(order: Order, session: sts.MintedSession) -> dict[str, object]:
-    if order.kind == "console":
-        link = console.sign_in(
-            session,
-            federation_url=partitions.federation_url(order.partition, settings.FEDERATION_URL),
-            destination=order.destination,
-            issuer=settings.BASE_URL,
-        )
-        return {
-            "kind": "console",
-            "url": link.url,
-            "fields": dict(link.fields),
-            "link_expires_at": (clock.now() + link.good_for).isoformat(),
-            "expires_at": order.expires_at.isoformat(),
-        }
+def _console(order: Order, session: sts.MintedSession) -> dict[str, object]:
+    link = console.sign_in(
+        session,
+        federation_url=partitions.federation_url(order.partition, settings.FEDERATION_URL),
+        destination=order.destination,
+        issuer=settings.BASE_URL,
+    )
+    return {
+        "kind": "console",
+        "url": link.url,
+        "fields": dict(link.fields),
+        "link_expires_at": (clock.now() + link.good_for).isoformat(),
+        "expires_at": order.expires_at.isoformat(),
+    }
+
+
+def _credentials(order: Order, session: sts.MintedSession) -> dict[str, object]:
     return {
         "kind": "credentials",
         "access_key_id": session.access_key_id,

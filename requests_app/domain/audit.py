@@ -13,6 +13,7 @@ from django.db import connection
 
 from requests_app.domain import clock
 from requests_app.domain.models import AccessRequest, AuditEvent, User
+from requests_app.domain.prepared import Question
 from requests_app.domain.texts import shortened
 
 
@@ -104,20 +105,43 @@ def origin() -> Origin:
     return _origin.get()
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """The request that an event is about, where it was not loaded as a model."""
+
+    pk: int
+    code: str
+    beneficiary_id: int
+    beneficiary_name: str
+
+
 def record(
     action: Action | str,
-    access_request: AccessRequest | None = None,
+    access_request: AccessRequest | About | None = None,
     *,
     by: User | None,
     at: datetime | None = None,
     beneficiary: User | None = None,
     subject: str = "",
     **detail: Any,
-) -> AuditEvent:
-    """Write one event. `by` is None where the clock or a worker acted."""
-    return AuditEvent.objects.create(
-        **_values(action, access_request, by=by, at=at, beneficiary=beneficiary, subject=subject, detail=detail)
-    )
+) -> int:
+    """Write one event and return its key. `by` is None where the clock or a worker acted."""
+    values = _values(action, access_request, by=by, at=at, beneficiary=beneficiary, subject=subject, detail=detail)
+    (key,) = _RECORD.one(**values)
+    return int(key)
+
+
+_RECORD = Question(
+    "audit.record",
+    """
+INSERT INTO requests_app_auditevent (at, action, actor_id, actor_name, beneficiary_id, beneficiary_name,
+                                     access_request_id, subject, channel, ip, user_agent, detail)
+VALUES (%(at)s::timestamptz, %(action)s::text, %(actor_id)s::bigint, %(actor_name)s::text, %(beneficiary_id)s::bigint,
+        %(beneficiary_name)s::text, %(access_request_id)s::bigint, %(subject)s::text, %(channel)s::text, %(ip)s::inet,
+        %(user_agent)s::text, %(detail)s::jsonb)
+RETURNING id
+""",
+)
 
 
 def record_each(
@@ -171,7 +195,7 @@ def refusals_lately(by: User, among: int) -> int:
 
 def _values(
     action: Action | str,
-    access_request: AccessRequest | None,
+    access_request: AccessRequest | About | None,
     *,
     by: User | None,
     at: datetime | None,
@@ -180,15 +204,19 @@ def _values(
     detail: dict[str, Any],
 ) -> dict[str, Any]:
     origin = _origin.get()
-    beneficiary = beneficiary or (access_request.beneficiary if access_request else None)
+    if isinstance(access_request, About):
+        for_whom: tuple[int | None, str] = (access_request.beneficiary_id, access_request.beneficiary_name)
+    else:
+        beneficiary = beneficiary or (access_request.beneficiary if access_request else None)
+        for_whom = (beneficiary.pk, str(beneficiary)) if beneficiary else (None, "")
     return {
         "at": at or clock.now(),
         "action": str(action),
-        "actor": by,
+        "actor_id": by.pk if by else None,
         "actor_name": str(by)[:150] if by else SYSTEM,
-        "beneficiary": beneficiary,
-        "beneficiary_name": str(beneficiary)[:150] if beneficiary else "",
-        "access_request": access_request,
+        "beneficiary_id": for_whom[0],
+        "beneficiary_name": for_whom[1][:150],
+        "access_request_id": access_request.pk if access_request else None,
         "subject": shortened(storable(subject or (access_request.code if access_request else "")), 300),
         "channel": origin.channel,
         "ip": origin.ip,

@@ -22,7 +22,22 @@ def put(delivery_id: str, jwe: str, seconds: int = 60) -> None:
     if not _COMPACT_JWE.fullmatch(sealed):
         raise ValueError("only a sealed delivery (a compact JWE) may be stored")
     try:
-        store.client().set(_key(delivery_id), sealed, ex=seconds)
+        with store.client().pipeline() as together:
+            together.set(_key(delivery_id), sealed, ex=seconds)
+            together.lpush(_bell(delivery_id), b"")
+            together.expire(_bell(delivery_id), seconds)
+            together.execute()
+    except redis.RedisError as error:
+        raise EnvelopeStoreDown(type(error).__name__) from None
+
+
+def wait(delivery_id: str, seconds: float) -> bool:
+    """Whether it is put down by then. Only a hint, for whoever would take it: anyone who writes to Redis can give it.
+
+    Shorter than Redis's time-out. Raises EnvelopeStoreDown.
+    """
+    try:
+        return store.client().blpop([_bell(delivery_id)], timeout=seconds) is not None
     except redis.RedisError as error:
         raise EnvelopeStoreDown(type(error).__name__) from None
 
@@ -43,3 +58,7 @@ def take(delivery_id: str) -> str | None:
 
 def _key(delivery_id: str) -> str:
     return f"envelope:{delivery_id}"
+
+
+def _bell(delivery_id: str) -> str:
+    return f"bell:{delivery_id}"

@@ -1,137 +1,239 @@
-"""Gathers from the rows the small facts that `policy` decides on. Reads; decides nothing."""
+"""The facts that `policy` decides on: for each question one statement. Reads; decides nothing."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
 
-from django.db.models import Count, F, Model, OuterRef, Q, Subquery, Sum
-from django.db.models.functions import JSONObject
-
+from requests_app.domain import clock as clock_
 from requests_app.domain import deciders, policy
-from requests_app.domain.models import (
-    AccessRequest,
-    AwsClock,
-    Edit,
-    Entitlement,
-    EntitlementAsker,
-    EntitlementGroup,
-    EntitlementRole,
-    EntitlementUser,
-    ExcludedGroup,
-    ExcludedUser,
-    Freeze,
-    Membership,
-    Role,
-    RoleSelector,
-    User,
+from requests_app.domain.models import AccessRequest, AwsClock, Entitlement, Role, User
+from requests_app.domain.prepared import Question
+from requests_app.domain.terms import StageTerms, Terms
+from requests_app.domain.transitions import State, due
+
+_STANDING = ", ".join(f"s.{one.name}" for one in fields(policy.Standing))
+# Of a request and whoever wants something of it.
+_HOLDING = f"""{_STANDING},
+    r.beneficiary_id = %(by)s::bigint AS is_beneficiary, r.state, r.expires_at,
+    clock_timestamp() + %(shift)s::interval AS now"""
+_OF_REQUEST = """requests_app_accessrequest r
+    JOIN requests_app_standing s
+        ON s.entitlement_id = r.entitlement_id AND s.person_id = r.beneficiary_id AND s.role_id = r.role_id"""
+
+_STANDING_OF = Question(
+    "facts.standing",
+    f"""
+SELECT {_STANDING}
+FROM requests_app_standing s
+WHERE s.entitlement_id = %(entitlement)s::bigint AND s.person_id = %(person)s::bigint AND s.role_id = %(role)s::bigint
+""",  # noqa: S608 - texts of ours only
+    policy.Standing,
 )
-from requests_app.domain.models.arrays import ArraySubquery
-from requests_app.domain.models.catalog import keys_in
-from requests_app.domain.terms import Terms
-from requests_app.domain.transitions import ExtensionState
 
-# What decides who may have what, memberships apart, and can be edited.
-RULES = ("entitlement", "role", "account", "unit")
-MOST_APPROVERS = 200
+_ASKING = Question(
+    "facts.asking",
+    f"""
+SELECT {_STANDING},
+    'arn:' || a.partition || ':iam::' || a.number || ':role' || o.path || o.name AS role_arn,
+    e.approval,
+    k.asker_id = k.person_id OR b.person_is_active AS asker_is_active,
+    k.asker_id <> k.person_id AND b.has_own_edit AS asker_has_own_edit,
+    k.asker_id <> k.person_id AND k.placed_person AS asker_placed_person,
+    k.asker_id = k.person_id OR k.is_named AS asker_is_named
+FROM requests_app_standing s
+    JOIN requests_app_entitlement e ON e.id = s.entitlement_id
+    JOIN requests_app_role o ON o.id = s.role_id
+    JOIN requests_app_account a ON a.id = o.account_id
+    JOIN requests_app_asker k ON k.entitlement_id = s.entitlement_id AND k.person_id = s.person_id
+    JOIN requests_app_standing b
+        ON b.entitlement_id = s.entitlement_id AND b.person_id = k.asker_id AND b.role_id = s.role_id
+WHERE s.entitlement_id = %(entitlement)s::bigint AND s.person_id = %(person)s::bigint AND s.role_id = %(role)s::bigint
+    AND k.asker_id = %(by)s::bigint
+""",  # noqa: S608 - texts of ours only
+    policy.Asking,
+)
 
 
-def person(user: User) -> policy.Person:
-    # Never what an older copy of the row says: someone may have been deactivated since.
-    groups = Membership.objects.filter(user=OuterRef("pk")).values("group")
-    edits = Edit.objects.unconfirmed().filter(editor=OuterRef("pk"), member=None)
-    placed = Edit.objects.unconfirmed().filter(member=OuterRef("pk"))
-    found = User.objects.filter(pk=user.pk).values_list(
-        "deactivated_at",
-        "time_zone",
-        ArraySubquery(groups),
-        ArraySubquery(edits.values(json=JSONObject(**{kind: kind for kind in RULES})).distinct()),
-        ArraySubquery(placed.values(json=JSONObject(editor="editor", group="group")).distinct()),
+@dataclass(frozen=True, slots=True)
+class MintableRequest(policy.Minting):
+    """A request with all that a delivery needs of it and of what belongs to it. `role` and the like are keys."""
+
+    access_request: int
+    code: str
+    terms_document: dict[str, Any]
+    decide_by: datetime
+    start_by: datetime | None
+    beneficiary: int
+    beneficiary_name: str
+    username: str
+    source_identity: str
+    role: int
+    role_name: str
+    role_arn: str
+    role_max_seconds: int
+    account_number: str
+    partition: str
+    external_id: str
+    allows_source_identity: bool
+    region: str | None
+    chained: bool | None
+
+    @property
+    def terms(self) -> Terms:
+        return Terms.from_document(self.terms_document)
+
+    def due(self) -> State | None:
+        """The state in which it should be by the clock, if that is another one."""
+        return due(self.state, self.now, decide_by=self.decide_by, start_by=self.start_by, expires_at=self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery(MintableRequest):
+    """`asked_by_person`, `asked_of_role`: how often credentials were asked for in the last minute."""
+
+    asked_by_person: int
+    asked_of_role: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockedDelivery(MintableRequest):
+    """With the delivery."""
+
+    delivery: int
+    public_id: UUID
+    kind: str
+    destination: str
+    recipient_key: Any
+    thumbprint: str
+    sign_in: str
+    delivery_state: str
+    asked_at: datetime
+    sealed_at: datetime | None
+    envelope_sha256: str
+    message: str
+
+
+_MINTABLE = f"""{_HOLDING},
+    o.identity_is_access, h.held_until, p.time_zone,
+    c.low_seconds AS clock_low, c.high_seconds AS clock_high, c.measured_at AS clock_measured_at,
+    r.terms_document->'hours' AS hours_document, coalesce(r.terms_document->>'channels', 'both') AS channels,
+    r.id AS access_request, r.code, r.terms_document, r.decide_by, r.start_by,
+    r.beneficiary_id AS beneficiary, coalesce(nullif(p.name, ''), p.username) AS beneficiary_name, p.username,
+    p.source_identity,
+    r.role_id AS role, o.name AS role_name,
+    'arn:' || a.partition || ':iam::' || a.number || ':role' || o.path || o.name AS role_arn,
+    o.longest_session_seconds AS role_max_seconds,
+    a.number AS account_number, a.partition, a.external_id, a.allows_source_identity,
+    c.region, c.chained"""
+_OF_MINTABLE = f"""{_OF_REQUEST}
+    JOIN requests_app_role o ON o.id = r.role_id
+    JOIN requests_app_account a ON a.id = o.account_id
+    JOIN requests_app_user p ON p.id = r.beneficiary_id
+    LEFT JOIN requests_app_denypolicy h ON h.role_id = r.role_id
+    LEFT JOIN requests_app_awsclock c ON c.region = %(regions)s::jsonb->>a.partition"""
+# As a value of its own, or no index would be used for it.
+_A_MINUTE_AGO = "(SELECT clock_timestamp() + %(shift)s::interval - interval '1 minute')"
+
+_NEW_DELIVERY = Question(
+    "facts.new_delivery",
+    f"""
+SELECT {_MINTABLE},
+    (
+        SELECT count(*) FROM requests_app_delivery l
+        WHERE l.beneficiary_id = %(by)s::bigint AND l.asked_at > {_A_MINUTE_AGO}
+    ) AS asked_by_person,
+    (
+        SELECT count(*) FROM requests_app_delivery l WHERE l.role_id = r.role_id AND l.asked_at > {_A_MINUTE_AGO}
+    ) AS asked_of_role
+FROM {_OF_MINTABLE}
+WHERE r.id = %(access_request)s::bigint
+""",  # noqa: S608 - texts of ours only
+    NewDelivery,
+)
+
+_LOCKED_DELIVERY = Question(
+    "facts.locked_delivery",
+    f"""
+SELECT {_MINTABLE.replace("%(by)s::bigint", "d.beneficiary_id")},
+    d.id AS delivery, d.public_id, d.kind, d.destination, d.recipient_key, d.thumbprint, d.sign_in,
+    d.state AS delivery_state, d.asked_at, d.sealed_at, d.envelope_sha256, d.message
+FROM {_OF_MINTABLE}
+    JOIN requests_app_delivery d ON d.access_request_id = r.id
+WHERE d.id = %(delivery)s::bigint
+""",  # noqa: S608 - texts of ours only
+    LockedDelivery,
+)
+
+_EXTENDED = Question(
+    "facts.extended",
+    f"""
+SELECT {_HOLDING},
+    coalesce(r.approved_seconds, r.offered_seconds, r.duration_seconds) + x.seconds AS lasts,
+    x.granted, x.in_vain, x.is_pending
+FROM {_OF_REQUEST}
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(x.seconds) FILTER (WHERE x.state = 'granted'), 0)::int AS seconds,
+            count(*) FILTER (WHERE x.state = 'granted') AS granted,
+            count(*) FILTER (WHERE x.state NOT IN ('granted', 'pending')) AS in_vain,
+            count(*) FILTER (WHERE x.state = 'pending') > 0 AS is_pending
+        FROM requests_app_extension x
+        WHERE x.access_request_id = r.id
+    ) x
+WHERE r.id = %(access_request)s::bigint
+""",  # noqa: S608 - texts of ours only
+    policy.Extended,
+)
+
+
+def standing(access_request: AccessRequest) -> policy.Standing:
+    """How the beneficiary stands now to what they asked for. What these three are never changes."""
+    return standing_of(access_request.entitlement_id, access_request.beneficiary_id, access_request.role_id)
+
+
+def standing_of(entitlement: int, person: int, role: int) -> policy.Standing:
+    return _STANDING_OF.one(entitlement=entitlement, person=person, role=role)
+
+
+def asking(entitlement: Entitlement, role: Role, *, by: User, beneficiary: User) -> policy.Asking:
+    """How these two stand to it; what is asked for besides, whoever asks that knows."""
+    return _ASKING.one(entitlement=entitlement.pk, role=role.pk, person=beneficiary.pk, by=by.pk)
+
+
+def new_delivery(access_request: int, *, by: int, regions: dict[str, str]) -> NewDelivery:
+    """For whoever asks for credentials of a request, after its lock. `regions`: by partition, where STS is asked."""
+    return _NEW_DELIVERY.one(access_request=access_request, by=by, regions=regions, shift=clock_.shift())
+
+
+def locked_delivery(delivery: int, *, regions: dict[str, str]) -> LockedDelivery:
+    """For the next step of a delivery, after its lock."""
+    return _LOCKED_DELIVERY.one(delivery=delivery, regions=regions, shift=clock_.shift())
+
+
+def more_time(
+    access_request: AccessRequest, *, by: User, seconds: int, most_in_vain: int, enough: tuple[bool, ...]
+) -> policy.MoreTime:
+    """`enough`: for each stage that decides on more time, whether enough people could."""
+    known = _EXTENDED.one(access_request=access_request.pk, by=by.pk, shift=clock_.shift())
+    return policy.MoreTime(
+        **{one.name: getattr(known, one.name) for one in fields(known)},
+        terms=access_request.terms,
+        wanted=seconds,
+        most_in_vain=most_in_vain,
+        stages_with_enough_people=enough,
     )
-    deactivated_at, time_zone, member_of, edited, placed_by = found.get()
-    return policy.Person(
-        id=user.pk,
-        active=deactivated_at is None,
-        groups=frozenset(member_of),
-        edits=frozenset((kind, key) for edit in edited for kind, key in edit.items() if key is not None),
-        placed=frozenset((edit["editor"], edit["group"]) for edit in placed_by),
-        zone=User(time_zone=time_zone).zone,
-    )
 
 
-def reach_of_role(
-    entitlement: Entitlement,
-    role: Role,
-    *,
-    asking: Iterable[int] = (),
-    terms: Terms | None = None,
-    seconds: float = 0,
-) -> policy.Reach:
-    """Whom the entitlement reaches, and whether with this role: it may name thousands.
-
-    `asking`: requester and beneficiary, who could not decide. `seconds`: how long others have for that. Without `terms`
-    nobody is counted.
+def stages_with_enough_people(
+    stages: Sequence[StageTerms], *, asking: Iterable[int], seconds: float, entitlement: int, role: int
+) -> tuple[bool, ...]:
+    """For each of these whether enough people could decide it. `asking`: requester and beneficiary, who could not.
+    `seconds`: how long others have for that.
     """
-    # Never what an older copy of the row says.
-    row = Entitlement.objects.filter(pk=entitlement.pk, is_active=True).values_list(
-        _keys(EntitlementGroup, "group"),
-        _keys(EntitlementUser, "user"),
-        _keys(EntitlementRole, "role", role=role.pk),
-        _keys(ExcludedGroup, "group"),
-        _keys(ExcludedUser, "user"),
-        _keys(EntitlementAsker, "group"),
-    )
-    now = row.first()
-    groups, users, roles, excluded_groups, excluded_users, askers = map(frozenset, now or ([],) * 6)
-    stages = terms.stages if terms else ()
-    left = [deciders.Left(stages, asking, seconds, entitlement=entitlement.pk, role=role.pk)] if stages else []
+    left = [deciders.Left(stages, asking, seconds, entitlement=entitlement, role=role)] if stages else []
     too_few = {position for positions in deciders.lacking(left) for position in positions}
-    return policy.Reach(
-        active=now is not None,
-        groups=groups,
-        users=users,
-        roles=roles,
-        approval=entitlement.approval,
-        stages_with_enough_people=tuple(stage.position not in too_few for stage in stages),
-        askers=askers,
-        rules=frozenset({("entitlement", entitlement.pk)}),
-        excluded_groups=excluded_groups,
-        excluded_users=excluded_users,
-        selectors=tuple(selector(one) for one in RoleSelector.objects.filter(entitlement=entitlement.pk)),
-    )
-
-
-def selector(row: RoleSelector) -> policy.Selector:
-    return policy.Selector(
-        account=row.account_id,
-        unit=row.unit_id,
-        environment=row.environment,
-        account_tag=policy.Tag(row.account_tag_key, row.account_tag_value) if row.account_tag_key else None,
-        role_name=row.role_name,
-        role_tag=policy.Tag(row.role_tag_key, row.role_tag_value) if row.role_tag_key else None,
-    )
-
-
-def catalog(role: Role) -> policy.Catalog:
-    frozen = Freeze.objects.holding(OuterRef("name"), OuterRef("account")).order_by("pk").values("reason")[:1]
-    now = (
-        Role.objects.filter(pk=role.pk)
-        .select_related("account__unit")
-        .annotate(frozen=Subquery(frozen), held_until=F("deny_policy__held_until"))
-        .get()
-    )
-    account = now.account
-    return policy.Catalog(
-        role=role.pk,
-        usable=now.can_be_used,
-        addressable=now.is_addressable,
-        frozen=now.frozen or "",
-        held_until=now.held_until,
-        name=now.name,
-        tags=now.tags,
-        account=account.pk,
-        units=keys_in(account.unit.path) if account.unit else frozenset(),
-        environment=account.environment,
-        account_tags=account.tags,
-    )
+    return tuple(stage.position not in too_few for stage in stages)
 
 
 def of(access_request: AccessRequest) -> policy.Pass:
@@ -143,30 +245,9 @@ def of(access_request: AccessRequest) -> policy.Pass:
         stage=access_request.stage,
         expires_at=access_request.expires_at,
         scheduled_at=access_request.scheduled_at,
-        seconds=int(access_request.duration.total_seconds()),
     )
-
-
-def of_extended(access_request: AccessRequest) -> policy.Pass:
-    """What is known of a request, with its extensions."""
-    granted, pending = Q(state=ExtensionState.GRANTED), Q(state=ExtensionState.PENDING)
-    found = access_request.extensions.aggregate(
-        more=Sum("seconds", filter=granted, default=0),
-        extensions=Count("pk", filter=granted),
-        extensions_in_vain=Count("pk", filter=~granted & ~pending),
-        pending=Count("pk", filter=pending),
-    )
-    known = of(access_request)
-    seconds, pending_now = known.seconds + found.pop("more"), found.pop("pending") > 0
-    return replace(known, seconds=seconds, extension_pending=pending_now, **found)
 
 
 def clock(region: str) -> policy.Clock | None:
     row = AwsClock.objects.filter(region=region).first()
     return policy.Clock(row.low_seconds, row.high_seconds, row.measured_at) if row else None
-
-
-def _keys(through: type[Model], what: str, **which: int) -> ArraySubquery:
-    """Of the rows that belong to an entitlement."""
-    rows = through._default_manager.filter(entitlement=OuterRef("pk"), **which)
-    return ArraySubquery(rows.values(what))

@@ -22,6 +22,14 @@ def zone(name: str) -> tzinfo:
         raise ValueError(f"There is no time zone {name!r}. One is Europe/Berlin.") from unknown
 
 
+def zone_or_utc(name: str) -> tzinfo:
+    """By whose clocks somebody reads; UTC where the system's table does not know them."""
+    try:
+        return zone(name)
+    except ValueError:
+        return UTC
+
+
 def at_in_words(at: datetime, there: tzinfo, *, seconds: bool = False) -> str:
     """A moment by the clocks of a zone, which is named: `26 Nov 2026 08:00 Europe/Berlin`."""
     local = at.astimezone(there)

@@ -1,6 +1,6 @@
 """Mail that is due: rows in the outbox, in the same transaction as what they tell of."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.db import connection
@@ -9,6 +9,7 @@ from django.db.models import CharField, F, Func, Q, QuerySet, Value
 from requests_app.domain import jobs
 from requests_app.domain.database import AUDITORS
 from requests_app.domain.models import AccessRequest, Notice, User
+from requests_app.domain.prepared import Question
 
 Kind = Notice.Kind
 # Then a notice is given up, and says so in its row.
@@ -31,21 +32,42 @@ def announce(
 
     The same occasion is queued once, however often it is announced.
     """
-    people = list(to) if to is not None else None
-    rows = [
-        Notice(
-            kind=kind,
-            recipient=recipient,
-            access_request=one,
-            key=":".join((kind, str(one.pk), str(recipient.pk), occasion)),
-            due_at=at,
+    people = [one.pk for one in to] if to is not None else None
+    announce_by_key(
+        kind,
+        [
+            (one.pk, recipient)
+            for one in access_requests
+            for recipient in (people if people is not None else [one.beneficiary_id])
+        ],
+        at=at,
+        occasion=occasion,
+    )
+
+
+def announce_by_key(kind: Notice.Kind, whom: Sequence[tuple[int, int]], *, at: datetime, occasion: str = "") -> None:
+    """As `announce`; `whom` are the keys of a request and a recipient each."""
+    if whom:
+        _ANNOUNCE.run(
+            kind=str(kind),
+            at=at,
+            access_requests=[one for one, _ in whom],
+            recipients=[recipient for _, recipient in whom],
+            occasion=occasion,
         )
-        for one in access_requests
-        for recipient in (people if people is not None else [one.beneficiary])
-    ]
-    if rows:
-        Notice.objects.bulk_create(rows, ignore_conflicts=True)
         jobs.nudge("default.sweep_outbox")
+
+
+_ANNOUNCE = Question(
+    "notices.announce",
+    """
+INSERT INTO requests_app_notice (kind, recipient_id, access_request_id, key, due_at, attempts, last_error)
+SELECT %(kind)s::text, w.recipient, w.access_request,
+       concat_ws(':', %(kind)s::text, w.access_request, w.recipient, %(occasion)s::text), %(at)s::timestamptz, 0, ''
+FROM unnest(%(access_requests)s::bigint[], %(recipients)s::bigint[]) AS w(access_request, recipient)
+ON CONFLICT DO NOTHING
+""",
+)
 
 
 def tell(kind: Notice.Kind, about: str, *, at: datetime, to: Iterable[User], occasion: str) -> None:

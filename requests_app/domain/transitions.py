@@ -1,5 +1,7 @@
 """What may follow what. This is the one table: `after_migrate` copies it to where the triggers look."""
 
+from datetime import datetime
+
 from django.db.models import TextChoices
 
 
@@ -102,6 +104,19 @@ TRANSITIONS: frozenset[tuple[str, str, str]] = frozenset(
     for before, afters in table.items()
     for after in afters
 )
+
+
+def due(
+    state: str, now: datetime, *, decide_by: datetime, start_by: datetime | None, expires_at: datetime | None
+) -> State | None:
+    """The state in which a request should be by the clock, if that is another one."""
+    if state == State.PENDING and decide_by <= now:
+        return State.LAPSED
+    if state == State.APPROVED and start_by is not None and start_by <= now:
+        return State.LAPSED
+    if state == State.ACTIVE and expires_at is not None and expires_at <= now:
+        return State.EXPIRED
+    return None
 
 
 def may_follow(machine: str, before: str, after: str) -> bool:

@@ -102,10 +102,11 @@ def test_of_thousands_that_were_lifted_none_is_read(
             [records["lifted"].pk],
         )
     superuser_connection.execute("ANALYZE requests_app_freeze")
+    terms, erin = factories.entitlement(), factories.person("erin")
     with plans.watched() as statements:
         list(Freeze.objects.in_force().order_by("-pk")[:30])
         assert freezes.is_frozen(administrator)
-        assert facts.catalog(administrator).frozen
+        assert facts.standing_of(terms.pk, erin.pk, administrator.pk).frozen_because
         assert freezes.freeze_restored("again") is None
     for statement in statements:
         if statement.only_reads and "requests_app_freeze" in statement.sql:

@@ -289,7 +289,7 @@ def test_nobody_pushes_anothers_denial_out_by_asking_and_giving_back(
     with refused("limit.returned"):
         factories.delivery(active_request)
     oldest = Revocation.objects.filter(access_request__beneficiary=alice).earliest("keep_until")
-    revocations.check_returned(administrator, alice, oldest.keep_until + timedelta(seconds=1))
+    revocations.check_returned(administrator.pk, alice, oldest.keep_until + timedelta(seconds=1))
 
 
 def _works(become: Any, role: Role) -> datetime | None:

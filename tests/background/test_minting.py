@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from joserfc import jwe
 from joserfc.jwk import ECKey
 
-from requests_app.aws import sts
+from requests_app.aws import console, sts
 from requests_app.background import clocks, minting
 from requests_app.domain import clock, envelopes, workflow
 from requests_app.domain.errors import Conflict
@@ -24,6 +24,7 @@ from requests_app.domain.models import (
     Entitlement,
     IssuedSession,
     Membership,
+    Revocation,
     Role,
     User,
 )
@@ -257,8 +258,9 @@ def test_redis_goes_down_while_aws_answers(
     monkeypatch.setattr(deliveries, "record", down)
     minting.mint(delivery.pk)
     settings.REDIS_URL = address
-    failed(delivery)
-    assert delivery.state == DeliveryState.LOST
+    delivery.refresh_from_db()
+    assert envelopes.take(str(delivery.public_id)) is None
+    assert (delivery.state, delivery.message[-10:]) == (DeliveryState.LOST, "Try again.")
     assert IssuedSession.objects.get().discarded is False  # AWS made it; nobody has its keys
 
 
@@ -310,21 +312,50 @@ def test_what_ends_while_aws_is_thinking_yields_nothing(
     assert put == []  # not even for a moment
 
 
-def test_what_ends_while_the_envelope_is_sealed_is_taken_out_again(
-    active_request: AccessRequest, alice: User, browser: Browser, redis_server: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("first", ["the end", "the envelope"])
+def test_what_ends_when_it_is_recorded_is_not_handed_over(
+    first: str, active_request: AccessRequest, alice: User, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = envelopes.put
 
     def put_and_end(*args: Any) -> None:
-        put(*args)
+        if first == "the envelope":
+            put(*args)
         workflow.give_back(active_request, by=alice)
+        if first == "the end":
+            put(*args)
 
     monkeypatch.setattr(envelopes, "put", put_and_end)
     delivery = browser.ask(active_request)
     minting.mint(delivery.pk)
+    with pytest.raises(Conflict) as refused:
+        browser.open(delivery)
+    assert refused.value.rule == "mint.not_active"
+    delivery.refresh_from_db()
+    assert delivery.state == DeliveryState.DISCARDED
+    # And what AWS made is to be denied there.
+    assert active_request.issued_sessions.count() == 1
+    assert Revocation.objects.filter(access_request=active_request).exists()
+
+
+def test_a_console_that_ends_while_its_link_is_made_has_none(
+    active_request: AccessRequest, alice: User, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session is on record before the sign-in endpoint hears of it."""
+    put: list[object] = []
+
+    def slow(*_: Any, **__: Any) -> console.ConsoleLink:
+        assert IssuedSession.objects.get().discarded is False
+        workflow.give_back(active_request, by=alice)
+        return console.ConsoleLink("https://signin.aws.amazon.com/federation", {}, timedelta(minutes=15))
+
+    monkeypatch.setattr(console, "sign_in", slow)
+    monkeypatch.setattr(envelopes, "put", lambda *envelope: put.append(envelope))
+    delivery = browser.ask(active_request, kind="console")
+    minting.mint(delivery.pk)
     failed(delivery)
     assert delivery.state == DeliveryState.DISCARDED
-    assert redis_server.keys("envelope:*") == []
+    assert put == []
 
 
 def test_a_clock_that_is_set_while_aws_is_thinking(

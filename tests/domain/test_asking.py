@@ -1,13 +1,14 @@
 """What richer terms ask of whoever asks and uses: patterns, how many at once, and by which channel it is given."""
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db.models import Q
 
-from requests_app.domain import clock, workflow
+from requests_app.domain import clock, facts, workflow
 from requests_app.domain.errors import DomainError, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Delivery, Entitlement, Role, User
 from requests_app.domain.workflow import deliveries
@@ -146,14 +147,12 @@ def test_the_worker_believes_no_row_about_its_channel(
     Entitlement.objects.update(channels="console")
     one = factories.wish(alice, read_only, automatic)
     wish = factories.delivery(one, kind="console")
-    ask = Delivery.__init__
+    load = facts.locked_delivery
 
-    def as_keys(self: Delivery, *args: Any, **kwargs: Any) -> None:
-        ask(self, *args, **kwargs)
-        self.kind, self.destination = "credentials", ""
+    def as_keys(*args: Any, **kwargs: Any) -> facts.LockedDelivery:
+        return replace(load(*args, **kwargs), kind="credentials", destination="")
 
-    monkeypatch.setattr(Delivery, "__init__", as_keys)
+    monkeypatch.setattr(facts, "locked_delivery", as_keys)
     assert deliveries.claim(wish.pk, worker="w") is None
-    monkeypatch.undo()
     wish.refresh_from_db()
     assert (wish.state, "console only" in wish.message) == ("refused", True)

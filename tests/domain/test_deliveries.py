@@ -460,10 +460,52 @@ def test_a_lost_or_replaced_envelope_is_not_handed_over(
     found: str | None, active_request: AccessRequest, alice: User
 ) -> None:
     delivery, _ = factories.sealed(active_request)
-    with refused("delivery.lost", Conflict):
+    # One that is not there may be on its way for a moment; another one is a wrong one at once.
+    with clock.moved(deliveries.PUT_DOWN_WITHIN if found is None else timedelta(0)), refused("delivery.lost", Conflict):
         deliveries.hand_over(delivery, by=alice, sign_in="a sign-in", take=lambda _: found)
     assert now_in(delivery).state == DeliveryState.LOST
     assert AuditEvent.objects.filter(action="delivery.failed").count() == 1
+
+
+def test_an_envelope_that_is_on_its_way_is_not_lost(active_request: AccessRequest, alice: User) -> None:
+    """It is recorded first and put down then: whoever is quicker asks again, and that is no refusal."""
+    delivery, envelope = factories.sealed(active_request)
+    for _ in range(3):
+        with pytest.raises(deliveries.NotYet):
+            deliveries.hand_over(delivery, by=alice, sign_in="a sign-in", take=lambda _: None)
+    assert now_in(delivery).state == DeliveryState.SEALED
+    assert not AuditEvent.objects.filter(action__endswith=".refused").exists()
+    assert deliveries.hand_over(delivery, by=alice, sign_in="a sign-in", take=lambda _: envelope) == envelope
+
+
+def test_a_session_is_recorded_and_sealed_at_once(asked: Delivery, alice: User) -> None:
+    order = deliveries.claim(asked.pk, worker="w1")
+    assert order is not None
+    envelope = sealing.seal({"kind": "credentials"}, order.recipient_key)
+    assert deliveries.record(order, factories.minted(order), worker="w1", envelope=envelope)
+    assert now_in(asked).state == DeliveryState.SEALED
+    assert AuditEvent.objects.filter(action="session.issued").count() == 1
+    assert deliveries.hand_over(asked, by=alice, sign_in="a sign-in", take=lambda _: envelope) == envelope
+
+
+def test_what_could_not_be_put_down_is_lost_and_says_so(asked: Delivery) -> None:
+    order = deliveries.claim(asked.pk, worker="w1")
+    assert order is not None
+    assert deliveries.record(order, factories.minted(order), worker="w1", envelope="a.b.c.d.e")
+    deliveries.fail(order, DeliveryState.LOST, message="It could not be put down.")
+    assert now_in(asked).state == DeliveryState.LOST
+    assert asked.message == "It could not be put down."
+    deliveries.fail(order, DeliveryState.LOST, message="Twice.")
+    assert now_in(asked).message == "It could not be put down."
+
+
+def test_a_pass_that_ends_while_aws_thinks_seals_nothing(asked: Delivery, alice: User) -> None:
+    order = deliveries.claim(asked.pk, worker="w1")
+    assert order is not None
+    workflow.give_back(asked.access_request, by=alice)
+    assert not deliveries.record(order, factories.minted(order), worker="w1", envelope="a.b.c.d.e")
+    assert (now_in(asked).state, asked.envelope_sha256) == (DeliveryState.DISCARDED, "")
+    assert IssuedSession.objects.get().discarded
 
 
 def test_an_older_envelope_does_not_pass_for_a_new_one(active_request: AccessRequest, alice: User) -> None:

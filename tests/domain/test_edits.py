@@ -517,7 +517,6 @@ def test_rules_lists_and_the_database_agree_on_whose_edits_count(seed: int, db: 
     assert len(pending) >= 5
     counted = {"decides": 0, "holds": 0}
     for person in people:
-        who = facts.person(person)
         found = {one.pk for one in AccessRequest.objects.waiting_for(person, clock.now())}
         allowed = {one.pk for one in pending if workflow.verdict_on_deciding(one, person)}
         assert found == allowed == {one.pk for one in pending if person in workflow.who_can_decide(one)}
@@ -525,7 +524,7 @@ def test_rules_lists_and_the_database_agree_on_whose_edits_count(seed: int, db: 
         counted["decides"] += len(allowed)
         for under in terms:
             for role in roles:
-                holds = policy.may_hold_on(who, facts.reach_of_role(under, role), facts.catalog(role))
+                holds = policy.may_hold_on(facts.standing_of(under.pk, person.pk, role.pk))
                 with connection.cursor() as cursor:
                     cursor.execute("SELECT requests_app_holds(%s, %s, %s)", [under.pk, person.pk, role.pk])
                     assert cursor.fetchone() == (bool(holds),), (person, under, role, holds)

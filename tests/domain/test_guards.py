@@ -574,8 +574,9 @@ def test_every_transition_of_a_delivery(before: DeliveryState, asked: Delivery) 
 
 
 def _order_of(delivery: Delivery) -> deliveries.Order:
-    delivery.refresh_from_db()
-    return deliveries._order(delivery, clock.now())
+    known = deliveries._lock_delivery(delivery.pk)
+    assert known is not None
+    return deliveries._order(known)
 
 
 @pytest.mark.parametrize("state", [DeliveryState.ASKED, DeliveryState.CLAIMED, DeliveryState.SEALED])

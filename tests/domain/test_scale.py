@@ -235,8 +235,7 @@ def test_the_terms_for_a_selected_role_are_found_by_their_indexes(in_company: No
     found: list[Any] = []
     indexes_for(lambda: found.extend(choosing.choices(frank, role)))
     assert found
-    indexes_for(lambda: facts.reach_of_role(found[0].entitlement, role))
-    indexes_for(lambda: facts.catalog(role))
+    indexes_for(lambda: facts.standing_of(found[0].entitlement.pk, frank.pk, role.pk))
     assert indexes_for(lambda: choosing.find_role(frank, str(role.public_id))) & {"requests_app_role_public_id_key"}
 
 
@@ -297,9 +296,10 @@ def test_what_an_operator_who_was_alone_left_unconfirmed_holds_nobody_up(in_comp
     by_group = AccessRequest.objects.filter(entitlement__groups__memberships__user=F("beneficiary"))
     pending = by_group.filter(state="pending", stage=1).select_related("role__account__unit")[0]
     for who in (olivia, bob, pending.beneficiary):
-        used = indexes_for(lambda who=who: facts.person(who))  # type: ignore[misc]
-        assert {"edit_unconfirmed_rules", "edit_unconfirmed_of_member"} <= used
-    assert len(facts.person(olivia).edits) == SOME.entitlements
+        under, role = pending.entitlement_id, pending.role_id
+        used = indexes_for(lambda: facts.standing_of(under, who.pk, role))  # noqa: B023 - called at once
+        assert "edit_unconfirmed_of_member" in used
+    assert facts.standing_of(pending.entitlement_id, olivia.pk, pending.role_id).has_own_edit
     now = clock.now()
     assert "edit_unconfirmed_of_member" in indexes_for(lambda: deciders.facts_of_deciding(pending, olivia, now))
     assert deciders.facts_of_deciding(pending, olivia, now).has_placed
@@ -395,10 +395,10 @@ def test_what_a_sweep_writes_for_many_is_what_is_written_for_one(active_request:
     with clock.moved(timedelta(hours=1)), audit.context(channel="sweep", ip="192.0.2.7", user_agent="beat"):
         assert sweeps.expire_due() == 1
         event = AuditEvent.objects.get(action="request.expired")
-        by_one = audit.record("request.expired", active_request, by=None, at=event.at)
+        key = audit.record("request.expired", active_request, by=None, at=event.at)
         notices.announce(notices.Kind.ENDED, [active_request], at=event.at)
 
-    by_one.refresh_from_db()
+    by_one = AuditEvent.objects.get(pk=key)
     unlike = {"id", "recorded_at", "transaction_id"}
     fields = [field.attname for field in AuditEvent._meta.fields if field.attname not in unlike]
     assert {name: getattr(event, name) for name in fields} == {name: getattr(by_one, name) for name in fields}

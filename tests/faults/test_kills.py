@@ -39,6 +39,9 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("
 
 PROJECT = Path(__file__).resolve().parents[2]
 MINTING = "requests_app.background.minting"
+DELIVERIES = "requests_app.domain.workflow.deliveries"
+# One transaction: none of these is there without the others.
+WRITTEN_AT_ONCE = ("_INSERT_SESSION.run", "audit.record", "notices.announce_by_key", "_SEAL.run")
 
 
 @pytest.fixture
@@ -74,12 +77,18 @@ def killed(point: str, job: str, *arguments: int) -> None:
         ("credentials", f"after:{MINTING}.deliveries.claim", 0, DeliveryState.UNKNOWN),
         ("credentials", f"before:{MINTING}.sts.assume_role", 0, DeliveryState.UNKNOWN),
         ("credentials", f"after:{MINTING}.sts.assume_role", 0, DeliveryState.UNKNOWN),
-        ("credentials", f"after:{MINTING}.deliveries.record", 1, DeliveryState.UNKNOWN),
-        ("credentials", f"after:{MINTING}.sealing.seal", 1, DeliveryState.UNKNOWN),
-        ("credentials", f"after:{MINTING}.envelopes.put", 1, DeliveryState.UNKNOWN),
-        ("credentials", f"after:{MINTING}.deliveries.seal_down", 1, DeliveryState.SEALED),
+        ("credentials", f"before:{MINTING}.sealing.seal", 0, DeliveryState.UNKNOWN),
+        ("credentials", f"after:{MINTING}.sealing.seal", 0, DeliveryState.UNKNOWN),
+        *(("credentials", f"after:{DELIVERIES}.{line}", 0, DeliveryState.UNKNOWN) for line in WRITTEN_AT_ONCE),
+        ("credentials", f"after:{MINTING}.deliveries.record", 1, DeliveryState.LOST),
+        ("credentials", f"before:{MINTING}.envelopes.put", 1, DeliveryState.LOST),
+        ("credentials", f"after:{MINTING}.envelopes.put", 1, DeliveryState.SEALED),
+        ("console", f"after:{MINTING}.deliveries.record", 1, DeliveryState.UNKNOWN),
         ("console", f"before:{MINTING}.console.sign_in", 1, DeliveryState.UNKNOWN),
         ("console", f"after:{MINTING}.console.sign_in", 1, DeliveryState.UNKNOWN),
+        ("console", f"after:{MINTING}.sealing.seal", 1, DeliveryState.UNKNOWN),
+        ("console", f"after:{MINTING}.deliveries.seal_down", 1, DeliveryState.LOST),
+        ("console", f"after:{MINTING}.envelopes.put", 1, DeliveryState.SEALED),
     ],
 )
 def test_a_minting_worker_is_killed(
@@ -96,6 +105,10 @@ def test_a_minting_worker_is_killed(
 
     killed(point, f"{MINTING}.mint", wish.pk)
     _the_same_message_comes_again(wish)
+    if truth == DeliveryState.LOST:
+        # It may be on its way; only after a while it is called lost.
+        with pytest.raises(deliveries.NotYet):
+            deliveries.hand_over(wish, by=wish.beneficiary, sign_in="a sign-in", take=envelopes.take)
     if truth != DeliveryState.SEALED:
         with clock.moved(timedelta(minutes=1)):
             deliveries.sweep()

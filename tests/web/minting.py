@@ -17,8 +17,8 @@ def session_of(access_request: AccessRequest, *, minutes: int = 30) -> IssuedSes
 def seal(wanted: Delivery, envelope: str = ENVELOPE) -> None:
     """Mint for this delivery and leave its envelope in the store."""
     order, _ = _mint(wanted, 30)
-    envelopes.put(str(wanted.public_id), envelope)
     assert workflow.deliveries.seal_down(order, envelope)
+    envelopes.put(str(wanted.public_id), envelope)
 
 
 def _mint(wanted: Delivery, minutes: int) -> tuple[workflow.deliveries.Order, IssuedSession]:

@@ -202,7 +202,7 @@ def why_excluded(person: User, public_id: str) -> str:
         return ""
     for one in Entitlement.objects.naming(person).for_role(role).with_terms().order_by("pk")[:MOST_CHOICES]:
         verdict = workflow.outlooks.on_asking(role, by=person, entitlement=one, beneficiary=person)
-        if verdict.rule == policy.EXCLUDED.rule:
+        if verdict.rule == policy.EXCLUDED:
             return verdict.message
     return ""
 

@@ -54,34 +54,6 @@ BEGIN
     RETURN EXISTS (SELECT FROM requests_app_editors(an_entitlement, a_role) e WHERE e.person_id = a_person);
 END $$;
 
-CREATE FUNCTION requests_app_has_placed(an_editor bigint, people bigint[], an_entitlement bigint) RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-BEGIN
-    RETURN EXISTS (SELECT FROM requests_app_placers(people, an_entitlement) p WHERE p.person_id = an_editor);
-END $$;
-
-CREATE FUNCTION requests_app_counts_for(a_person bigint, a_group bigint, others bigint[]) RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-BEGIN
-    RETURN EXISTS (
-        SELECT FROM requests_app_memberships(others) m WHERE m.user_id = a_person AND m.group_id = a_group);
-END $$;
-
-CREATE FUNCTION requests_app_counts_in(a_person bigint, a_group bigint) RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-BEGIN
-    RETURN requests_app_counts_for(a_person, a_group, '{}');
-END $$;
-
--- Whether one of these people changed this membership, and no other operator has confirmed it.
-CREATE FUNCTION requests_app_has_changed(editors bigint[], a_person bigint, a_group bigint) RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-BEGIN
-    RETURN EXISTS (SELECT FROM requests_app_edit e
-                   WHERE e.member_id = a_person AND e.group_id = a_group AND e.editor_id = ANY(editors)
-                     AND e.confirmed_at IS NULL);
-END $$;
-
 CREATE FUNCTION requests_app_guard_edit() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN

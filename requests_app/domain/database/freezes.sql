@@ -1,16 +1,23 @@
 -- What operators have frozen stays as it is; endings always go through.
 
--- A freeze of a role holds for whatever row is entered for it.
+-- What operators hold, role by role. A freeze of a role holds for whatever row is entered for it.
+CREATE VIEW requests_app_frozen_role WITH (security_invoker = true) AS
+SELECT r.id AS role_id, f.id AS freeze_id, f.reason
+FROM requests_app_freeze f
+    LEFT JOIN requests_app_role o ON o.id = f.role_id
+    JOIN requests_app_role r ON
+        (o.account_id = r.account_id AND lower(o.name) = lower(r.name))
+        OR f.account_id = r.account_id
+        OR (f.role_id IS NULL AND f.account_id IS NULL)
+WHERE f.lifted_at IS NULL;
+
+-- Whoever freezes waits for those who have looked, and whoever looks later sees the freeze.
 CREATE FUNCTION requests_app_require_thawed(a_role bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     PERFORM requests_app_require_the_present();
     PERFORM pg_advisory_xact_lock_shared(x'667265657A65'::bigint);
-    IF EXISTS (SELECT FROM requests_app_freeze f JOIN requests_app_role r ON r.id = a_role
-               LEFT JOIN requests_app_role o ON o.id = f.role_id
-               WHERE f.lifted_at IS NULL
-                 AND (o.account_id = r.account_id AND lower(o.name) = lower(r.name) OR f.account_id = r.account_id
-                      OR f.role_id IS NULL AND f.account_id IS NULL)) THEN
+    IF EXISTS (SELECT FROM requests_app_frozen_role f WHERE f.role_id = a_role) THEN
         PERFORM requests_app_refuse('operators have frozen this');
     END IF;
 END $$;

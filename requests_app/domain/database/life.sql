@@ -94,11 +94,6 @@ BEGIN
     IF NOT requests_app_reaches(e.id, NEW.beneficiary_id) THEN
         PERFORM requests_app_refuse('the entitlement does not reach this person');
     END IF;
-    IF NEW.requester_id <> NEW.beneficiary_id AND NOT EXISTS (
-        SELECT FROM requests_app_entitlementasker k
-        WHERE k.entitlement_id = e.id AND requests_app_counts_in(NEW.requester_id, k.group_id)) THEN
-        PERFORM requests_app_refuse('the entitlement does not let this person ask for others');
-    END IF;
     IF requests_app_has_edited(NEW.beneficiary_id, e.id, NEW.role_id)
        OR requests_app_has_edited(NEW.requester_id, e.id, NEW.role_id) THEN
         PERFORM requests_app_refuse('nobody uses their own change before another operator has confirmed it');

@@ -1,86 +1,150 @@
--- Whom an entitlement reaches and which roles it gives, by what they are like.
+-- Whom an entitlement reaches and which roles it gives: each said once, as a relation. `domain/facts.py` reads these, and
+-- the booleans that guards and lists ask are made of them.
 --
 -- Nothing is resolved in advance. Which roles a selector means is found when somebody asks, so it is never out of date.
 
-CREATE FUNCTION requests_app_selecting(a_role bigint) RETURNS SETOF bigint
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT s.entitlement_id
-    FROM requests_app_role r JOIN requests_app_account a ON a.id = r.account_id
+-- Which roles an entitlement gives now: by name, and those that one of its selectors means. All that a selector says
+-- must hold; a unit is meant with everything below it. A pattern is IAM's; of what LIKE reads otherwise, only `_` can
+-- stand in it.
+CREATE VIEW requests_app_given_role WITH (security_invoker = true) AS
+SELECT n.entitlement_id, n.role_id
+FROM requests_app_entitlementrole n
+UNION ALL
+SELECT s.entitlement_id, r.id
+FROM requests_app_role r
+    JOIN requests_app_account a ON a.id = r.account_id
     LEFT JOIN requests_app_organisationalunit u ON u.id = a.unit_id
     JOIN requests_app_roleselector s ON
         (s.account_id IS NULL OR s.account_id = r.account_id)
-    AND (s.unit_id IS NULL OR u.path LIKE '%/' || s.unit_id || '/%')
-    AND (s.environment = '' OR s.environment = a.environment)
-    AND (s.account_tag_key = '' OR CASE WHEN s.account_tag_value IS NULL THEN a.tags ? s.account_tag_key
-                                        ELSE a.tags->>s.account_tag_key = s.account_tag_value END)
-    AND (s.role_name = '' OR upper(r.name) LIKE upper(
-            replace(replace(replace(s.role_name, '_', '\_'), '?', '_'), '*', '%')))
-    AND (s.role_tag_key = '' OR CASE WHEN s.role_tag_value IS NULL THEN r.tags ? s.role_tag_key
-                                     ELSE r.tags->>s.role_tag_key = s.role_tag_value END)
-    -- Refused when it is stored. Here once more, because it would give everything.
-    AND (s.account_id IS NOT NULL OR s.unit_id IS NOT NULL
-         OR (s.environment, s.account_tag_key, s.role_name, s.role_tag_key) <> ('', '', '', ''))
+        AND (s.unit_id IS NULL OR u.path LIKE '%/' || s.unit_id || '/%')
+        AND (s.environment = '' OR s.environment = a.environment)
+        AND (s.account_tag_key = '' OR CASE
+            WHEN s.account_tag_value IS NULL THEN a.tags ? s.account_tag_key
+            ELSE a.tags->>s.account_tag_key = s.account_tag_value
+        END)
+        AND (s.role_name = '' OR upper(r.name) LIKE upper(
+            replace(replace(replace(s.role_name, '_', '\_'), '?', '_'), '*', '%')
+        ))
+        AND (s.role_tag_key = '' OR CASE
+            WHEN s.role_tag_value IS NULL THEN r.tags ? s.role_tag_key
+            ELSE r.tags->>s.role_tag_key = s.role_tag_value
+        END)
+        -- Refused when it is stored. Here once more, because it would give everything.
+        AND (
+            s.account_id IS NOT NULL OR s.unit_id IS NOT NULL
+            OR (s.environment, s.account_tag_key, s.role_name, s.role_tag_key) <> ('', '', '', '')
+        );
 
-    WHERE r.id = a_role
-$$;
+-- Whom an entitlement names: themselves, or a group of theirs in which they are not by their own doing.
+CREATE VIEW requests_app_named_person WITH (security_invoker = true) AS
+SELECT n.entitlement_id, n.user_id AS person_id
+FROM requests_app_entitlementuser n
+UNION ALL
+SELECT n.entitlement_id, m.user_id
+FROM requests_app_entitlementgroup n
+    JOIN requests_app_memberships('{}') m ON m.group_id = n.group_id;
+
+-- Whom an entitlement excludes, whatever else names them. Whoever left an excluded group by their own hand is excluded.
+CREATE VIEW requests_app_excluded_person WITH (security_invoker = true) AS
+SELECT x.entitlement_id, x.user_id AS person_id
+FROM requests_app_excludeduser x
+UNION ALL
+SELECT x.entitlement_id, m.user_id
+FROM requests_app_excludedgroup x
+    JOIN requests_app_membership m ON m.group_id = x.group_id
+UNION ALL
+SELECT x.entitlement_id, e.member_id
+FROM requests_app_excludedgroup x
+    JOIN requests_app_edit e ON e.group_id = x.group_id
+WHERE e.editor_id = e.member_id AND e.confirmed_at IS NULL;
+
+-- How a person stands to a role under an entitlement, fact by fact: `policy.Standing`. Always asked of one of each.
+CREATE VIEW requests_app_standing WITH (security_invoker = true) AS
+SELECT
+    e.id AS entitlement_id,
+    p.id AS person_id,
+    r.id AS role_id,
+    p.deactivated_at IS NULL AS person_is_active,
+    r.is_active AND a.is_active AS role_is_usable,
+    (
+        SELECT f.reason FROM requests_app_frozen_role f WHERE f.role_id = r.id ORDER BY f.freeze_id LIMIT 1
+    ) AS frozen_because,
+    EXISTS (
+        SELECT FROM requests_app_editors(e.id, r.id) t WHERE t.person_id = p.id
+    ) AS has_own_edit,
+    e.is_active AS terms_are_active,
+    EXISTS (
+        SELECT FROM requests_app_given_role g WHERE g.entitlement_id = e.id AND g.role_id = r.id
+    ) AS gives_role,
+    EXISTS (
+        SELECT FROM requests_app_named_person n WHERE n.entitlement_id = e.id AND n.person_id = p.id
+    ) AS names_person,
+    EXISTS (
+        SELECT FROM requests_app_excluded_person x WHERE x.entitlement_id = e.id AND x.person_id = p.id
+    ) AS excludes_person
+FROM requests_app_entitlement e
+    CROSS JOIN requests_app_user p
+    CROSS JOIN requests_app_role r
+    JOIN requests_app_account a ON a.id = r.account_id;
+
+-- How somebody who asks on behalf of a person stands to that under an entitlement. Always asked of one of each.
+CREATE VIEW requests_app_asker WITH (security_invoker = true) AS
+SELECT
+    e.id AS entitlement_id,
+    b.id AS asker_id,
+    p.id AS person_id,
+    EXISTS (
+        SELECT FROM requests_app_placers(ARRAY[p.id], e.id) c WHERE c.person_id = b.id
+    ) AS placed_person,
+    -- By a membership that neither of them made.
+    EXISTS (
+        SELECT FROM requests_app_entitlementasker n
+            JOIN requests_app_memberships(ARRAY[p.id]) m ON m.group_id = n.group_id
+        WHERE n.entitlement_id = e.id AND m.user_id = b.id
+    ) AS is_named
+FROM requests_app_entitlement e
+    CROSS JOIN requests_app_user b
+    CROSS JOIN requests_app_user p;
 
 CREATE FUNCTION requests_app_gives(an_entitlement bigint, a_role bigint) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT EXISTS (SELECT FROM requests_app_entitlementrole n
-                   WHERE n.entitlement_id = an_entitlement AND n.role_id = a_role)
-        OR EXISTS (SELECT FROM requests_app_role r JOIN requests_app_account a ON a.id = r.account_id
-                   LEFT JOIN requests_app_organisationalunit u ON u.id = a.unit_id
-                   JOIN requests_app_roleselector s ON
-        (s.account_id IS NULL OR s.account_id = r.account_id)
-    AND (s.unit_id IS NULL OR u.path LIKE '%/' || s.unit_id || '/%')
-    AND (s.environment = '' OR s.environment = a.environment)
-    AND (s.account_tag_key = '' OR CASE WHEN s.account_tag_value IS NULL THEN a.tags ? s.account_tag_key
-                                        ELSE a.tags->>s.account_tag_key = s.account_tag_value END)
-    AND (s.role_name = '' OR upper(r.name) LIKE upper(
-            replace(replace(replace(s.role_name, '_', '\_'), '?', '_'), '*', '%')))
-    AND (s.role_tag_key = '' OR CASE WHEN s.role_tag_value IS NULL THEN r.tags ? s.role_tag_key
-                                     ELSE r.tags->>s.role_tag_key = s.role_tag_value END)
-    -- Refused when it is stored. Here once more, because it would give everything.
-    AND (s.account_id IS NOT NULL OR s.unit_id IS NOT NULL
-         OR (s.environment, s.account_tag_key, s.role_name, s.role_tag_key) <> ('', '', '', ''))
-
-                   WHERE s.entitlement_id = an_entitlement AND r.id = a_role)
-$$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM requests_app_given_role g WHERE g.entitlement_id = an_entitlement AND g.role_id = a_role
+    );
+END $$;
 
 CREATE FUNCTION requests_app_reaches(an_entitlement bigint, a_person bigint) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT (EXISTS (SELECT FROM requests_app_entitlementuser n
-                    WHERE n.entitlement_id = an_entitlement AND n.user_id = a_person)
-            OR EXISTS (SELECT FROM requests_app_entitlementgroup n
-                       WHERE n.entitlement_id = an_entitlement AND requests_app_counts_in(a_person, n.group_id)))
-       AND NOT EXISTS (SELECT FROM requests_app_excludeduser x
-                       WHERE x.entitlement_id = an_entitlement AND x.user_id = a_person)
-       -- Whoever left an excluded group by their own hand is still excluded.
-       AND NOT EXISTS (SELECT FROM requests_app_excludedgroup x
-                       WHERE x.entitlement_id = an_entitlement
-                         AND (EXISTS (SELECT FROM requests_app_membership m
-                                      WHERE m.user_id = a_person AND m.group_id = x.group_id)
-                              OR requests_app_has_changed(ARRAY[a_person], a_person, x.group_id)))
-$$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM requests_app_named_person n WHERE n.entitlement_id = an_entitlement AND n.person_id = a_person
+    ) AND NOT EXISTS (
+        SELECT FROM requests_app_excluded_person x WHERE x.entitlement_id = an_entitlement AND x.person_id = a_person
+    );
+END $$;
 
--- Whether someone whose request was approved may still use it, freezes apart.
+-- Whether someone whose request was approved may still use it, as `policy.MAY_HOLD_ON` has it, freezes apart.
 CREATE FUNCTION requests_app_holds(an_entitlement bigint, a_person bigint, a_role bigint) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT EXISTS (SELECT FROM requests_app_entitlement e WHERE e.id = an_entitlement AND e.is_active)
-       AND EXISTS (SELECT FROM requests_app_user u WHERE u.id = a_person AND u.deactivated_at IS NULL)
-       AND EXISTS (SELECT FROM requests_app_role r JOIN requests_app_account a ON a.id = r.account_id
-                   WHERE r.id = a_role AND r.is_active AND a.is_active)
-       AND requests_app_gives(an_entitlement, a_role) AND requests_app_reaches(an_entitlement, a_person)
-       AND NOT requests_app_has_edited(a_person, an_entitlement, a_role)
-$$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN coalesce((
+        SELECT
+            s.person_is_active AND s.role_is_usable AND NOT s.has_own_edit AND s.terms_are_active AND s.gives_role
+            AND s.names_person AND NOT s.excludes_person
+        FROM requests_app_standing s
+        WHERE s.entitlement_id = an_entitlement AND s.person_id = a_person AND s.role_id = a_role
+    ), false);
+END $$;
 
 CREATE FUNCTION requests_app_guard_placed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    IF requests_app_has_placed(NEW.requester_id, ARRAY[NEW.beneficiary_id], NEW.entitlement_id) OR NOT EXISTS (
-        SELECT FROM requests_app_entitlementasker k
-        WHERE k.entitlement_id = NEW.entitlement_id
-          AND requests_app_counts_for(NEW.requester_id, k.group_id, ARRAY[NEW.beneficiary_id])) THEN
+    IF NOT EXISTS (
+        SELECT FROM requests_app_asker k
+        WHERE k.entitlement_id = NEW.entitlement_id AND k.asker_id = NEW.requester_id
+            AND k.person_id = NEW.beneficiary_id AND k.is_named AND NOT k.placed_person
+    ) THEN
         PERFORM requests_app_refuse('nobody asks for somebody else by what one of them changed');
     END IF;
     RETURN NEW;

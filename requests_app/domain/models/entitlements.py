@@ -47,9 +47,8 @@ class EntitlementQuerySet(models.QuerySet["Entitlement"]):
 
     def for_role(self, role: Role) -> "EntitlementQuerySet":
         """Those that give the role: by its name, or by a selector that it satisfies now."""
-        named = EntitlementRole.objects.filter(role=role).values("entitlement")
-        selecting = RawSQL("SELECT requests_app_selecting(%s)", [role.pk])
-        return self.filter(Q(pk__in=named) | Q(pk__in=selecting))
+        giving = RawSQL("SELECT g.entitlement_id FROM requests_app_given_role g WHERE g.role_id = %s", [role.pk])
+        return self.filter(pk__in=giving)
 
     def least_demanding_first(self) -> "EntitlementQuerySet":
         """Fewer to agree, fewer stages, then longer."""

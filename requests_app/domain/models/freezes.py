@@ -2,8 +2,7 @@ import uuid
 
 from django.contrib.postgres.functions import RandomUUID
 from django.db import models
-from django.db.models import OuterRef, Q
-from django.db.models.functions import Lower
+from django.db.models import Q
 
 from requests_app.domain.models.catalog import Account, Role
 from requests_app.domain.models.people import User
@@ -13,17 +12,6 @@ from requests_app.domain.models.requests import AccessRequest
 class FreezeQuerySet(models.QuerySet["Freeze"]):
     def in_force(self) -> "FreezeQuerySet":
         return self.filter(lifted_at=None)
-
-    def holding(self, name: OuterRef, account: OuterRef) -> "FreezeQuerySet":
-        """Those in force that a role of this name in this account is under: its own, its account's and those of
-        everything. Its own are those of whatever row stands, or stood, for it. The columns of the role.
-        """
-        its_own = Q(role__account=account, lower_name=Lower(name))
-        return (
-            self.in_force()
-            .alias(lower_name=Lower("role__name"))
-            .filter(its_own | Q(account=account) | Q(role=None, account=None))
-        )
 
 
 class Freeze(models.Model):

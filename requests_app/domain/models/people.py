@@ -1,6 +1,6 @@
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, tzinfo
+from datetime import tzinfo
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, PermissionsMixin, UserManager
@@ -120,11 +120,8 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     @property
     def zone(self) -> tzinfo:
-        """By whose clocks they read; UTC where the system's table does not know it."""
-        try:
-            return hours.zone(self.time_zone)
-        except ValueError:
-            return UTC
+        """By whose clocks they read."""
+        return hours.zone_or_utc(self.time_zone)
 
     def get_session_auth_hash(self) -> str:
         """What a sign-in carries and must still be the same: it is dead once the password or the epoch is another."""

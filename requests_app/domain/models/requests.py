@@ -16,7 +16,7 @@ from requests_app.domain.models.catalog import Role
 from requests_app.domain.models.entitlements import Entitlement
 from requests_app.domain.models.people import User
 from requests_app.domain.terms import Terms
-from requests_app.domain.transitions import ENDED, OPEN, ExtensionState, State
+from requests_app.domain.transitions import ENDED, OPEN, ExtensionState, State, due
 
 _HOLDS = Func(
     F("entitlement"), F("beneficiary"), F("role"),
@@ -269,13 +269,7 @@ class AccessRequest(models.Model):
 
     def due(self, now: datetime) -> State | None:
         """The state this request should be in by the clock, if that is another one."""
-        if self.state == State.PENDING and self.decide_by <= now:
-            return State.LAPSED
-        if self.state == State.APPROVED and self.start_by is not None and self.start_by <= now:
-            return State.LAPSED
-        if self.state == State.ACTIVE and self.expires_at is not None and self.expires_at <= now:
-            return State.EXPIRED
-        return None
+        return due(self.state, now, decide_by=self.decide_by, start_by=self.start_by, expires_at=self.expires_at)
 
     def state_at(self, now: datetime) -> State:
         """What is true by the clock, which the sweep may not have recorded yet."""

@@ -46,7 +46,8 @@ class RoleSelectorQuerySet(models.QuerySet["RoleSelector"]):
 class RoleSelector(models.Model):
     """All that a row says must hold of a role and its account; what it leaves empty is not asked.
 
-    Resolved when somebody asks: `requests_app_gives` of the database, `policy.Selector` and `as_question` say the same.
+    Resolved when somebody asks: `requests_app_given_role` of the database says which roles it means, and `as_question`
+    the same for lists.
     """
 
     entitlement = models.ForeignKey(Entitlement, models.CASCADE, related_name="selectors")

@@ -16,17 +16,20 @@ from django.utils.crypto import salted_hmac
 from requests_app.domain import audit, clock, facts, jobs, notices, partitions, policy, sealing, store, texts
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany, Unavailable
-from requests_app.domain.models import AccessRequest, AwsClock, Delivery, IssuedSession, Role, User
+from requests_app.domain.models import AccessRequest, Delivery, User
+from requests_app.domain.prepared import Question
 from requests_app.domain.terms import CONSOLE, KEYS, Terms
 from requests_app.domain.transitions import DELIVERY, DeliveryState, State, may_follow
 from requests_app.domain.workflow import revocations
 from requests_app.domain.workflow.requests import begin
-from requests_app.domain.workflow.verb import hold, lock, looking_again, recorded, verb
+from requests_app.domain.workflow.verb import Due, hold, looking_again, recorded, verb
 
 # A wish is for now. An older one is not granted: the person has long pressed again, or gone.
 CLAIMED_WITHIN = timedelta(seconds=20)
 # Longer than a worker can take by its own time-outs: afterwards nobody knows what AWS did.
 HEARD_OF_WITHIN = timedelta(seconds=45)
+# Longer than a worker takes, by Redis's time-outs, to put down what it has just recorded.
+PUT_DOWN_WITHIN = timedelta(seconds=5)
 # As long as the envelope lives in Redis.
 TAKEN_WITHIN = timedelta(seconds=60)
 LONGEST_DESTINATION = 500
@@ -73,6 +76,10 @@ class Minted:
     aws_ahead_at_most: float
 
 
+class NotYet(Exception):
+    """It is sealed and recorded, and its envelope is on its way: ask again in a moment. No refusal, nor on record."""
+
+
 @verb(Action.DELIVERY_ASKED)
 def ask(
     access_request: AccessRequest,
@@ -89,27 +96,40 @@ def ask(
     Raises NotAllowed by the rules of minting, TooMany by the limits per person and role, Invalid for a bad key,
     Unavailable while Redis is known not to be usable: no worker would hear of it, and no envelope could wait.
     """
-    access_request, now = lock(access_request)
-    if access_request.state == State.APPROVED:
-        begin(access_request, by=by, now=now)
-    _verdict(access_request, by, kind, now).require()
-    key, destination = _check_wish(access_request, kind, recipient_key, destination)
-    _check_limits(access_request, by, now)
+    known = _lock_request(access_request, by)
+    if known.state == State.APPROVED:
+        begin(hold(access_request), by=by, now=known.now)
+        known = facts.new_delivery(access_request.pk, by=by.pk, regions=_regions())
+    _verdict(known, kind).require()
+    key, destination = _check_wish(known.partition, kind, recipient_key, destination)
+    _check_limits(known, by)
     if store.standing().refusal:
         raise Unavailable(NO_QUEUE, rule="queue.unusable")
-    delivery = Delivery.objects.create(
+    delivery = Delivery(
         access_request=access_request,
         beneficiary=by,
-        role=access_request.role,
+        role_id=known.role,
         kind=kind,
         destination=destination,
         recipient_key=key,
         thumbprint=sealing.thumbprint(key),
         sign_in=_sign_in_hash(sign_in),
-        asked_at=now,
+        asked_at=known.now,
+    )
+    (delivery.pk,) = _INSERT.one(
+        public_id=delivery.public_id,
+        access_request=known.access_request,
+        beneficiary=by.pk,
+        role=known.role,
+        kind=kind,
+        destination=destination,
+        recipient_key=key,
+        thumbprint=delivery.thumbprint,
+        sign_in=delivery.sign_in,
+        at=known.now,
     )
     audit.record(
-        Action.DELIVERY_ASKED, access_request, by=by, at=now, kind=kind, delivery=str(delivery.public_id),
+        Action.DELIVERY_ASKED, _about(known), by=by, at=known.now, kind=kind, delivery=str(delivery.public_id),
         thumbprint=delivery.thumbprint,
     )  # fmt: skip
     jobs.nudge("mint.mint", delivery.pk)
@@ -123,51 +143,52 @@ def claim(delivery_id: int, *, worker: str) -> Order | None:
     A second message for the same delivery, a late one or a forged one finds nothing to claim.
     """
     with transaction.atomic(durable=True):
-        delivery = _lock_delivery(delivery_id)
-        if delivery is None or delivery.state != DeliveryState.ASKED:
+        known = _lock_delivery(delivery_id)
+        if known is None or known.delivery_state != DeliveryState.ASKED:
             return None
-        now = clock.now()
         # A wish from the future is no young one: nobody asked for it by the verb.
-        if not timedelta(0) <= now - delivery.asked_at <= CLAIMED_WITHIN:
-            fail_locked(delivery, DeliveryState.STALE, now, message=STALE)
+        if not timedelta(0) <= known.now - known.asked_at <= CLAIMED_WITHIN:
+            _fail(known, DeliveryState.STALE, message=STALE)
             return None
-        verdict = _verdict(delivery.access_request, delivery.beneficiary, delivery.kind, now)
-        if verdict and not _is_as_it_was_asked(delivery):
+        verdict = _verdict(known, known.kind)
+        if verdict and not _is_as_it_was_asked(known):
             verdict = policy.Verdict(False, "delivery.altered", ALTERED)
         if not verdict:
-            fail_locked(delivery, DeliveryState.REFUSED, now, message=verdict.message, rule=verdict.rule)
+            _fail(known, DeliveryState.REFUSED, message=verdict.message, rule=verdict.rule)
             return None
-        _move(delivery, DeliveryState.CLAIMED)
-        delivery.claimed_at, delivery.claimed_by = now, worker[:100]
-        delivery.save(update_fields=["state", "claimed_at", "claimed_by"])
-        return _order(delivery, now)
+        _require_may_become(known, DeliveryState.CLAIMED)
+        _CLAIM.run(delivery=known.delivery, at=known.now, worker=worker[:100])
+        return _order(known)
 
 
 @looking_again
-def record(order: Order, minted: Minted, *, worker: str) -> bool:
-    """Record what AWS gave, before anyone is given it. False: the pass ended meanwhile, so throw it away."""
+def record(order: Order, minted: Minted, *, worker: str, envelope: str = "") -> bool:
+    """Record what AWS gave, before anyone is given it. False: the pass ended meanwhile, so throw it away.
+
+    With the `envelope` that it was sealed into, the delivery is sealed by this too: nothing can be handed over that is
+    not recorded, and whoever takes the envelope is asked everything again.
+    """
     with transaction.atomic(durable=True):
-        delivery = _lock_delivery(order.delivery_id)
-        assert delivery is not None  # noqa: S101 - deliveries are never deleted
-        now = clock.now()
-        verdict = _verdict(delivery.access_request, delivery.beneficiary, delivery.kind, now)
-        if verdict and not _ends_in_time(order, minted, delivery.role):
+        known = _lock_delivery(order.delivery_id)
+        assert known is not None  # noqa: S101 - deliveries are never deleted
+        verdict = _verdict(known, known.kind)
+        if verdict and not _ends_in_time(order, minted, known):
             verdict = policy.Verdict(False, "clock.set", DISCARDED)
-        if verdict and delivery.state != DeliveryState.CLAIMED:
-            verdict = policy.Verdict(False, "delivery.given_up", delivery.message)
+        if verdict and known.delivery_state != DeliveryState.CLAIMED:
+            verdict = policy.Verdict(False, "delivery.given_up", known.message)
         keep = bool(verdict)
-        session = IssuedSession.objects.create(
-            delivery=delivery,
-            access_request=delivery.access_request,
-            beneficiary=delivery.beneficiary,
+        _INSERT_SESSION.run(
+            delivery=known.delivery,
+            access_request=known.access_request,
+            beneficiary=known.beneficiary,
             role_arn=order.role_arn,
             session_name=minted.session_name,
             source_identity=minted.source_identity,
             access_key_id=minted.access_key_id,
             assumed_role_id=minted.assumed_role_id,
-            minted_by=worker[:100],
-            thumbprint=delivery.thumbprint,
-            issued_at=now,
+            worker=worker[:100],
+            thumbprint=known.thumbprint,
+            at=known.now,
             cut_off=order.cut_off,
             sts_expires_at=minted.sts_expires_at,
             packed_policy_size=minted.packed_policy_size,
@@ -175,38 +196,38 @@ def record(order: Order, minted: Minted, *, worker: str) -> bool:
         )
         audit.record(
             Action.SESSION_ISSUED if keep else Action.SESSION_DISCARDED,
-            delivery.access_request,
+            _about(known),
             by=None,
-            at=now,
-            delivery=str(delivery.public_id),
-            access_key_id=session.access_key_id,
-            session_name=session.session_name,
-            thumbprint=session.thumbprint,
-            cut_off=session.cut_off.isoformat(),
+            at=known.now,
+            delivery=str(known.public_id),
+            access_key_id=minted.access_key_id,
+            session_name=minted.session_name,
+            thumbprint=known.thumbprint,
+            cut_off=order.cut_off.isoformat(),
             rule=verdict.rule,
         )
         if keep:
-            notices.announce(notices.Kind.ISSUED, [delivery.access_request], at=now, occasion=str(delivery.public_id))
-        elif delivery.state == DeliveryState.CLAIMED:
-            _finish(delivery, DeliveryState.DISCARDED, now, message=verdict.message)
+            whom = [(known.access_request, known.beneficiary)]
+            notices.announce_by_key(notices.Kind.ISSUED, whom, at=known.now, occasion=str(known.public_id))
+            if envelope:
+                _seal(known, envelope)
+        elif known.delivery_state == DeliveryState.CLAIMED:
+            _finish(known, DeliveryState.DISCARDED, message=verdict.message)
         return keep
 
 
 @looking_again
 def seal_down(order: Order, envelope: str) -> bool:
-    """Note the hash of the envelope that waits in Redis; False if the pass ended meanwhile: then take it out again."""
+    """Note the hash of what a recorded session was sealed into; False if the pass ended meanwhile: throw it away."""
     with transaction.atomic(durable=True):
-        delivery = _lock_delivery(order.delivery_id)
-        if delivery is None or delivery.state != DeliveryState.CLAIMED:
+        known = _lock_delivery(order.delivery_id)
+        if known is None or known.delivery_state != DeliveryState.CLAIMED:
             return False
-        now = clock.now()
-        verdict = _verdict(delivery.access_request, delivery.beneficiary, delivery.kind, now)
+        verdict = _verdict(known, known.kind)
         if not verdict:
-            fail_locked(delivery, DeliveryState.DISCARDED, now, message=verdict.message, rule=verdict.rule)
+            _fail(known, DeliveryState.DISCARDED, message=verdict.message, rule=verdict.rule)
             return False
-        _move(delivery, DeliveryState.SEALED)
-        delivery.sealed_at, delivery.envelope_sha256 = now, sha256(envelope.encode()).hexdigest()
-        delivery.save(update_fields=["state", "sealed_at", "envelope_sha256"])
+        _seal(known, envelope)
         return True
 
 
@@ -219,19 +240,14 @@ def fail(
     aws_code: str = "",
     aws_message: str = "",
 ) -> None:
-    """Say why a claimed delivery did not work. Does nothing if the sweep has given it up already."""
+    """Say why a claimed delivery did not work, or one that could not be put where its envelope is taken.
+
+    Does nothing if the sweep has given it up already.
+    """
     with transaction.atomic(durable=True):
-        delivery = _lock_delivery(order.delivery_id)
-        if delivery is not None and delivery.state == DeliveryState.CLAIMED:
-            fail_locked(
-                delivery,
-                state,
-                clock.now(),
-                message=message,
-                advice=advice,
-                aws_code=aws_code,
-                aws_message=aws_message,
-            )
+        known = _lock_delivery(order.delivery_id)
+        if known is not None and may_follow(DELIVERY, known.delivery_state, state):
+            _fail(known, state, message=message, advice=advice, aws_code=aws_code, aws_message=aws_message)
 
 
 @recorded(Action.DELIVERY_HANDED_OVER)
@@ -240,39 +256,40 @@ def hand_over(delivery: Delivery, *, by: User, sign_in: str, take: Callable[[str
     """The envelope, once, to the sign-in session that asked; written down before it is returned.
 
     `take` fetches it from the store and removes it; what it raises passes through. Raises NotAllowed for anyone
-    else, Conflict when there is nothing to hand over: not sealed yet, already taken, gone, or not the one the
-    worker made.
+    else, NotYet where the worker may be about to put it down, Conflict when there is nothing to hand over: not sealed
+    yet, already taken, gone, or not the one the worker made.
     """
-    envelope, refusal = None, None
+    envelope, refusal, not_yet = None, None, False
     with transaction.atomic(durable=True):
-        locked = _lock_delivery(delivery.pk)
+        known = _lock_delivery(delivery.pk)
         if (
-            locked is None
-            or by.pk != locked.beneficiary_id
-            or not hmac.compare_digest(locked.sign_in, _sign_in_hash(sign_in))
+            known is None
+            or by.pk != known.beneficiary
+            or not hmac.compare_digest(known.sign_in, _sign_in_hash(sign_in))
         ):
             raise NotAllowed("These credentials are for another sign-in.", rule="delivery.not_yours")
-        now = clock.now()
-        if locked.state != DeliveryState.SEALED:
+        if known.delivery_state != DeliveryState.SEALED:
             raise Conflict(
-                locked.message or "These credentials were already handed over. Get new ones.",
+                known.message or "These credentials were already handed over. Get new ones.",
                 rule="delivery.not_ready",
             )
-        verdict = _verdict(locked.access_request, by, locked.kind, now)
+        verdict = _verdict(known, known.kind)
         if verdict:
-            envelope = take(str(locked.public_id))
+            envelope = take(str(known.public_id))
         if not verdict:
             refusal = Conflict(verdict.message, rule=verdict.rule)
-            fail_locked(locked, DeliveryState.DISCARDED, now, message=verdict.message, rule=verdict.rule)
-        elif envelope is None or sha256(envelope.encode()).hexdigest() != locked.envelope_sha256:
+            _fail(known, DeliveryState.DISCARDED, message=verdict.message, rule=verdict.rule)
+        elif envelope is None and known.sealed_at is not None and known.now - known.sealed_at <= PUT_DOWN_WITHIN:
+            not_yet = True
+        elif envelope is None or sha256(envelope.encode()).hexdigest() != known.envelope_sha256:
             refusal = Conflict(LOST, rule="delivery.lost")
-            fail_locked(locked, DeliveryState.LOST, now, message=LOST, rule=refusal.rule)
+            _fail(known, DeliveryState.LOST, message=LOST, rule=refusal.rule)
         else:
-            _finish(locked, DeliveryState.DELIVERED, now)
-            audit.record(
-                Action.DELIVERY_HANDED_OVER, locked.access_request, by=by, at=now, delivery=str(locked.public_id)
-            )
+            _finish(known, DeliveryState.DELIVERED)
+            audit.record(Action.DELIVERY_HANDED_OVER, _about(known), by=by, at=known.now, delivery=str(known.public_id))
     # Only now, so that what became of the delivery is kept.
+    if not_yet:
+        raise NotYet
     if refusal or envelope is None:
         raise refusal or Conflict(LOST, rule="delivery.lost")
     return envelope
@@ -322,60 +339,133 @@ DISCARDED = (
 ALTERED = "This is not as it was asked: somebody may have changed it on its way. Try again, and tell the operators."
 
 
-def fail_locked(
-    delivery: Delivery,
-    state: DeliveryState,
-    now: datetime,
-    *,
-    message: str,
-    advice: str = "",
-    aws_code: str = "",
-    aws_message: str = "",
-    rule: str = "",
-) -> None:
-    _finish(delivery, state, now, message=message, advice=advice, aws_code=aws_code, aws_message=aws_message)
-    audit.record(
-        Action.DELIVERY_FAILED, delivery.access_request, by=None, at=now, delivery=str(delivery.public_id),
-        state=str(state), message=message, rule=rule, aws_code=aws_code, aws_message=aws_message,
-    )  # fmt: skip
-
-
-def _lock_delivery(delivery_id: int) -> Delivery | None:
-    """The delivery with its request, both held: the request first, as every verb does."""
-    found = Delivery.objects.filter(pk=delivery_id).values_list("access_request", flat=True).first()
-    if found is None:
-        return None
-    access_request = hold(AccessRequest(pk=found))
-    delivery = (
-        Delivery.objects.select_for_update(of=("self",), no_key=True).select_related("beneficiary").get(pk=delivery_id)
-    )
-    delivery.access_request = access_request
-    return delivery
-
-
-def _verdict(access_request: AccessRequest, by: User, kind: str, now: datetime) -> policy.Verdict:
-    role = access_request.role
-    may_use = policy.may_use(access_request.terms, CONSOLE if kind == Delivery.Kind.CONSOLE else KEYS)
-    return may_use and policy.may_mint(
-        facts.person(by),
-        facts.of(access_request),
-        facts.reach_of_role(access_request.entitlement, role),
-        facts.catalog(role),
-        facts.clock(region(role.account.partition)),
-        now=now,
-        identity_is_access=role.identity_is_access,
-        hours=access_request.terms.hours,
-    )
-
-
 def region(partition: str) -> str:
     """Where STS is asked for this partition: the configured region if it is there, else the partition's own."""
     own = partitions.sts_region(partition)
     return settings.AWS_STS_REGION if partition == "aws" else own
 
 
+def _regions() -> dict[str, str]:
+    return {partition: region(partition) for partition in partitions.PARTITIONS}
+
+
+# Two statements, lock and load: after a wait, one would join what role and entitlement were before it. No key: rows
+# that point to these may be inserted meanwhile, or a sweep and a verb could wait for each other.
+_LOCK_REQUEST = Question(
+    "deliveries.lock_request",
+    """
+WITH request AS MATERIALIZED (
+    SELECT r.id, r.role_id FROM requests_app_accessrequest r WHERE r.id = %(access_request)s::bigint FOR NO KEY UPDATE
+), person AS MATERIALIZED (
+    -- Whoever asks, and whoever asks for the same role, queues here, so that none outruns the counts.
+    SELECT u.id FROM requests_app_user u
+    WHERE u.id = %(by)s::bigint AND EXISTS (SELECT FROM request) FOR NO KEY UPDATE
+), role AS MATERIALIZED (
+    SELECT o.id FROM requests_app_role o
+    WHERE o.id = (SELECT r.role_id FROM request r) AND EXISTS (SELECT FROM person) FOR NO KEY UPDATE
+)
+SELECT o.id FROM role o
+""",
+)
+
+# The request first, as every verb does.
+_LOCK_DELIVERY = Question(
+    "deliveries.lock_delivery",
+    """
+WITH request AS MATERIALIZED (
+    SELECT r.id FROM requests_app_accessrequest r
+    WHERE r.id = (SELECT d.access_request_id FROM requests_app_delivery d WHERE d.id = %(delivery)s::bigint)
+    FOR NO KEY UPDATE
+)
+SELECT d.id FROM requests_app_delivery d JOIN request r ON r.id = d.access_request_id
+WHERE d.id = %(delivery)s::bigint
+FOR NO KEY UPDATE OF d
+""",
+)
+
+_INSERT = Question(
+    "deliveries.insert",
+    """
+INSERT INTO requests_app_delivery (public_id, access_request_id, beneficiary_id, role_id, kind, destination,
+                                   recipient_key, thumbprint, sign_in, state, asked_at, claimed_by, envelope_sha256,
+                                   message, advice, aws_code, aws_message)
+VALUES (%(public_id)s::uuid, %(access_request)s::bigint, %(beneficiary)s::bigint, %(role)s::bigint, %(kind)s::text,
+        %(destination)s::text, %(recipient_key)s::jsonb, %(thumbprint)s::text, %(sign_in)s::text, 'asked',
+        %(at)s::timestamptz, '', '', '', '', '', '')
+RETURNING id
+""",
+)
+
+_CLAIM = Question(
+    "deliveries.claim",
+    """
+UPDATE requests_app_delivery
+SET state = 'claimed', claimed_at = %(at)s::timestamptz, claimed_by = %(worker)s::text
+WHERE id = %(delivery)s::bigint
+""",
+)
+
+_INSERT_SESSION = Question(
+    "deliveries.insert_session",
+    """
+INSERT INTO requests_app_issuedsession (delivery_id, access_request_id, beneficiary_id, role_arn, session_name,
+                                        source_identity, access_key_id, assumed_role_id, minted_by, thumbprint,
+                                        issued_at, cut_off, sts_expires_at, packed_policy_size, discarded)
+VALUES (%(delivery)s::bigint, %(access_request)s::bigint, %(beneficiary)s::bigint, %(role_arn)s::text,
+        %(session_name)s::text, %(source_identity)s::text, %(access_key_id)s::text, %(assumed_role_id)s::text,
+        %(worker)s::text, %(thumbprint)s::text, %(at)s::timestamptz, %(cut_off)s::timestamptz,
+        %(sts_expires_at)s::timestamptz, %(packed_policy_size)s::int, %(discarded)s::boolean)
+""",
+)
+
+_SEAL = Question(
+    "deliveries.seal",
+    """
+UPDATE requests_app_delivery
+SET state = 'sealed', sealed_at = %(at)s::timestamptz, envelope_sha256 = %(envelope_sha256)s::text
+WHERE id = %(delivery)s::bigint
+""",
+)
+
+_FINISH = Question(
+    "deliveries.finish",
+    """
+UPDATE requests_app_delivery
+SET state = %(state)s::text, finished_at = %(at)s::timestamptz, message = %(message)s::text, advice = %(advice)s::text,
+    aws_code = %(aws_code)s::text, aws_message = %(aws_message)s::text
+WHERE id = %(delivery)s::bigint
+""",
+)
+
+
+def _lock_request(access_request: AccessRequest, by: User) -> facts.NewDelivery:
+    """The request as it is now, held with whoever asks and the role until the transaction ends. Raises Due."""
+    if _LOCK_REQUEST.first(access_request=access_request.pk, by=by.pk) is None:
+        raise AccessRequest.DoesNotExist
+    known = facts.new_delivery(access_request.pk, by=by.pk, regions=_regions())
+    if known.due():
+        raise Due
+    return known
+
+
+def _lock_delivery(delivery_id: int) -> facts.LockedDelivery | None:
+    """The delivery with its request as they are now, both held until the transaction ends."""
+    if _LOCK_DELIVERY.first(delivery=delivery_id) is None:
+        return None
+    return facts.locked_delivery(delivery_id, regions=_regions())
+
+
+def _verdict(known: policy.Minting, kind: str) -> policy.Verdict:
+    may_use = policy.may_use(known.channels, CONSOLE if kind == Delivery.Kind.CONSOLE else KEYS)
+    return may_use and policy.may_mint(known)
+
+
+def _about(known: facts.MintableRequest) -> audit.About:
+    return audit.About(known.access_request, known.code, known.beneficiary, known.beneficiary_name)
+
+
 def _check_wish(
-    access_request: AccessRequest, kind: str, recipient_key: dict[str, Any], destination: str
+    partition: str, kind: str, recipient_key: dict[str, Any], destination: str
 ) -> tuple[dict[str, Any], str]:
     if kind not in Delivery.Kind.values:
         raise Invalid({"kind": ["Ask for credentials or for the console."]})
@@ -383,7 +473,6 @@ def _check_wish(
         key = sealing.check_recipient_key(recipient_key)
     except ValueError as wrong:
         raise Invalid({"recipient_key": [str(wrong)]}) from wrong
-    partition = access_request.role.account.partition
     if kind != Delivery.Kind.CONSOLE:
         return key, ""
     try:
@@ -395,66 +484,61 @@ def _check_wish(
     return key, destination
 
 
-def _is_as_it_was_asked(delivery: Delivery) -> bool:
+def _is_as_it_was_asked(known: facts.LockedDelivery) -> bool:
     """The worker's own look at the row: the web process, or whoever wrote it, is not believed."""
     try:
-        key, destination = _check_wish(
-            delivery.access_request, delivery.kind, delivery.recipient_key, delivery.destination
-        )
+        key, destination = _check_wish(known.partition, known.kind, known.recipient_key, known.destination)
     except Invalid:
         return False
-    return sealing.thumbprint(key) == delivery.thumbprint and destination == delivery.destination
+    return sealing.thumbprint(key) == known.thumbprint and destination == known.destination
 
 
-def _check_limits(access_request: AccessRequest, by: User, now: datetime) -> None:
-    # Wishes queue here, so that they cannot outrun the counts.
-    User.objects.select_for_update(no_key=True).values_list("pk").get(pk=by.pk)
-    Role.objects.select_for_update(no_key=True).values_list("pk").get(pk=access_request.role_id)
-    lately = Delivery.objects.filter(asked_at__gt=now - timedelta(minutes=1))
-    if lately.filter(beneficiary=by).count() >= settings.DELIVERIES_PER_PERSON_PER_MINUTE:
+def _check_limits(known: facts.NewDelivery, by: User) -> None:
+    if known.asked_by_person >= settings.DELIVERIES_PER_PERSON_PER_MINUTE:
         raise TooMany("You have asked for credentials very often. Wait a minute.", rule="limit.person")
-    if lately.filter(role=access_request.role).count() >= settings.DELIVERIES_PER_ROLE_PER_MINUTE:
+    if known.asked_of_role >= settings.DELIVERIES_PER_ROLE_PER_MINUTE:
         raise TooMany("This role is asked for very often at the moment. Wait a minute.", rule="limit.role")
-    revocations.check_returned(access_request.role, by, now)
+    revocations.check_returned(known.role, by, known.now)
 
 
-def _order(delivery: Delivery, now: datetime) -> Order:
-    access_request, account = delivery.access_request, delivery.access_request.role.account
-    at = region(account.partition)
-    reading = AwsClock.objects.get(region=at)
-    assert access_request.expires_at is not None  # noqa: S101 - may_mint has just said so
+def _order(known: facts.LockedDelivery) -> Order:
+    # may_mint has just said that these are there.
+    assert known.expires_at is not None  # noqa: S101
+    assert known.clock_low is not None  # noqa: S101
+    assert known.region is not None  # noqa: S101
+    assert known.chained is not None  # noqa: S101
     return Order(
-        delivery_id=delivery.pk,
-        public_id=str(delivery.public_id),
-        kind=delivery.kind,
-        destination=delivery.destination,
-        partition=account.partition,
-        account_number=account.number,
-        role_name=access_request.role.name,
-        role_arn=access_request.role.arn,
-        role_max_seconds=access_request.role.longest_session_seconds,
-        external_id=account.external_id,
-        code=access_request.code,
-        beneficiary_name=delivery.beneficiary.username,
-        source_identity=delivery.beneficiary.source_identity if account.allows_source_identity else "",
-        recipient_key=delivery.recipient_key,
-        terms=access_request.terms,
-        expires_at=access_request.expires_at,
-        cut_off=cut_off(access_request.expires_at, reading.low_seconds),
-        seconds_left=(access_request.expires_at - now).total_seconds() - _set_aside(access_request.role),
-        chained=reading.chained,
-        region=at,
+        delivery_id=known.delivery,
+        public_id=str(known.public_id),
+        kind=known.kind,
+        destination=known.destination,
+        partition=known.partition,
+        account_number=known.account_number,
+        role_name=known.role_name,
+        role_arn=known.role_arn,
+        role_max_seconds=known.role_max_seconds,
+        external_id=known.external_id,
+        code=known.code,
+        beneficiary_name=known.username,
+        source_identity=known.source_identity if known.allows_source_identity else "",
+        recipient_key=known.recipient_key,
+        terms=known.terms,
+        expires_at=known.expires_at,
+        cut_off=cut_off(known.expires_at, known.clock_low),
+        seconds_left=known.seconds_left - _set_aside(known),
+        chained=known.chained,
+        region=known.region,
     )
 
 
-def _set_aside(role: Role) -> int:
+def _set_aside(known: policy.Minting) -> int:
     """Where the session's own end is what counts, AWS must not begin it so late that it outlives the pass."""
-    return policy.CALL_TAKES_SECONDS if role.identity_is_access else 0
+    return policy.CALL_TAKES_SECONDS if known.identity_is_access else 0
 
 
-def _ends_in_time(order: Order, minted: Minted, role: Role) -> bool:
+def _ends_in_time(order: Order, minted: Minted, known: policy.Minting) -> bool:
     """False if it would outlive the pass: a clock was set since the offset was measured, or the worker stood still."""
-    last = max(order.cut_off, minted.sts_expires_at) if role.identity_is_access else order.cut_off
+    last = max(order.cut_off, minted.sts_expires_at) if known.identity_is_access else order.cut_off
     return last <= order.expires_at + timedelta(seconds=minted.aws_ahead_at_most)
 
 
@@ -476,21 +560,57 @@ def _give_up(due: QuerySet[Delivery], to: DeliveryState, message: str, now: date
     return len(old)
 
 
-def _finish(delivery: Delivery, state: DeliveryState, now: datetime, **words: str) -> None:
-    _move(delivery, state)
-    delivery.finished_at = now
-    for name, text in words.items():
-        # AWS's words among them, and PostgreSQL takes no NUL.
-        longest = getattr(Delivery._meta.get_field(name), "max_length", None)
-        text = text.replace("\x00", "")
-        setattr(delivery, name, texts.shortened(text, longest) if longest else text)
-    delivery.save(update_fields=["state", "finished_at", *words])
+def _fail(
+    known: facts.LockedDelivery,
+    state: DeliveryState,
+    *,
+    message: str,
+    advice: str = "",
+    aws_code: str = "",
+    aws_message: str = "",
+    rule: str = "",
+) -> None:
+    _finish(known, state, message=message, advice=advice, aws_code=aws_code, aws_message=aws_message)
+    audit.record(
+        Action.DELIVERY_FAILED, _about(known), by=None, at=known.now, delivery=str(known.public_id),
+        state=str(state), message=message, rule=rule, aws_code=aws_code, aws_message=aws_message,
+    )  # fmt: skip
 
 
-def _move(delivery: Delivery, state: DeliveryState) -> None:
-    if not may_follow(DELIVERY, delivery.state, state):
-        raise Conflict("This delivery has already come to its end. Try again.", rule=f"delivery.{delivery.state}")
-    delivery.state = state
+def _seal(known: facts.LockedDelivery, envelope: str) -> None:
+    _require_may_become(known, DeliveryState.SEALED)
+    _SEAL.run(delivery=known.delivery, at=known.now, envelope_sha256=sha256(envelope.encode()).hexdigest())
+
+
+def _finish(
+    known: facts.LockedDelivery,
+    state: DeliveryState,
+    *,
+    message: str = "",
+    advice: str = "",
+    aws_code: str = "",
+    aws_message: str = "",
+) -> None:
+    _require_may_become(known, state)
+    _FINISH.run(
+        delivery=known.delivery,
+        at=known.now,
+        state=str(state),
+        message=_as_long_as(message, "message"),
+        advice=_as_long_as(advice, "advice"),
+        aws_code=_as_long_as(aws_code, "aws_code"),
+        aws_message=_as_long_as(aws_message, "aws_message"),
+    )
+
+
+def _as_long_as(text: str, column: str) -> str:
+    """AWS's words among them, and PostgreSQL takes no NUL."""
+    return texts.shortened(text.replace("\x00", ""), getattr(Delivery._meta.get_field(column), "max_length", 0))
+
+
+def _require_may_become(known: facts.LockedDelivery, state: DeliveryState) -> None:
+    if not may_follow(DELIVERY, known.delivery_state, state):
+        raise Conflict("This delivery has already come to its end. Try again.", rule=f"delivery.{known.delivery_state}")
 
 
 def _sign_in_hash(sign_in: str) -> str:

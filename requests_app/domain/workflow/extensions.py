@@ -118,21 +118,21 @@ def withdraw_extension(extension: Extension, *, by: User) -> Extension:
 def may_extend(access_request: AccessRequest, by: User, duration: timedelta, now: datetime) -> policy.Verdict:
     """What asking for so much more would say to this person, whatever is typed."""
     left = (_decide_by(access_request, now) - now).total_seconds()
+    enough = facts.stages_with_enough_people(
+        access_request.terms.stages,
+        asking=access_request.asking_side,
+        seconds=left,
+        entitlement=access_request.entitlement_id,
+        role=access_request.role_id,
+    )
     return policy.may_extend(
-        facts.person(by),
-        facts.of_extended(access_request),
-        facts.reach_of_role(
-            access_request.entitlement,
-            access_request.role,
-            asking=access_request.asking_side,
-            terms=access_request.terms,
-            seconds=left,
-        ),
-        facts.catalog(access_request.role),
-        access_request.terms,
-        seconds=int(duration.total_seconds()),
-        now=now,
-        most_in_vain=settings.EXTENSIONS_IN_VAIN_PER_PASS,
+        facts.more_time(
+            access_request,
+            by=by,
+            seconds=int(duration.total_seconds()),
+            most_in_vain=settings.EXTENSIONS_IN_VAIN_PER_PASS,
+            enough=enough,
+        )
     )
 
 
@@ -157,11 +157,7 @@ def _lock(extension: Extension) -> tuple[Extension, datetime]:
 def _check_still_of_use(extension: Extension) -> None:
     """The rule that let someone have the pass must still hold when it is made longer."""
     access_request = extension.access_request
-    verdict = policy.may_hold_on(
-        facts.person(access_request.beneficiary),
-        facts.reach_of_role(access_request.entitlement, access_request.role),
-        facts.catalog(access_request.role),
-    )
+    verdict = policy.may_hold_on(facts.standing(access_request))
     if verdict.rule == "freeze":
         raise Conflict(verdict.message, rule=verdict.rule)
     if not verdict:

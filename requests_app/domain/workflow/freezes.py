@@ -12,7 +12,7 @@ from requests_app.domain.errors import Conflict, NotAllowed
 from requests_app.domain.models import AccessRequest, Account, Confirmation, Freeze, Role, User
 from requests_app.domain.models.requests import AccessRequestQuerySet
 from requests_app.domain.transitions import State
-from requests_app.domain.workflow.verb import hold, verb
+from requests_app.domain.workflow.verb import lock, verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def confirm(access_request: AccessRequest, *, freeze: Freeze, by: User) -> Confi
     Not about a pass of one's own: another operator confirms it, or it is ended.
     """
     require_operator(by)
-    access_request = hold(access_request)
+    access_request, _ = lock(access_request)
     freeze = _hold_freeze(freeze)
     now = clock.now()
     if freeze.lifted_at is not None or not unconfirmed(freeze).filter(pk=access_request.pk).exists():

@@ -389,22 +389,23 @@ def check_asking(
 
 def may_request(role: Role, entitlement: Entitlement, terms: Terms, *, by: User, beneficiary: User) -> policy.Verdict:
     """Who may ask for what, whatever is typed."""
-    person, asker = facts.person(beneficiary), facts.person(by) if by.pk != beneficiary.pk else None
-    reach = facts.reach_of_role(
-        entitlement, role, asking=[by.pk, beneficiary.pk], terms=terms, seconds=terms.pending_seconds
-    )
-    catalog = facts.catalog(role)
-    verdict = policy.may_request(
-        person,
-        reach,
-        catalog,
-        asked_by=asker,
+    for_oneself = by.pk == beneficiary.pk
+    asking = replace(
+        facts.asking(entitlement, role, by=by, beneficiary=beneficiary),
+        stages_with_enough_people=facts.stages_with_enough_people(
+            terms.stages,
+            asking=[by.pk, beneficiary.pk],
+            seconds=terms.pending_seconds,
+            entitlement=entitlement.pk,
+            role=role.pk,
+        ),
         # What is asked for somebody else counts when they accept it.
-        open_already=_open_already(beneficiary, entitlement) if asker is None and terms.most_at_once is not None else 0,
+        open_already=_open_already(beneficiary, entitlement) if for_oneself and terms.most_at_once is not None else 0,
         most=terms.most_at_once,
         narrowing_fits=not narrowing.problem(terms.narrowing_statements, terms.narrowing_policy_arns, role.arn),
     )
-    of_the_other = asker is not None and policy.may_ask_for_others(asker, reach, catalog, whom=person)
+    verdict = policy.may_request(asking)
+    of_the_other = not for_oneself and policy.may_ask_for_others(asking)
     if not verdict and of_the_other and verdict.rule in _SAID_TO_THE_PERSON:
         return replace(verdict, message=f"{beneficiary} may not have this on these terms. Ask an operator.")
     return verdict
@@ -533,7 +534,7 @@ def _check_limits(role: Role, by: User, now: datetime) -> None:
             f"You already have {most} open requests or passes for this role. Use one of them, or end one.",
             rule="limit.passes",
         )
-    revocations.check_returned(role, by, now)
+    revocations.check_returned(role.pk, by, now)
 
 
 def _offer(access_request: AccessRequest, start_at: datetime | None, duration: timedelta | None) -> dict[str, Any]:
@@ -569,11 +570,7 @@ def _must_be_pending(access_request: AccessRequest) -> None:
 
 def may_hold_on(access_request: AccessRequest) -> policy.Verdict:
     """Whether its beneficiary may still have it, before its end or at it."""
-    return policy.may_hold_on(
-        facts.person(access_request.beneficiary),
-        facts.reach_of_role(access_request.entitlement, access_request.role),
-        facts.catalog(access_request.role),
-    )
+    return policy.may_hold_on(facts.standing(access_request))
 
 
 def _check_still_of_use(access_request: AccessRequest) -> None:

@@ -28,6 +28,7 @@ from requests_app.domain.models import (
     User,
 )
 from requests_app.domain.policy import CALL_TAKES_SECONDS, LARGEST_OFFSET_SECONDS
+from requests_app.domain.prepared import Question
 from requests_app.domain.texts import shortened
 from requests_app.domain.transitions import RevocationState, State
 from requests_app.domain.workflow import live_sessions
@@ -122,24 +123,36 @@ def want_many(ids: Collection[int], now: datetime) -> set[int]:
     return roles
 
 
-def check_returned(role: Role, by: User, now: datetime) -> None:
+def check_returned(role: int, by: User, now: datetime) -> None:
     """Ending early is never refused, and takes room in the role's policy while a session could live.
 
     So whoever's passes were given back or revoked very often gets nothing new there until that is over: raises
     TooMany. Revoked ones count too, or two people who help each other could fill a role's policy.
     """
     most = settings.RETURNED_PER_PERSON_AND_ROLE
-    theirs = Revocation.objects.filter(role=role, state__in=LIVE, keep_until__gt=now)
-    theirs = theirs.filter(access_request__beneficiary=by)
-    ends = list(theirs.order_by("-keep_until").values_list("keep_until", flat=True)[:most])
+    ends = _RETURNED.all(role=role, by=by.pk, now=now, most=most)
     if len(ends) >= most:
-        until = ends[-1]
+        (until,) = ends[-1]
         raise TooMany(
             f"Of your passes of this role {most} ended early lately, and AWS still has to refuse what was issued for "
             "them. "
             f"There is nothing new for you on this role until {at_in_words(until, by.zone)}.",
             rule="limit.returned",
         )
+
+
+_RETURNED = Question(
+    "revocations.returned",
+    f"""
+SELECT v.keep_until
+FROM requests_app_revocation v
+    JOIN requests_app_accessrequest r ON r.id = v.access_request_id
+WHERE v.role_id = %(role)s::bigint AND r.beneficiary_id = %(by)s::bigint
+    AND v.state IN ({", ".join(f"'{state}'" for state in LIVE)}) AND v.keep_until > %(now)s::timestamptz
+ORDER BY v.keep_until DESC
+LIMIT %(most)s::bigint
+""",  # noqa: S608 - texts of ours only
+)
 
 
 def look_after(role_id: int, now: datetime) -> None:

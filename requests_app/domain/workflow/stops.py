@@ -196,10 +196,10 @@ def _record_the_act(scope: Scope, by: User, reason: str, *, keep_out: bool, key:
             keep_out=keep_out,
         )
         if not earlier:
-            idempotency.keep(key, by=by, contents=contents, result=str(event.pk))
+            idempotency.keep(key, by=by, contents=contents, result=str(event))
         about = f"{by} ends every pass {_of(scope)}, {passes} of them: {reason}"
         watching = notices.operators_and_auditors()
-        notices.tell(notices.Kind.STOPPED, about, at=now, to=watching, occasion=str(event.pk))
+        notices.tell(notices.Kind.STOPPED, about, at=now, to=watching, occasion=str(event))
 
 
 def _goes_on(act: AuditEvent, scope: Scope) -> bool:

@@ -54,13 +54,11 @@ def verb(action: audit.Action) -> Callable[[Verb[Subject, P, R]], Verb[Subject, 
         @recorded(action)
         @wraps(function)
         def run(subject: Subject, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            # Touching a due request performs the due transition, committed whatever the verb then says.
-            access_request = _request_of(subject)
-            if access_request is not None and access_request.due(clock.now()):
-                sweeps.settle([access_request.pk])
             try:
                 return in_transaction(subject, *args, **kwargs)
             except Due:
+                # Touching a due request performs the due transition, committed whatever the verb then says.
+                access_request = _request_of(subject)
                 assert access_request is not None  # noqa: S101 - only those have a time
                 sweeps.settle([access_request.pk])
             return in_transaction(subject, *args, **kwargs)

@@ -34,7 +34,7 @@ def _page(request: PersonRequest, code: str, channel: str, template: str) -> Htt
     if one.beneficiary_id != request.user.pk or state not in (State.APPROVED, State.ACTIVE):
         messages.warning(request, NOT_NOW)
         return redirect("access_request", one.code)
-    gives = policy.may_use(one.terms, channel)
+    gives = policy.may_use(one.terms.channels, channel)
     if not gives:
         messages.warning(request, gives.message)
         return redirect("access_request", one.code)
