@@ -57,11 +57,15 @@ def after_migrate(app_config: AppConfig, using: str, **_: object) -> None:
 def home(using: str) -> str:
     """Which cluster this is and which database in it: another after a dump was restored, the same after a failover."""
     with connections[using].cursor() as cursor:
-        cursor.execute(
-            "SELECT system_identifier::text || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()) "
-            "FROM pg_control_system()"
-        )
+        cursor.execute(HOME)
         return str(cursor.fetchone()[0])
+
+
+# As PostgreSQL says it.
+HOME = """
+SELECT system_identifier::text || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())
+FROM pg_control_system()
+"""
 
 
 def _copy_transitions(using: str) -> None:
