@@ -1,5 +1,5 @@
 // One delivery, from the press to the opened envelope:
-// make a key, ask, poll while a worker mints, take the envelope once, open it here.
+// make a key, ask, poll while a worker mints if that takes longer than a moment, take the envelope once, open it here.
 import { makeKey, open } from "./sealed.js";
 import { setServerNow, speak } from "./countdown.js";
 import { SIGNED_OUT, signInBy } from "./typed.js";
@@ -9,9 +9,9 @@ const QUIET_FOR = 500; // no spinner for what feels immediate
 
 /** Why nothing came, in words for the person; `code` and `aws` are AWS's own. */
 export class Failure extends Error {
-  constructor(message, { advice = "", code = "", aws = "", signIn = false, outdated = false, fields = {} } = {}) {
+  constructor(message, { advice = "", code = "", aws = "", signIn = false, outdated = false, notYet = false, fields = {} } = {}) {
     super(message);
-    Object.assign(this, { advice, code, aws, signIn, outdated, fields });
+    Object.assign(this, { advice, code, aws, signIn, outdated, notYet, fields });
   }
 }
 
@@ -27,13 +27,10 @@ export async function deliver(panel, { destination = "", progress = () => {} } =
   const key = await makeKey();
   const asked = await send(panel.dataset.url, {
     method: "POST",
-    headers: { "Content-Type": "application/json", "X-CSRFToken": panel.dataset.csrf },
+    headers: { "Content-Type": "application/json", "X-CSRFToken": panel.dataset.csrf, Prefer: "wait" },
     body: JSON.stringify({ code: panel.dataset.code, kind: panel.dataset.kind, jwk: key.jwk, destination }),
   });
-  const address = `${panel.dataset.url}${asked.id}`;
-  await untilSealed(address, deadline, progress);
-  progress("Sealing for this browser…");
-  const { envelope } = await send(`${address}/envelope`, { method: "POST", headers: { "X-CSRFToken": panel.dataset.csrf } });
+  const envelope = asked.envelope ?? await untilHandedOver(`${panel.dataset.url}${asked.id}`, panel, deadline, progress);
   try {
     return await open(envelope, key.privateKey);
   } catch (error) {
@@ -43,24 +40,29 @@ export async function deliver(panel, { destination = "", progress = () => {} } =
   }
 }
 
-async function untilSealed(address, deadline, progress) {
-  let wait = 120;
+// The answer to the wish has waited a moment already, unless too many wait.
+async function untilHandedOver(address, panel, deadline, progress) {
+  let wait = 300;
   let last = { state: "asked" };
   while (performance.now() < deadline) {
+    await new Promise((resolve) => { setTimeout(resolve, wait); });
+    wait = Math.min(wait * 1.4, 1000);
     try {
       last = await send(address);
       setServerNow(last.server_time);
-      if (last.state === "sealed") return;
+      if (last.state === "sealed") {
+        progress("Sealing for this browser…");
+        const taken = await send(`${address}/envelope`, { method: "POST", headers: { "X-CSRFToken": panel.dataset.csrf } });
+        return taken.envelope;
+      }
       if (last.state !== "asked" && last.state !== "claimed") {
         throw new Failure(last.message, { advice: last.advice, code: last.code, aws: last.aws_message });
       }
       progress("Asking AWS…");
     } catch (error) {
-      if (!(error instanceof Failure) || !error.lost) throw error;
-      progress("The connection to Daypass is lost. Trying again…");
+      if (!(error instanceof Failure) || !(error.lost || error.notYet)) throw error;
+      if (error.lost) progress("The connection to Daypass is lost. Trying again…");
     }
-    await new Promise((resolve) => { setTimeout(resolve, wait); });
-    wait = Math.min(wait * 1.4, 1000);
   }
   throw new Failure("There was no answer within 30 seconds.", {
     advice: last.state === "asked"
@@ -94,7 +96,8 @@ async function send(address, options = {}) {
   if (response.ok) return body;
   throw new Failure(body.message ?? `Daypass answered with an error (${response.status}).`, {
     advice: body.advice ?? (body.message ? "" : "Try again in a minute; if it stays, tell an operator."),
-    code: body.code ?? "", aws: body.aws_message ?? "", outdated: body.rule === "page.outdated", fields: body.fields ?? {},
+    code: body.code ?? "", aws: body.aws_message ?? "", outdated: body.rule === "page.outdated",
+    notYet: body.rule === "delivery.not_yet", fields: body.fields ?? {},
   });
 }
 

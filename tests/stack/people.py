@@ -39,14 +39,15 @@ class Employee:
     def get(self, path: str) -> httpx.Response:
         return self._http.get(path)
 
-    def post(self, path: str, data: dict[str, str] | None = None) -> httpx.Response:
-        return self._http.post(path, data=data or {}, headers={"X-CSRFToken": self._http.cookies["csrftoken"]})
+    def post(self, path: str, data: dict[str, str] | None = None, **headers: str) -> httpx.Response:
+        token = {"X-CSRFToken": self._http.cookies["csrftoken"]}
+        return self._http.post(path, data=data or {}, headers=token | headers)
 
-    def ask(self, code: str, kind: str = "credentials", **more: str) -> "Wish":
-        """Wish for credentials with a fresh key; the answer comes at once."""
-        answer, key = self.try_to_ask(code, kind, **more)
+    def ask(self, code: str, kind: str = "credentials", *, waits: bool = False, **more: str) -> "Wish":
+        """Wish for credentials with a fresh key; the answer comes at once, or `waits` a moment as the page does."""
+        answer, key = self.try_to_ask(code, kind, waits=waits, **more)
         assert answer.status_code == 201, answer.text
-        return Wish(self, answer.json()["id"], key)
+        return Wish(self, answer.json()["id"], key, answer.json().get("envelope"))
 
     def ask_when_redis_is_back(self, code: str) -> "Wish":
         """As who presses again while the page says that Daypass cannot reach its queue."""
@@ -61,15 +62,18 @@ class Employee:
         assert answer.status_code == 201, answer.text
         return Wish(self, answer.json()["id"], key)
 
-    def try_to_ask(self, code: str, kind: str = "credentials", **more: str) -> tuple[httpx.Response, ECKey]:
+    def try_to_ask(
+        self, code: str, kind: str = "credentials", *, waits: bool = False, **more: str
+    ) -> tuple[httpx.Response, ECKey]:
         key = ECKey.generate_key("P-256")
         jwk = json.dumps(key.as_dict(private=False))
-        return self.post("/deliveries/", {"code": code, "kind": kind, "jwk": jwk, **more}), key
+        prefers = {"Prefer": "wait"} if waits else {}
+        return self.post("/deliveries/", {"code": code, "kind": kind, "jwk": jwk, **more}, **prefers), key
 
 
 class Wish:
-    def __init__(self, employee: Employee, public_id: str, key: ECKey) -> None:
-        self._employee, self.public_id, self.key = employee, public_id, key
+    def __init__(self, employee: Employee, public_id: str, key: ECKey, envelope: str | None = None) -> None:
+        self._employee, self.public_id, self.key, self.envelope = employee, public_id, key, envelope
 
     def state(self) -> dict[str, Any]:
         return dict(self._employee.get(f"/deliveries/{self.public_id}").json())

@@ -1,5 +1,6 @@
 """Asking for a delivery, watching it, and taking its envelope: JSON for the page's script."""
 
+import contextlib
 import json
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from django.views.decorators.http import require_POST, require_safe
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.doors import PersonRequest, refused_as_json, signed_in
 from requests_app.delivery.web.seeing import find_request
+from requests_app.delivery.web.waiting import waiting
 from requests_app.domain import envelopes, workflow
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import Delivery
@@ -24,7 +26,11 @@ _FORMS_OF_A_WISH = ("application/json", "application/x-www-form-urlencoded")
 @require_POST
 @signed_in
 def ask(request: PersonRequest) -> HttpResponse:
-    """Write down the wish and answer at once with its id; a worker does the rest."""
+    """Write down the wish and answer with its id; a worker does the rest.
+
+    If that takes a moment only, the answer has the envelope too, for a page that prefers to wait (RFC 7240). Else, and
+    always if anything is in the way, the page asks how far it is.
+    """
     try:
         wish = _read(request)
         one = find_request(request, wish["code"])
@@ -40,7 +46,11 @@ def ask(request: PersonRequest) -> HttpResponse:
         return refused_as_json(refusal)
     except Http404:
         return JsonResponse({"message": "There is no such request, or it is not yours."}, status=404)
-    return JsonResponse({"id": str(delivery.public_id)}, status=201)
+    answer = {"id": str(delivery.public_id)}
+    if _prefers_to_wait(request) and waiting.for_envelope(delivery.public_id):
+        with contextlib.suppress(DomainError, workflow.deliveries.NotYet, envelopes.EnvelopeStoreDown):
+            answer["envelope"] = _take(request, delivery)
+    return JsonResponse(answer, status=201)
 
 
 @require_safe
@@ -70,9 +80,11 @@ def envelope(request: PersonRequest, public_id: UUID) -> HttpResponse:
     if found is None:
         return JsonResponse({"message": "There is no such delivery, or it is not yours."}, status=404)
     try:
-        sealed = workflow.deliveries.hand_over(found, by=request.user, sign_in=_sign_in(request), take=envelopes.take)
+        sealed = _take(request, found)
     except DomainError as refusal:
         return refused_as_json(refusal)
+    except workflow.deliveries.NotYet:
+        return JsonResponse({"message": _MESSAGES[DeliveryState.SEALED], "rule": "delivery.not_yet"}, status=409)
     except envelopes.EnvelopeStoreDown:
         return JsonResponse(
             {
@@ -111,6 +123,16 @@ def _read(request: PersonRequest) -> dict[str, Any]:
     if not isinstance(jwk, dict) or not all(isinstance(value, str) and "\0" not in value for value in wish.values()):
         raise Invalid({"jwk": [NOT_OURS]})
     return {**wish, "jwk": jwk}
+
+
+def _prefers_to_wait(request: PersonRequest) -> bool:
+    """A page from before does not, and would not find what it was given."""
+    preferences = request.headers.get("Prefer", "").split(",")
+    return any(one.partition("=")[0].strip().lower() == "wait" for one in preferences)
+
+
+def _take(request: PersonRequest, delivery: Delivery) -> str:
+    return workflow.deliveries.hand_over(delivery, by=request.user, sign_in=_sign_in(request), take=envelopes.take)
 
 
 def _find(request: PersonRequest, public_id: UUID) -> Delivery | None:

@@ -1,0 +1,166 @@
+"""The envelope in the answer to the wish, when it is ready within a moment; and what waiting may never hold up."""
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+from django.conf import settings as configured
+from django.db import connection
+from django.test import Client
+
+from portal import server
+from requests_app.delivery.web import waiting
+from requests_app.domain import envelopes, store, workflow
+from requests_app.domain.models import AccessRequest, AwsClock, Delivery, User
+from tests.factories import recipient_key
+from tests.web.minting import ENVELOPE, seal
+from tests.web.pages import signed_in
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _known_clock(aws_clock: AwsClock, redis_server: Any) -> Iterator[None]:
+    store._client.cache_clear()
+    yield
+    store._client.cache_clear()
+
+
+def ask(client: Client, access_request: AccessRequest, **headers: str) -> Any:
+    wish = {"code": access_request.code, "kind": "credentials", "jwk": recipient_key()}
+    return client.post("/deliveries/", json.dumps(wish), content_type="application/json", headers=headers)
+
+
+def waits(client: Client, access_request: AccessRequest) -> Any:
+    return ask(client, access_request, prefer="respond-async, wait=1")
+
+
+@pytest.fixture
+def quick_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has minted by the time at which the web looks for the envelope."""
+    wait = envelopes.wait
+
+    def mint_and_wait(delivery: str, seconds: float) -> bool:
+        seal(Delivery.objects.get(public_id=delivery))
+        return wait(delivery, seconds)
+
+    monkeypatch.setattr(envelopes, "wait", mint_and_wait)
+
+
+def test_what_is_ready_within_a_moment_comes_with_the_answer(
+    quick_worker: None, active_request: AccessRequest, alice: User
+) -> None:
+    client = signed_in(alice)
+    answer = waits(client, active_request)
+
+    made = Delivery.objects.get()
+    assert answer.status_code == 201
+    assert answer.json() == {"id": str(made.public_id), "envelope": ENVELOPE}
+    assert made.state == "delivered"
+    assert client.post(f"/deliveries/{made.public_id}/envelope").status_code == 409, "once"
+
+
+def test_everything_is_asked_again_before_it_comes_with_the_answer(
+    active_request: AccessRequest, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = envelopes.wait
+
+    def mint_and_end(delivery: str, seconds: float) -> bool:
+        seal(Delivery.objects.get(public_id=delivery))
+        workflow.give_back(active_request, by=alice)
+        return wait(delivery, seconds)
+
+    monkeypatch.setattr(envelopes, "wait", mint_and_end)
+    answer = waits(signed_in(alice), active_request)
+
+    assert answer.status_code == 201
+    assert "envelope" not in answer.json()
+    assert Delivery.objects.get().state == "discarded"
+
+
+def test_a_page_that_does_not_wait_is_answered_at_once(
+    active_request: AccessRequest, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One from before an upgrade, say, which would not find what it was given."""
+    monkeypatch.setattr(envelopes, "wait", _never)
+    assert list(ask(signed_in(alice), active_request).json()) == ["id"]
+
+
+def _never(*_: object) -> bool:
+    raise AssertionError("it waited")
+
+
+def test_a_bell_that_somebody_else_rang_gives_nothing(
+    active_request: AccessRequest, alice: User, redis_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = envelopes.wait
+
+    def forge_and_wait(delivery: str, seconds: float) -> bool:
+        redis_server.lpush(envelopes._bell(delivery), b"")
+        redis_server.set(envelopes._key(delivery), "a.b.c.d.e")
+        return wait(delivery, seconds)
+
+    monkeypatch.setattr(envelopes, "wait", forge_and_wait)
+    assert list(waits(signed_in(alice), active_request).json()) == ["id"]
+    assert Delivery.objects.get().state == "asked"
+
+
+def test_with_redis_away_the_page_polls(
+    active_request: AccessRequest, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: object) -> bool:
+        raise envelopes.EnvelopeStoreDown("TimeoutError")
+
+    monkeypatch.setattr(envelopes, "wait", down)
+    assert list(waits(signed_in(alice), active_request).json()) == ["id"]
+
+
+def test_a_quarter_of_the_threads_waits_at_most_and_holds_nobody_up(
+    active_request: AccessRequest, alice: User, carol: User, monkeypatch: pytest.MonkeyPatch,
+    superuser_connection: psycopg.Connection,
+) -> None:  # fmt: skip
+    """AWS hangs and many mint: whoever finds others waiting is answered, and so is whoever revokes."""
+    monkeypatch.setattr(waiting, "waiting", waiting.Waiting(8))
+    from requests_app.delivery.web.views import deliveries as views
+
+    monkeypatch.setattr(views, "waiting", waiting.waiting)
+    aws_hangs, both_wait = threading.Event(), threading.Barrier(3)
+
+    def hang(*_: object) -> bool:
+        assert not connection.in_atomic_block
+        both_wait.wait(10)
+        return not aws_hangs.wait(10)
+
+    monkeypatch.setattr(envelopes, "wait", hang)
+    client = signed_in(alice)
+
+    def one(_: int) -> Any:
+        try:
+            return waits(client, active_request)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        waiters = [pool.submit(one, n) for n in range(2)]
+        both_wait.wait(10)
+        try:
+            # Two of eight threads wait; the third wish is answered without, and so is everything else.
+            monkeypatch.setattr(envelopes, "wait", _never)
+            assert list(waits(client, active_request).json()) == ["id"]
+            (in_transaction,) = superuser_connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+            ).fetchone() or (None,)
+            assert in_transaction == 0
+            assert workflow.revoke(active_request, by=carol, reason="a leak").state == "revoked"
+        finally:
+            aws_hangs.set()
+        assert [list(waiter.result(10).json()) for waiter in waiters] == [["id"], ["id"]]
+
+
+def test_the_threads_are_those_that_the_server_has() -> None:
+    assert server.threads == configured.WEB_THREADS
+    assert waiting.LONGEST_SECONDS < 1, "Redis's own time-out would come first"
