@@ -316,7 +316,8 @@ def test_a_group_of_thousands_is_not_read_for_two(stand: Stand) -> None:
             stand.request.pk,
         )
     read = plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"]
-    assert read < 3000, read
+    # Asking each of them would read twice as many pages as there are people.
+    assert read < 10_000, read
 
 
 EVERYBODY = World(
