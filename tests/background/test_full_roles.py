@@ -32,7 +32,7 @@ from tests import factories
 from tests.background.ending import run, works
 from tests.domain.expect import refused
 from tests.domain.meeting import at_once
-from tests.faults.test_kills import killed
+from tests.faults.die_at import killed
 from tests.web.pages import page, signed_in
 
 pytestmark = [

@@ -1,10 +1,6 @@
 """Looks at roles of the stand-in, good ones and broken ones, by the two workers; and when they step back."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 from datetime import timedelta
 from typing import Any
@@ -29,6 +25,7 @@ from requests_app.domain.models import (
 from requests_app.domain.workflow.preflights import PROOF, REVOKER, SOURCE_IDENTITY, TRUST, Half
 from sandbox.landscape import hub_role_arn
 from tests import factories
+from tests.faults.die_at import killed
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("aws")]
 
@@ -368,18 +365,10 @@ def test_two_workers_that_are_both_told_look_once(measured: None, role: Role, as
     "point", ["before:requests_app.domain.workflow.preflights.note", "after:requests_app.aws.sts.assume_role"]
 )
 def test_a_worker_that_is_killed_is_not_waited_for_long(measured: None, role: Role, point: str) -> None:
-    job = "requests_app.background.tasks.preflight_as_minter"
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "portal.settings"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.die_at", point, job, str(role.pk)],
-        timeout=60,
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL
-    killed = Preflight.objects.get(role=role)
-    assert killed.minter_at is None
-    assert clock.now() < killed.minter_due_at <= clock.now() + timedelta(minutes=10)
+    killed(point, "requests_app.background.tasks.preflight_as_minter", role.pk)
+    left = Preflight.objects.get(role=role)
+    assert left.minter_at is None
+    assert clock.now() < left.minter_due_at <= clock.now() + timedelta(minutes=10)
 
     with clock.moved(timedelta(minutes=10, seconds=1)):
         assert workflow.preflights.sweep(Half.MINTER) == 1

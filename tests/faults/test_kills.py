@@ -1,12 +1,7 @@
 """A worker is killed between any two steps: afterwards nothing is lost, doubled, or claimed to be what it is not."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,10 +29,10 @@ from requests_app.domain.workflow import deliveries, sweeps
 from sandbox.aws import AwsStandIn
 from sandbox.federation import Federation
 from tests import factories
+from tests.faults.die_at import killed
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("aws")]
 
-PROJECT = Path(__file__).resolve().parents[2]
 MINTING = "requests_app.background.minting"
 DELIVERIES = "requests_app.domain.workflow.deliveries"
 # One transaction: none of these is there without the others.
@@ -55,19 +50,6 @@ def minter(
     sts.forget_clients()
     yield
     sts.forget_clients()
-
-
-def killed(point: str, job: str, *arguments: int) -> None:
-    """Run the job in a process of its own, which must really be killed at the point."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.die_at", point, job, *map(str, arguments)],
-        cwd=PROJECT,
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "portal.settings"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == -signal.SIGKILL, f"it ended by itself:\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize(
