@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -100,9 +100,52 @@ def make_test_database(name: str) -> None:
                 raise
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
         make_database(connection, name, template=TEMPLATE)
+    _be_at_home(name)
+
+
+def make_filled_database(name: str, *, like: str, fill: Callable[[], str | None]) -> str:
+    """A copy of the database `like`; what `fill` returned of it.
+
+    Whichever worker comes first makes `like`, and `fill`s it for all of them: for what takes many seconds to arrange.
+    `fill` commits, with Django on that database; what it returns is kept with the database.
+    """
+    with as_superuser("postgres") as connection:
+        connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [like])
+        said = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
+        if not connection.execute(said, [like]).fetchone():
+            making, before = f"{like}_{worker()}", database_name_of_django()
+            make_test_database(making)
+            point_django_at(making)
+            try:
+                told = fill() or ""
+            finally:
+                point_django_at(before)
+            names = {"making": sql.Identifier(making), "like": sql.Identifier(like), "told": sql.Literal(told)}
+            connection.execute(sql.SQL("COMMENT ON DATABASE {making} IS {told}").format(**names))
+            connection.execute(sql.SQL("ALTER DATABASE {making} RENAME TO {like}").format(**names))
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        make_database(connection, name, template=like)
+        (told,) = connection.execute(said, [like]).fetchone() or ("",)
+    _be_at_home(name)
+    return told or ""
+
+
+def drop_database(name: str) -> None:
+    with as_superuser("postgres") as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _be_at_home(name: str) -> None:
     with as_superuser(name) as connection:
         # Or it would take itself for a copy of the template, as which Daypass freezes.
         connection.execute("UPDATE requests_app_installation SET home = ''")
+
+
+def database_name_of_django() -> str:
+    """Which database Django's aliases mean now."""
+    from django.db import connections
+
+    return str(connections["default"].settings_dict["NAME"])
 
 
 def point_django_at(name: str) -> None:

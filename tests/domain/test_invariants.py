@@ -197,13 +197,9 @@ def company(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
     """A database of its own, in which a lot has happened."""
     name = f"invariants_daypass_{servers.worker()}"
     with django_db_blocker.unblock():
-        servers.make_test_database(name)
-        servers.point_django_at(name)
-        _live(Company())
-        servers.point_django_at(servers.database_name())
+        servers.make_filled_database(name, like="invariants_daypass", fill=lambda: _live(Company()))
     yield name
-    with servers.as_superuser("postgres") as superuser:
-        superuser.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    servers.drop_database(name)
 
 
 @pytest.fixture
@@ -552,8 +548,7 @@ def test_with_much_of_everything_only_the_newest_and_the_open_are_read(
             looks = [plans.plan(one, carried_out=True) for one in statements if "AS found(code)" in one.sql]
         finally:
             servers.point_django_at(servers.database_name())
-            with servers.as_superuser("postgres") as superuser:
-                superuser.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            servers.drop_database(name)
     assert len(looks) == len(invariants.RULES)
     big = {f"requests_app_{table}" for table in ("accessrequest", "auditevent", "delivery", "issuedsession", "notice")}
     assert {

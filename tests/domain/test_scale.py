@@ -76,14 +76,16 @@ def company(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
     """A database of its own, filled once."""
     name = f"scale_daypass_{servers.worker()}"
     with django_db_blocker.unblock():
-        servers.make_test_database(name)
-    with servers.as_superuser(name) as superuser:
+        servers.make_filled_database(name, like="scale_daypass", fill=_fill)
+    yield name
+    servers.drop_database(name)
+
+
+def _fill() -> None:
+    with servers.as_superuser(servers.database_name_of_django()) as superuser:
         crowd.fill(superuser, SOME)
         superuser.execute(LOOKED_AT)
         superuser.execute("ANALYZE")
-    yield name
-    with servers.as_superuser("postgres") as superuser:
-        superuser.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
-from django.db import models
+from django.db import connection, models
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from requests_app.delivery.web.middleware import ProbesMiddleware
@@ -147,9 +148,17 @@ def unthought_of(addresses: list[Address]) -> list[str]:
 
 
 def filled(address: Address) -> list[str]:
-    """The address with each of the rows that tell something; once as it is where it has no parameters."""
+    """The address with each of the rows that tell something; once as it is where it has no parameters.
+
+    Asked once of each landscape: whatever is done there is undone, so the rows are the same each time.
+    """
     if not address.parameters:
         return [address.filled({})]
+    return _filled(address, str(connection.settings_dict["NAME"]))
+
+
+@cache
+def _filled(address: Address, landscape: str) -> list[str]:
     provider = _provider(address)
     assert provider, address
     return [address.filled(values) for values in provider(address)]

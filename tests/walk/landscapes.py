@@ -6,6 +6,7 @@ names a person and no group), `over` one of everything that comes after, `many` 
 none, one and several.
 """
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ from requests_app.domain.models import (
     User,
 )
 from requests_app.domain.workflow import freezes, sweeps
-from tests import factories
+from tests import factories, servers
 from tests.factories import wish
 
 PASSWORD = "correct horse battery staple"
@@ -353,6 +354,19 @@ def _checks(role: Role, *, findings: int = 1) -> None:
 
 
 LANDSCAPES: dict[str, Callable[[Landscape], None]] = {one.__name__: one for one in (empty, asked, over, many)}
+
+
+def enter(name: str) -> tuple[str, dict[str, SimpleCookie]]:
+    """A database of this worker's with that landscape in it, which is made once for all; and its people's cookies."""
+    database = f"walk_{name}_{servers.worker()}"
+    signed_in = json.loads(servers.make_filled_database(database, like=f"walk_{name}", fill=lambda: _made(name)))
+    return database, {who: SimpleCookie(cookies) for who, cookies in signed_in.items()}
+
+
+def _made(name: str) -> str:
+    with servers.as_superuser(servers.database_name_of_django()) as superuser:
+        visitors = build(name, superuser).visitors
+    return json.dumps({who: {name: one.value for name, one in cookies.items()} for who, cookies in visitors.items()})
 
 
 def build(name: str, superuser: psycopg.Connection) -> Landscape:

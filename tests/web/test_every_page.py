@@ -8,19 +8,19 @@ they were, and then undone.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from http.cookies import SimpleCookie
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 from django.contrib import admin
-from django.contrib.auth.models import Group as AdminGroup
 from django.db import connection
 from django.test import override_settings
 from django.urls import reverse
 
 from requests_app.domain import policy
-from requests_app.domain.database import AUDITORS
 from tests import servers
 from tests.walk import addresses, census, landscapes, posting
 from tests.walk import landscapes as land
@@ -38,28 +38,30 @@ SEARCHES = (
     *("q=a", "q=DP-AAAAAAAA+requester", "q=%00%ED%B3%AD", f"q={'x' * 500}", "until=2026-11-01"),
     *("p=99", "o=99", "id__lt=x", "id__exact=9999999999999999999999"),
 )
-# A few parts, so that they can run beside each other: of each landscape the rows are made once in each worker.
 
 
 @pytest.fixture(scope="module")
 def walker(request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: Any) -> Iterator[Walker]:
-    """Stands in the landscape named by the test's parameter. The rows are committed and taken away afterwards."""
-    with django_db_blocker.unblock(), servers.as_superuser(servers.database_name()) as superuser, FAST:
-        try:
-            walker = Walker(request.param, landscapes.build(request.param, superuser).visitors)
-            # However slow the machine is.
-            with undone(), patch.object(policy, "OLDEST_CLOCK", timedelta(days=1)):
-                patient()
-                walker.look()
-                yield walker
-        finally:
-            tidy()
+    """Stands in the landscape named by the test's parameter."""
+    with django_db_blocker.unblock(), FAST, in_landscape(request.param) as visitors:
+        walker = Walker(request.param, visitors)
+        # However slow the machine is.
+        with undone(), patch.object(policy, "OLDEST_CLOCK", timedelta(days=1)):
+            patient()
+            walker.look()
+            yield walker
 
 
-def tidy() -> None:
-    """As it was: what migrations put there stays when a database is emptied, and whatever stands beside it."""
-    servers.empty_database()
-    AdminGroup.objects.exclude(name=AUDITORS).delete()
+@contextmanager
+def in_landscape(name: str) -> Iterator[dict[str, SimpleCookie]]:
+    """Django in a database of its own with that landscape, and what its people's browsers keep."""
+    database, visitors = landscapes.enter(name)
+    servers.point_django_at(database)
+    try:
+        yield visitors
+    finally:
+        servers.point_django_at(servers.database_name())
+        servers.drop_database(database)
 
 
 def patient() -> None:
@@ -68,8 +70,8 @@ def patient() -> None:
 
 
 def in_(*names: str) -> pytest.MarkDecorator:
-    each = [pytest.param(name, marks=pytest.mark.xdist_group(f"walk-{name}")) for name in names]
-    return pytest.mark.parametrize("walker", each, indirect=True, ids=names)
+    # The biggest first: it takes the longest.
+    return pytest.mark.parametrize("walker", names[::-1], indirect=True)
 
 
 def of(these: Iterable[Address]) -> Iterator[str]:
@@ -92,13 +94,9 @@ def test_everything_has_been_thought_of() -> None:
 def test_every_list_is_somewhere_empty_one_and_many(django_db_setup: None, django_db_blocker: Any) -> None:
     seen: dict[str, set[str]] = defaultdict(set)
     for name in LANDSCAPES:
-        with django_db_blocker.unblock(), servers.as_superuser(servers.database_name()) as superuser, FAST:
-            try:
-                landscapes.build(name, superuser)
-                for of_what, sizes in census.sizes().items():
-                    seen[of_what] |= sizes
-            finally:
-                tidy()
+        with django_db_blocker.unblock(), FAST, in_landscape(name):
+            for of_what, sizes in census.sizes().items():
+                seen[of_what] |= sizes
 
     assert not (missing := list(census.missing(seen))), told(missing)
 
