@@ -48,13 +48,15 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
     yield
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # before pytest-xdist, which reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         if {"stack", "in_stack"} & set(getattr(item, "fixturenames", ())):
             # One worker's, so that a small machine runs the whole product once and not twice.
             item.add_marker(pytest.mark.xdist_group("stack"))
         if item.get_closest_marker("browser") and not chromium():
             item.add_marker(pytest.mark.skip(reason=NO_BROWSER))
+    yield
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -12,8 +12,8 @@ from tests.stack.people import until
 from tests.stack.test_story import _dump_of_postgres, _dump_of_redis, _overheard, _stands_in
 
 
-def test_a_link_is_in_the_mail_alone(in_stack: Stack) -> None:
-    product, wanda = in_stack, factories.person("wanda")
+def test_a_link_is_in_the_mail_alone(product: Stack) -> None:
+    wanda = factories.person("wanda")
     with _overheard(product) as redis_traffic, httpx.Client(base_url=product.url, timeout=20) as stranger:
         known, unknown = (_ask(stranger, one) for one in (wanda.email, "nobody@example.com"))
         assert known == unknown
