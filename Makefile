@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # One more than there are cores: some tests mostly wait, for processes to start or for a time to be over.
 WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
+# The order in which tests are given out is tests/servers.py's.
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 POSTGRES_15 := /usr/lib/postgresql/15/bin
 
 # Settings for tools that read portal.settings but talk to nothing: production's, as far as that goes.
@@ -11,7 +13,7 @@ TOOLS := SECRET_KEY=$(shell printf 'tools-only-%.0s' 1 2 3 4 5 6) BASE_URL=https
 	DATABASE_URL=postgres://app:none@127.0.0.1:9/none REDIS_URL=redis://127.0.0.1:9/0 DEBUG=0 PYTHONWARNINGS=ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help run reset test test-pg15 bench bench-scale bench-new-passwords chaos faketime lint programs lock install
+.PHONY: help run reset test suite test-pg15 bench bench-scale bench-new-passwords chaos faketime lint programs lock install
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,16 +24,25 @@ run: $(BIN)/installed  ## start Daypass with everything it needs, on http://loca
 reset: $(BIN)/installed  ## forget what `make run` keeps in .run
 	@$(BIN)/python -m sandbox.run reset
 
-test: $(BIN)/installed programs lint  ## everything that must hold: lint, types, migrations, the whole suite
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
-	@if test -x $(POSTGRES_15)/postgres; then $(MAKE) --no-print-directory test-pg15; \
-	else echo "Left out: PostgreSQL 15 is not installed in $(POSTGRES_15)."; fi
+# Lint beside the tests: one core each is idle now and then.
+test: $(BIN)/installed programs  ## everything that must hold: lint, types, migrations, the whole suite
+	@$(MAKE) --no-print-directory -j 2 lint suite
 
-# What our own SQL decides, and how it is found; the rest says the same on every PostgreSQL. All of it: POSTGRES_BIN=…
+# What our own SQL decides, and how it is found; the rest says the same on every PostgreSQL, and so does how many
+# statements we make. All of it: POSTGRES_BIN=…
 IN_SQL := $(foreach about,catalog edits guards guards_of_terms invariants moments normal_form races reach rights scale stuck sweeps,tests/domain/test_$(about).py)
+ON_15 := POSTGRES_BIN=$(POSTGRES_15) $(PYTEST) -k "not as_many_statements" $(IN_SQL)
+
+# Both, whatever becomes of the first; the whole suite last, so that its closing lines are the last ones.
+suite:
+	@failed=0; \
+	if test -x $(POSTGRES_15)/postgres; then $(ON_15) || failed=1; \
+	else echo "Left out: PostgreSQL 15 is not installed in $(POSTGRES_15)."; fi; \
+	$(PYTEST) --durations=30 || failed=1; \
+	exit $$failed
 
 test-pg15: $(BIN)/installed  ## the tests that lean on the database, on Debian's PostgreSQL 15
-	POSTGRES_BIN=$(POSTGRES_15) $(BIN)/pytest -n $(WORKERS) $(IN_SQL)
+	$(ON_15)
 
 bench: $(BIN)/installed  ## what a mint costs; writes bench/mint.md
 	$(BIN)/python -m bench.mint

@@ -29,6 +29,11 @@ from sandbox.stack import Stack
 _HANDOVER = "DAYPASS_TEST_SERVERS"
 TEMPLATE = "template_daypass"
 NO_BROWSER = "there is no chromium"
+# What takes long begins first, so that the workers end together; by group of pytest-xdist or by file.
+LONG_FIRST = (
+    *("stack", "starts", "tests/web/test_every_page.py", "aws"),
+    *("tests/domain/test_edits.py", "tests/domain/test_invariants.py", "tests/domain/test_scale.py"),
+)
 # What migrations put there and tests may rely on.
 KEPT = (
     *("django_migrations", "django_content_type", "auth_permission", "auth_group", "auth_group_permissions"),
@@ -48,7 +53,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
     yield
 
 
-@pytest.hookimpl(wrapper=True)  # before pytest-xdist, which reads the groups
+@pytest.hookimpl(wrapper=True)  # before pytest-xdist, which reads the groups, and after pytest, which sorts
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         if {"stack", "in_stack"} & set(getattr(item, "fixturenames", ())):
@@ -57,6 +62,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         if item.get_closest_marker("browser") and not chromium():
             item.add_marker(pytest.mark.skip(reason=NO_BROWSER))
     yield
+    items.sort(key=_long_first)
+
+
+def _long_first(item: pytest.Item) -> int:
+    names = {str(mark.args[0]) for mark in item.iter_markers("xdist_group")} | {item.nodeid.split("::")[0]}
+    return min((LONG_FIRST.index(name) for name in names if name in LONG_FIRST), default=len(LONG_FIRST))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

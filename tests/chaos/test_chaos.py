@@ -16,7 +16,7 @@ from tests.chaos.arena import Arena, until
 from tests.chaos.people import Load
 from tests.chaos.rounds import Rounds
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("starts")]
 SHORT = [fault for fault in faults.FAULTS if fault.short]
 
 

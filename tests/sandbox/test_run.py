@@ -22,7 +22,7 @@ from tests import servers
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("starts")]
 
 
 class Running:

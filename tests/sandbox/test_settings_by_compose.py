@@ -199,7 +199,7 @@ def redis_by_its_script(folder: Path, password: str) -> Iterator[int]:
 
 
 @pytest.mark.stack
-@pytest.mark.xdist_group("stack")
+@pytest.mark.xdist_group("starts")
 def test_every_process_starts_with_what_compose_gives_it(tmp_path):
     secret_files = {"owner": HOSTILE + "o", "app": HOSTILE + "a", "key": secrets.token_urlsafe(60)}
     for name, value in secret_files.items():
