@@ -30,6 +30,35 @@ class Crowd:
     deliveries: int = 100_000
     sign_ins: int = 50_000
     placed: int = 100_000  # by Olivia, who was alone at first: people whom she put into groups
+    steps: int = 0  # events of each delivery, at most three; without them only requests and sign-ins have events
+
+    @property
+    def requests(self) -> int:
+        return self.ended + self.pending + self.approved + self.active
+
+    @property
+    def events(self) -> int:
+        """About."""
+        return _EVENTS_OF_REQUEST * self.requests // 10 + self.sign_ins + self.steps * self.deliveries
+
+    def bytes_on_disk(self) -> int:
+        """About, with indexes, and with what sorting and the log need while it is filled."""
+        return _BYTES["once"] + sum(
+            number * _BYTES[name]
+            for name, number in (
+                ("role", self.roles),
+                ("request", self.requests),
+                ("event", self.events),
+                ("delivery", self.deliveries),
+            )
+        )
+
+
+# Measured with PostgreSQL 18 and rounded up. A request's own row, and its extension, decision and mail.
+_BYTES = {"once": 2 << 30, "role": 700, "request": 3_600, "event": 520, "delivery": 1_800}
+_EVENTS_OF_REQUEST = 28  # for ten of them
+# As many are made by one statement: sorting that many wide rows takes some hundred megabytes.
+BATCH = 100_000
 
 
 def fill(connection: psycopg.Connection, crowd: Crowd) -> None:
@@ -38,10 +67,26 @@ def fill(connection: psycopg.Connection, crowd: Crowd) -> None:
     with connection.transaction():
         connection.execute("SET LOCAL session_replication_role = replica")
         for statement in _ROWS:
-            connection.execute(sql.SQL(statement).format(**numbers))
+            for first, last in _batches(crowd, statement):
+                bounds = {"first": sql.Literal(first), "last": sql.Literal(last)}
+                connection.execute(sql.SQL(statement).format(**numbers, **bounds))
         for table in _TABLES:
             connection.execute(_SEQUENCE.format(name=sql.Literal(table), table=sql.Identifier(table)))
     connection.execute("VACUUM (ANALYZE)")
+
+
+def look_at_roles(connection: psycopg.Connection) -> None:
+    """Every role was looked at, few are bad, and none is due to be looked at again."""
+    connection.execute(_LOOKED_AT)
+    connection.execute("ANALYZE requests_app_preflight")
+
+
+def _batches(crowd: Crowd, statement: str) -> list[tuple[int, int]]:
+    """The keys of requests, or of deliveries, from and to which a statement goes that names {first} and {last}."""
+    if "{first}" not in statement:
+        return [(1, 1)]
+    last = crowd.deliveries if "{deliveries}" in statement else crowd.requests
+    return [(first, min(first + BATCH - 1, last)) for first in range(1, last + 1, BATCH)]
 
 
 _PEOPLE = """
@@ -209,7 +254,7 @@ WITH numbered AS (
                    WHEN i > {ended} THEN 'pending'
                    ELSE (ARRAY['expired', 'expired', 'expired', 'expired', 'expired', 'expired', 'returned',
                                'denied', 'revoked', 'lapsed', 'withdrawn'])[1 + i % 11] END AS state
-    FROM generate_series(1, {ended} + {pending} + {approved} + {active}) i
+    FROM generate_series({first}::int, {last}::int) i
 ), placed AS (
     SELECT i, state, state IN ('active', 'expired', 'returned', 'revoked') AS began,
            CASE WHEN i % 300 = 0 THEN 1 WHEN i % 30 = 0 AND i < {ended} / 5 THEN 6
@@ -270,9 +315,11 @@ SELECT 5, 1 + i % {entitlements}, '{{}}', now() - interval '1 day' FROM generate
 
 _PLACED = """
 INSERT INTO requests_app_edit (editor_id, group_id, member_id, change, made_at)
-SELECT 5, member.groups[1 + i % member.number], member.people[1 + i % member.number], '{{}}', now() - interval '1 day'
-FROM (SELECT array_agg(group_id ORDER BY id) AS groups, array_agg(user_id ORDER BY id) AS people,
-             count(*) AS number FROM requests_app_membership) AS member, generate_series(1, {placed}) i
+SELECT 5, group_id, user_id, '{{}}', now() - interval '1 day'
+FROM generate_series(1, {placed}) i
+JOIN (SELECT row_number() OVER (ORDER BY id) AS nth, group_id, user_id FROM requests_app_membership) AS member
+     ON nth = 1 + i % (SELECT count(*) FROM requests_app_membership)
+ORDER BY i
 """
 
 _DECISIONS = """
@@ -299,18 +346,34 @@ ORDER BY at
 """
 
 # Of every pass the same number, the newest passes' last.
+_PASSES = """
+CREATE TEMPORARY TABLE passes ON COMMIT DROP AS
+SELECT row_number() OVER (ORDER BY id) AS nth, id, code, beneficiary_id, role_id, activated_at
+FROM requests_app_accessrequest WHERE activated_at IS NOT NULL
+"""
+
 _DELIVERIES = """
 INSERT INTO requests_app_delivery (id, public_id, access_request_id, beneficiary_id, role_id, kind, destination,
                                    recipient_key, thumbprint, sign_in, state, asked_at, claimed_at, claimed_by,
                                    sealed_at, envelope_sha256, finished_at, message, advice, aws_code, aws_message)
-SELECT i, gen_random_uuid(), began.ids[1 + n], beneficiary_id, role_id, 'credentials', '', '{{}}',
+SELECT i, gen_random_uuid(), id, beneficiary_id, role_id, 'credentials', '', '{{}}',
        repeat('t', 43), repeat('s', 64), 'delivered', activated_at, activated_at, 'worker', activated_at,
        repeat('0', 64), activated_at, '', '', '', ''
-FROM (SELECT array_agg(id ORDER BY id) AS ids FROM requests_app_accessrequest WHERE activated_at IS NOT NULL) began,
-     generate_series(1, {deliveries}) i,
-     LATERAL (SELECT (i - 1)::bigint * cardinality(began.ids) / {deliveries} AS n) spread
-JOIN LATERAL (SELECT * FROM requests_app_accessrequest WHERE id = began.ids[1 + n]) pass ON true
+FROM generate_series({first}::int, {last}::int) i
+JOIN passes ON nth = 1 + (i - 1)::bigint * (SELECT count(*) FROM passes) / {deliveries}
 ORDER BY i
+"""
+
+# In their order, which is that of time as far as what was asked earlier ended earlier.
+_STEPS = """
+INSERT INTO requests_app_auditevent (at, action, actor_id, actor_name, beneficiary_id, beneficiary_name,
+                                     access_request_id, subject, channel, user_agent, detail)
+SELECT activated_at, (ARRAY['delivery.asked', 'session.issued', 'delivery.handed_over'])[step],
+       CASE WHEN step <> 2 THEN beneficiary_id END, 'somebody', beneficiary_id, 'somebody', id, code, 'web', '', '{{}}'
+FROM generate_series({first}::int, {last}::int) i
+JOIN passes ON nth = 1 + (i - 1)::bigint * (SELECT count(*) FROM passes) / {deliveries},
+     generate_series(1, least({steps}, 3)) step
+ORDER BY i, step
 """
 
 _SESSIONS = """
@@ -321,6 +384,7 @@ SELECT d.id, access_request_id, d.beneficiary_id, 'arn:aws:iam::222222222222:rol
        code || '-somebody', 'person', 'ASIA' || lpad(d.id::text, 16, '0'), 'AROA:somebody', 'worker', d.thumbprint,
        d.asked_at, expires_at, d.asked_at + interval '1 h', false
 FROM requests_app_delivery d JOIN requests_app_accessrequest r ON r.id = d.access_request_id
+WHERE d.id BETWEEN {first} AND least({last}, {deliveries})
 ORDER BY d.id
 """
 
@@ -336,6 +400,15 @@ INSERT INTO requests_app_awsclock (region, low_seconds, high_seconds, measured_a
 VALUES ('us-east-1', 0, 0, now(), 'arn:aws:sts::111111111111:assumed-role/daypass-minter/worker', true)
 """
 
+_LOOKED_AT = """
+INSERT INTO requests_app_preflight (role_id, minter_findings, minter_at, minter_due_at, revoker_findings, revoker_at,
+                                    revoker_due_at, usable, verdict, harmless_action, aws_role_id, doors)
+SELECT id, '[]', now(), now() + random() * interval '1 day' + interval '1 h', '[]', now(),
+       now() + random() * interval '1 day' + interval '1 h', CASE WHEN id % 500 = 0 THEN 'bad' ELSE 'good' END,
+       CASE WHEN id % 100 = 0 THEN 'bad' ELSE 'good' END, 'sqs:ListQueues', '', '[]'
+FROM requests_app_role
+"""
+
 _ROWS = (
     *(_PEOPLE, _FRANK, _AUDITOR, _GROUPS, _MEMBERSHIPS, _UNITS, _ACCOUNTS, _ROLES),
     *(_SELECTING, _SELECTING_FRANK, _SELECTORS),
@@ -348,7 +421,9 @@ _ROWS = (
         _EXTENSIONS,
         _DECISIONS,
         _EVENTS,
+        _PASSES,
         _DELIVERIES,
+        _STEPS,
         _SESSIONS,
         _NOTICES,
         _CLOCK,

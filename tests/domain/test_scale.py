@@ -60,16 +60,6 @@ BIG = {
     )
 } | {"requests_app_decision"}
 
-# Every role was looked at, and few are bad.
-LOOKED_AT = """
-INSERT INTO requests_app_preflight (role_id, minter_findings, minter_at, minter_due_at, revoker_findings, revoker_at,
-                                    revoker_due_at, usable, verdict, harmless_action, aws_role_id, doors)
-SELECT id, '[]', now(), now() + random() * interval '1 day' + interval '1 h', '[]', now(),
-       now() + random() * interval '1 day' + interval '1 h', CASE WHEN id % 500 = 0 THEN 'bad' ELSE 'good' END,
-       CASE WHEN id % 100 = 0 THEN 'bad' ELSE 'good' END, 'sqs:ListQueues', '', '[]'
-FROM requests_app_role
-"""
-
 
 @pytest.fixture(scope="module")
 def company(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
@@ -84,8 +74,7 @@ def company(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
 def _fill() -> None:
     with servers.as_superuser(servers.database_name_of_django()) as superuser:
         crowd.fill(superuser, SOME)
-        superuser.execute(LOOKED_AT)
-        superuser.execute("ANALYZE")
+        crowd.look_at_roles(superuser)
 
 
 @pytest.fixture
