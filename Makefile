@@ -13,7 +13,8 @@ TOOLS := SECRET_KEY=$(shell printf 'tools-only-%.0s' 1 2 3 4 5 6) BASE_URL=https
 	DATABASE_URL=postgres://app:none@127.0.0.1:9/none REDIS_URL=redis://127.0.0.1:9/0 DEBUG=0 PYTHONWARNINGS=ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help run reset test suite test-pg15 bench bench-scale bench-new-passwords chaos faketime lint programs lock install
+.PHONY: help run reset test suite test-pg15 bench bench-mint bench-verbs bench-pages bench-scale bench-new-passwords chaos \
+	faketime lint programs lock install
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,10 +45,19 @@ suite:
 test-pg15: $(BIN)/installed  ## the tests that lean on the database, on Debian's PostgreSQL 15
 	$(ON_15)
 
-bench: $(BIN)/installed  ## what a mint costs; writes bench/mint.md
+# Each says what else it takes: CHECKOUT=, OTHER=, ONLY=, SECONDS=, REQUESTS=, EVENTS=.
+bench: bench-mint bench-verbs bench-pages bench-scale  ## everything beside its floor, a quarter of an hour; see bench/README.md
+
+bench-mint: $(BIN)/installed  ## what a mint costs, how long keys take, how many a second; writes bench/mint.md
 	$(BIN)/python -m bench.mint
 
-bench-scale: $(BIN)/installed  ## pages and sweeps with much of everything; writes bench/scale.md
+bench-verbs: $(BIN)/installed  ## what asking and approving cost; writes bench/verbs.md
+	$(BIN)/python -m bench.verbs
+
+bench-pages: $(BIN)/installed  ## pages, their growth, and sweeps; writes bench/pages.md
+	$(BIN)/python -m bench.pages
+
+bench-scale: $(BIN)/installed  ## by which plans, with much of everything (REQUESTS= EVENTS=); writes bench/scale.md
 	$(BIN)/python -m bench.scale
 
 bench-new-passwords: $(BIN)/installed  ## whether an answer's time tells which addresses are known; writes bench/new_passwords.md

@@ -1,0 +1,1 @@
+"""What things cost beside what they would at least: see README.md here."""
