@@ -142,7 +142,7 @@ def _copy(connection: psycopg.Connection, table: str, which: str, changes: dict[
     names = [name for (name,) in found]
     values = ", ".join(f"%({name})s" if name in changes else name for name in names)
     connection.execute(
-        f"INSERT INTO {table} ({', '.join(names)}) SELECT {values} FROM {table} WHERE {which}",  # type: ignore[arg-type]
+        f"INSERT INTO {table} ({', '.join(names)}) SELECT {values} FROM {table} WHERE {which}",
         changes,
     )
 
