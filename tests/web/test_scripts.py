@@ -195,3 +195,63 @@ def test_lengths_read_as_on_the_page_itself(seconds: int, text: str) -> None:
         page = site.show("/", blank())
         script = "(seconds) => import('/static/daypass/countdown.js').then((module) => module.spanText(seconds))"
         assert page.evaluate(script, seconds).replace("\N{NO-BREAK SPACE}", " ") == text
+
+
+DELIVERING = """
+(async () => {
+  const { deliver } = await import("/static/daypass/delivery.js");
+  const calls = [];
+  const answers = ANSWERS;
+  window.fetch = async (address, { method, headers }) => {
+    calls.push([method, String(address), headers.Prefer ?? ""]);
+    const [status, body] = answers.shift();
+    return new Response(JSON.stringify(body), { status });
+  };
+  const panel = { dataset: { url: "/deliveries/", csrf: "t", code: "DP-7K2M9QX4", kind: "credentials" } };
+  let said = "";
+  try { await deliver(panel); } catch (error) { said = error.message; }
+  return { calls, said, left: answers.length };
+})()
+"""
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked"),
+    [
+        ([[201, {"id": "7", "envelope": "x"}]], [["POST", "/deliveries/", "wait"]]),
+        (
+            # A worker takes longer; and what was just recorded is on its way for a moment.
+            [
+                [201, {"id": "7"}],
+                [200, {"state": "claimed"}],
+                [200, {"state": "sealed"}],
+                [409, {"rule": "delivery.not_yet", "message": "Sealed for your browser."}],
+                [200, {"state": "sealed"}],
+                [200, {"envelope": "x"}],
+            ],
+            [
+                ["POST", "/deliveries/", "wait"],
+                ["GET", "/deliveries/7", ""],
+                ["GET", "/deliveries/7", ""],
+                ["POST", "/deliveries/7/envelope", ""],
+                ["GET", "/deliveries/7", ""],
+                ["POST", "/deliveries/7/envelope", ""],
+            ],
+        ),
+    ],
+    ids=["with the answer", "by polling"],
+)
+def test_the_envelope_comes_with_the_answer_or_is_taken_when_it_is_there(answers: Any, asked: Any) -> None:
+    with browsing() as site:
+        page = site.show("/", blank())
+        done = page.evaluate(DELIVERING.replace("ANSWERS", json.dumps(answers)))
+    assert (done["calls"], done["left"]) == (asked, 0)
+    assert "could not be opened" in done["said"], "what nobody sealed is not shown"
+
+
+def test_another_refusal_ends_the_wait() -> None:
+    answers = [[201, {"id": "7"}], [200, {"state": "sealed"}], [409, {"rule": "delivery.lost", "message": "Gone."}]]
+    with browsing() as site:
+        page = site.show("/", blank())
+        done = page.evaluate(DELIVERING.replace("ANSWERS", json.dumps(answers)))
+    assert (done["said"], done["left"]) == ("Gone.", 0)
