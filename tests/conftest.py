@@ -27,6 +27,14 @@ def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> It
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _look_for_static_files_when_asked(django_test_environment: None) -> None:
+    """As while somebody works on them: otherwise whitenoise lists them all for each new `Client`, 30 ms."""
+    from django.conf import settings
+
+    settings.WHITENOISE_AUTOREFRESH = True
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _who_moves_the_clock_writes_a_history(django_test_environment: None) -> Iterator[None]:
     """As the demo does, and only while the clock is moved: otherwise the guards are as strict as anywhere."""
     from django.db import connections
