@@ -47,8 +47,9 @@ def _cpu() -> str:
         code = product.pass_of(alice)
         for _ in range(30):
             alice.mint(code)
-        with product.counted(20) as counted:
-            for _ in range(20):
+        # Without who wakes the sweeps, whose statements are not a mint's.
+        with product.frozen("beat", "revoke"), product.counted(10) as counted:
+            for _ in range(10):
                 alice.mint(code)
             product.drained()
         recorded = _recorded_mint(product, alice, code)

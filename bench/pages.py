@@ -211,6 +211,8 @@ How to read it:
   [README.md](README.md).
 - Statements and transactions are PostgreSQL's own count, BEGIN and COMMIT apart; each statement outside of one is a
   transaction.
+- Most of what is pending is of no use to anybody any more, as after a company was rearranged: the worst case for
+  whoever counts what can be decided. For the sweeps it is of use, or they would have something to tell.
 - Alice may ask for every role there is; Bob is in eight groups that approve, so that many requests wait for him; Frank
   may ask for what selectors give him; Dave audits; Olivia operates.
 - A sweep is what beat wakes, all of it. The bare UPDATE passes the same guards; the sweep also locks the rows, writes

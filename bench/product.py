@@ -229,7 +229,9 @@ def inside(checkout: Path, module: str, *arguments: str, **options: Any) -> Iter
         (Path(folder) / "bench").symlink_to(PROJECT / "bench")
         own = checkout / ".venv" / "bin" / "python"
         python = str(own) if own.exists() else sys.executable
-        environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{checkout}"}
+        # A floor that asks AWS has its settings in ours.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PG"))}
+        environment["PYTHONPATH"] = f"{folder}{os.pathsep}{checkout}"
         for name in ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE"):
             environment.pop(name, None)
         # -P: or the folder that it starts in would come before these.

@@ -51,11 +51,10 @@ def company(people: crowd.Crowd) -> Iterator[psycopg.Connection]:
         }
         _be_django()
         superuser = cleaning.enter_context(psycopg.connect(server.superuser_url(postgres.DATABASE), autocommit=True))
-        superuser.execute("CREATE EXTENSION pg_stat_statements")
         crowd.fill(superuser, people)
-        _reach_whoever_waits(superuser)
         if look := getattr(crowd, "look_at_roles", None):
             look(superuser)
+        os.environ["BENCH_WATCHER"] = server.superuser_url()
         yield superuser
 
 
@@ -69,9 +68,9 @@ def _require_room(home: Path, people: crowd.Crowd) -> None:
         )
 
 
-def _reach_whoever_waits(superuser: psycopg.Connection) -> None:
-    """The crowd's requests are by anybody: most of the open ones could be of no use to anyone, and would have to be
-    told of for many minutes before nothing is due."""
+def reach_whoever_waits(superuser: psycopg.Connection) -> None:
+    """The crowd's requests are by anybody, so that most of the open ones are of no use any more, as after a company was
+    rearranged. People would have to be told of each before nothing is due; so let them be of use."""
     with superuser.transaction():
         superuser.execute("SET LOCAL session_replication_role = replica")
         superuser.execute(
@@ -83,12 +82,13 @@ def _reach_whoever_waits(superuser: psycopg.Connection) -> None:
 
 
 def _count_statements(server: postgres.Postgres) -> None:
-    """By PostgreSQL itself, and only while it is told to."""
+    """By PostgreSQL itself, and only while it is told to; read in another database, so that reading is not counted."""
     with psycopg.connect(server.superuser_url(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'")
         connection.execute("ALTER SYSTEM SET max_wal_size = '1GB'")
     server.restart()
     with psycopg.connect(server.superuser_url(), autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION pg_stat_statements")
         connection.execute("ALTER SYSTEM SET pg_stat_statements.track = 'none'")
         connection.execute("SELECT pg_reload_conf()")
 

@@ -6,6 +6,7 @@ until its standard input ends.
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -66,6 +67,7 @@ def main() -> None:
     wanted = json.loads(sys.argv[1])
     folder = Path(tempfile.mkdtemp(prefix="daypass-bench-")) / "postgres"
     with ExitStack() as cleaning:
+        cleaning.callback(shutil.rmtree, folder.parent, ignore_errors=True)
         cleaning.callback(postgres.clear, folder)
         server = cleaning.enter_context(postgres.Postgres(folder))
         _count_statements(server)
