@@ -89,7 +89,7 @@ def sts_calls(product: Product) -> Act:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         os.environ.pop(name, None)
     os.environ |= {name: value for name, value in product.minter.items() if name.startswith("AWS_")}
-    client = boto3.client("sts", config=Config(retries={"total_max_attempts": 1}))
+    client = boto3.session.Session().client("sts", config=Config(retries={"total_max_attempts": 1}))
 
     def assume_role(_: int) -> None:
         client.assume_role(

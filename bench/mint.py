@@ -37,7 +37,7 @@ def main() -> None:
     texts = []
     for name in machine.wanted(parts):
         texts.append(parts[name]())
-        machine.say(name)
+        machine.say(f"{name}\n{texts[-1]}\n")
     machine.write("mint", "What a mint costs", "make bench-mint", began, load, *texts, HOW_TO_READ)
 
 

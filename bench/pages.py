@@ -49,7 +49,7 @@ def main() -> None:
         texts = []
         for name in wanted:
             texts.append(parts[name](times, looks))
-            machine.say(name)
+            machine.say(f"{name}\n{texts[-1]}\n")
     rows = "\n".join(
         f"- {name}: {_crowd(many)['pending']:,} of {many * REQUESTS:,} requests are pending; "
         f"{facts[name]['gigabytes']:.1f} GB, filled in {facts[name]['filled']:.0f} s"

@@ -66,7 +66,7 @@ def main() -> None:
         filled = time.monotonic() - began
         big = _big_tables(superuser)
         size = _sizes(superuser)
-        pages, sweeps, expiry = _pages(superuser), _sweeps(), _expiry(superuser)
+        pages, sweeps, expiry = _pages(superuser), _sweeps(superuser), _expiry(superuser)
         text = _report(everyone, pages, sweeps, expiry, big, size=size, filled=filled, seconds=time.monotonic() - began)
     if (REQUESTS, EVENTS) == USUAL:
         READING.write_text(text)
@@ -126,7 +126,7 @@ def _open(name: str, client: Any, act: walk.Act) -> Reading:
     return middle
 
 
-def _sweeps() -> list[Reading]:
+def _sweeps(superuser: psycopg.Connection) -> list[Reading]:
     """With nothing due."""
     from requests_app.background import mail
     from requests_app.domain.workflow import deliveries, preflights, sweeps
@@ -134,7 +134,12 @@ def _sweeps() -> list[Reading]:
     each: list[Callable[[], int]] = [sweeps.expire_due, sweeps.lapse_due, sweeps.activate_due]
     each += [sweeps.lapse_hopeless, sweeps.tell_stuck, sweeps.tell_of_no_use, sweeps.announce_endings]
     each += [deliveries.sweep, mail.send_due, preflights.make_missing]
-    mail.send_due(100_000)  # what the pages have queued
+    company.reach_whoever_waits(superuser)
+    for _ in range(10):
+        if not sweeps.tell_stuck() + sweeps.tell_of_no_use() + sweeps.lapse_hopeless():
+            break
+    superuser.execute("UPDATE requests_app_notice SET sent_at = clock_timestamp() WHERE sent_at IS NULL")
+    company.settle(superuser)
     return [_open(_name_of(one), None, lambda _, one=one: one()) for one in each]  # type: ignore[misc]
 
 
