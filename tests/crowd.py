@@ -258,6 +258,8 @@ WITH numbered AS (
     FROM generate_series({first}::int, {last}::int) i
 ), placed AS (
     SELECT i, state, state IN ('active', 'expired', 'returned', 'revoked') AS began,
+           -- For their hours to open, in three days.
+           state = 'approved' AND i % 2 = 0 AS waits,
            CASE WHEN i % 300 = 0 THEN 1 WHEN i % 30 = 0 AND i < {ended} / 5 THEN 6
                 ELSE 7 + i % ({people} - 6) END AS person,
            -- Only staged terms are waited for.
@@ -273,14 +275,19 @@ INSERT INTO requests_app_accessrequest (
     duration_seconds, start, state, asked_at, decide_by, stage, deciding_groups, deciding_users,
     escalate_at, approved_at, approved_seconds, start_by, activated_at, expires_at, ended_at, end_reason)
 SELECT i, 'DP-' || upper(lpad(to_hex(i::bigint * 2654435761 % 4294967296), 8, '0')), person, person,
-       1 + (terms * 7919 + i % 100 * 37) % {roles}, terms, document || jsonb_build_object('stages', stages),
+       1 + (terms * 7919 + i % 100 * 37) % {roles}, terms,
+       document || jsonb_build_object('stages', stages) || CASE WHEN waits THEN jsonb_build_object('hours',
+           jsonb_build_object('zone', 'UTC', 'days', ARRAY[extract(isodow FROM now() + interval '3 days')::int],
+                              'begin', '08:00', 'end', '18:00')) ELSE '{{}}' END,
        'replay the failed settlement batch of night ' || i, 'INC-' || i,
-       28800, 'on_demand', state, asked_at, asked_at + interval '1 day', least(1, jsonb_array_length(stages)),
+       28800, CASE WHEN waits THEN 'at_once' ELSE 'on_demand' END, state, asked_at, asked_at + interval '1 day',
+       least(1, jsonb_array_length(stages)),
        groups, users,
        CASE WHEN state = 'pending' AND i % 3 = 0 THEN now() + interval '1 day' END,
        CASE WHEN began OR state = 'approved' THEN asked_at + interval '5 min' END,
        CASE WHEN began OR state = 'approved' THEN 28800 END,
-       CASE WHEN began OR state = 'approved' THEN asked_at + interval '8 h 5 min' END,
+       CASE WHEN waits THEN now() + interval '3 days' WHEN began OR state = 'approved'
+            THEN asked_at + interval '8 h 5 min' END,
        CASE WHEN began THEN asked_at + interval '6 min' END,
        CASE WHEN began THEN asked_at + interval '8 h 6 min' END,
        CASE WHEN state = 'expired' THEN asked_at + interval '8 h 6 min'

@@ -105,7 +105,7 @@ def indexes_for(act: Callable[[], object]) -> set[str]:
     [
         (sweeps.expire_due, {"request_active_due"}),
         (sweeps.lapse_due, {"request_pending_due", "request_approved_due"}),
-        (sweeps.activate_due, {"request_to_be_started"}),
+        (sweeps.activate_due, {"request_begins"}),
         (sweeps.announce_endings, {"request_active_due"}),
         (deliveries.sweep, {"delivery_unfinished"}),
         (mail.send_due, {"notice_due"}),

@@ -358,7 +358,8 @@ def test_terms_from_before_there_were_hours_start_while_others_wait_for_theirs(
         with superuser_connection.transaction():
             superuser_connection.execute("SET LOCAL session_replication_role = replica")
             superuser_connection.execute(
-                "UPDATE requests_app_accessrequest SET terms_document = terms_document - 'hours' WHERE id = %s",
+                "UPDATE requests_app_accessrequest SET terms_document = terms_document - 'hours',"
+                " start_by = approved_at + interval '8 hours' WHERE id = %s",
                 [one.pk],
             )
         assert sweeps.activate_due() == 1

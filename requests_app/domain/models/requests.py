@@ -8,7 +8,8 @@ from django.contrib.postgres.functions import RandomUUID
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Func, Q, Value
-from django.db.models.functions import Now
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast, Now
 
 from requests_app.domain import codes, texts
 from requests_app.domain.models.arrays import ArraySubquery
@@ -22,6 +23,10 @@ _HOLDS = Func(
     F("entitlement"), F("beneficiary"), F("role"),
     function="requests_app_holds", output_field=models.BooleanField(),
 )  # fmt: skip
+
+
+# How long after it could begin an approved request lapses, as its terms have it.
+START_WITHIN = Cast(KeyTextTransform("start_within_seconds", "terms_document"), models.IntegerField())
 
 
 class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
@@ -225,6 +230,10 @@ class AccessRequest(models.Model):
             models.Index(fields=["start_by"], condition=Q(state="approved"), name="request_approved_due"),
             models.Index(
                 fields=["start_by"], condition=Q(state="approved", start="at_once"), name="request_to_be_started"
+            ),
+            # Which of those could begin by now: so long before that they are open, if they keep hours.
+            models.Index(
+                START_WITHIN, "start_by", condition=Q(state="approved", start="at_once"), name="request_begins"
             ),
             models.Index(
                 fields=["scheduled_at"], condition=Q(state="approved", start="at_time"), name="request_scheduled_due"

@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import BigIntegerField, BooleanField, Exists, F, Func, OuterRef, Q, QuerySet, Value
 
 from requests_app.domain import audit, clock, facts, notices, policy
 from requests_app.domain.hours import Hours
 from requests_app.domain.models import AccessRequest, Account, Extension, Freeze, Notice, Role, User
-from requests_app.domain.models.requests import AccessRequestQuerySet
+from requests_app.domain.models.requests import START_WITHIN, AccessRequestQuerySet
 from requests_app.domain.transitions import ExtensionState, State
 from requests_app.domain.workflow import approval, candidates
 
@@ -174,9 +174,41 @@ def settle(ids: Collection[int]) -> None:
 
 def activate_due(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest] | None = None) -> int:
     """Approved requests that start by themselves, at once or at their time, become active; returns how many."""
-    at_once = _these(among).filter(start=AccessRequest.Start.AT_ONCE)
+    at_once = _could_begin(_these(among).filter(start=AccessRequest.Start.AT_ONCE, state=State.APPROVED), clock.now())
     at_time = _these(among).filter(start=AccessRequest.Start.AT_TIME, scheduled_at__lte=clock.now())
     return _activate(at_once, "start_by", limit) + _activate(at_time, "scheduled_at", limit)
+
+
+def _could_begin(at_once: AccessRequestQuerySet, now: datetime) -> AccessRequestQuerySet:
+    """Without those that wait for their hours to open for the first time: `start_by` is so long after that.
+
+    By each length that there is, and there are few: each is one range of the index.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_LENGTHS, {"most": MOST_LENGTHS})
+        lengths = [seconds for (seconds,) in cursor.fetchall()]
+    if len(lengths) == MOST_LENGTHS:
+        return at_once
+    begun = [Q(within=seconds, start_by__lte=now + timedelta(seconds=seconds)) for seconds in lengths]
+    return at_once.alias(within=START_WITHIN).filter(Q(*begun, _connector=Q.OR)) if begun else at_once.none()
+
+
+MOST_LENGTHS = 50
+# The next longer one each time: the index is looked into once for each, and not gone through.
+_LENGTHS = """
+WITH RECURSIVE lengths AS (
+    (SELECT (terms_document->>'start_within_seconds')::integer AS seconds FROM requests_app_accessrequest
+     WHERE state = 'approved' AND start = 'at_once'
+     ORDER BY (terms_document->>'start_within_seconds')::integer LIMIT 1)
+    UNION ALL
+    SELECT (SELECT (terms_document->>'start_within_seconds')::integer FROM requests_app_accessrequest
+            WHERE state = 'approved' AND start = 'at_once'
+              AND (terms_document->>'start_within_seconds')::integer > lengths.seconds
+            ORDER BY (terms_document->>'start_within_seconds')::integer LIMIT 1)
+    FROM lengths WHERE lengths.seconds IS NOT NULL
+)
+SELECT seconds FROM lengths WHERE seconds IS NOT NULL LIMIT %(most)s
+"""
 
 
 def _not_frozen(among: AccessRequestQuerySet) -> AccessRequestQuerySet:
@@ -205,6 +237,8 @@ def _activate(among: AccessRequestQuerySet, order: str, limit: int) -> int:
     due = due.of_use()
     with transaction.atomic():
         taken = _take(due, order, limit)
+        if not taken:
+            return 0
         now = clock.now()
         waiting = AccessRequest.objects.select_related("beneficiary", "role__account__unit")
         found = [
