@@ -40,6 +40,14 @@ DROP TRIGGER IF EXISTS normal_names ON requests_app_user;
 CREATE TRIGGER normal_names BEFORE INSERT OR UPDATE OF username, email ON requests_app_user
     FOR EACH ROW EXECUTE FUNCTION requests_app_normalise_user();
 """
+# What is in no transaction may stop anywhere, and is then run again from its beginning. This is one by itself.
+UNIQUE = """
+ALTER TABLE requests_app_user
+    DROP CONSTRAINT IF EXISTS user_one_username, DROP CONSTRAINT IF EXISTS user_one_email;
+ALTER TABLE requests_app_user
+    ADD CONSTRAINT user_one_username UNIQUE (username), ADD CONSTRAINT user_one_email UNIQUE (email);
+DROP INDEX IF EXISTS user_username_unique, user_email_unique, user_by_username;
+"""
 BECAUSE = "another person had it, spelled otherwise"
 BATCH = 5000
 KINDS = [
@@ -139,17 +147,24 @@ class Migration(migrations.Migration):
         migrations.AlterModelManagers("user", [("objects", requests_app.domain.models.people.People())]),
         migrations.RunPython(normalise, migrations.RunPython.noop),
         # By which they are looked for now, too.
-        migrations.AddConstraint("user", _one("username", "Someone has this user name.")),
-        migrations.AddConstraint("user", _one("email", "Someone has this address.")),
-        migrations.RemoveConstraint("user", "user_username_unique"),
-        migrations.RemoveConstraint("user", "user_email_unique"),
-        migrations.RemoveIndex("user", "user_by_username"),
+        migrations.SeparateDatabaseAndState(
+            [migrations.RunSQL(UNIQUE, migrations.RunSQL.noop)],
+            [
+                migrations.AddConstraint("user", _one("username", "Someone has this user name.")),
+                migrations.AddConstraint("user", _one("email", "Someone has this address.")),
+                migrations.RemoveConstraint("user", "user_username_unique"),
+                migrations.RemoveConstraint("user", "user_email_unique"),
+                migrations.RemoveIndex("user", "user_by_username"),
+            ],
+        ),
         migrations.AlterField(
             model_name="notice",
             name="kind",
             field=models.CharField(choices=[(one, one.replace("_", " ").title()) for one in KINDS], max_length=12),
         ),
         migrations.RunPython(forget_addresses, migrations.RunPython.noop),
+        # One that stopped half-way is there, and of no use.
+        migrations.RunSQL("DROP INDEX CONCURRENTLY IF EXISTS notice_of_link", migrations.RunSQL.noop),
         # How many links somebody was sent lately, and when they were invited: without reading all of their mail, which
         # goes on being written.
         AddIndexConcurrently(

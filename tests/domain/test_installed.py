@@ -14,7 +14,8 @@ import psycopg
 import pytest
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
-from django.db import ProgrammingError, connections
+from django.db import OperationalError, ProgrammingError, connections
+from django.db.migrations.recorder import MigrationRecorder
 
 from requests_app.domain import database, doctor
 from requests_app.domain.database import installed
@@ -257,6 +258,26 @@ def test_a_database_from_before_comes_to_the_same(at_0027: Scratch) -> None:
     assert installed.difference() == ""
     # Another cluster than the one that the dump was made of: it is still to be noticed.
     assert at_0027.execute("SELECT home FROM requests_app_installation") == [(kept["installation"][0][0]["home"],)]
+
+
+def test_an_upgrade_that_stopped_goes_on_when_it_is_run_again(
+    at_0027: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in no transaction was done by then, and was not noted as done."""
+    record = MigrationRecorder.record_applied
+
+    def stop(recorder: MigrationRecorder, app: str, name: str) -> None:
+        if name == "0031_normal_names":
+            raise OperationalError("the server closed the connection unexpectedly")
+        record(recorder, app, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MigrationRecorder, "record_applied", stop)
+        with pytest.raises(OperationalError):
+            servers._migrate(at_0027.name)
+    servers._migrate(at_0027.name)
+    servers.point_django_at(at_0027.name)
+    assert _as_restored(at_0027) == _as_restored(Scratch(servers.TEMPLATE))
 
 
 OURS = r"nspname = 'public' AND {0}name LIKE 'requests\_app\_%'"
