@@ -1,5 +1,6 @@
 """What PostgreSQL guards by: put there whole or not at all, compared with what is there, and no door by itself."""
 
+import contextlib
 import gzip
 import json
 import os
@@ -217,8 +218,8 @@ def test_two_migrate_at_once(scratch: Scratch) -> None:
     assert scratch.schema() == before
 
 
-def _as_restored(one: Scratch) -> str:
-    """Its schema, restored and dumped once more: PostgreSQL says some constraints otherwise after that."""
+@contextlib.contextmanager
+def _restored(one: Scratch) -> Iterator[Scratch]:
     name = f"restored_{servers.worker()}"
     with servers.as_superuser("postgres") as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -226,9 +227,35 @@ def _as_restored(one: Scratch) -> str:
         try:
             with servers.as_superuser(name) as restored:
                 restored.execute(one.schema())
-            return Scratch(name).schema()
+            yield Scratch(name)
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _as_restored(one: Scratch) -> str:
+    """Its schema, restored and dumped once more: PostgreSQL says some constraints otherwise after that."""
+    with _restored(one) as restored:
+        return restored.schema()
+
+
+def test_a_restored_database_has_what_it_had(scratch: Scratch) -> None:
+    """PostgreSQL reads what it dumped, and may say it otherwise."""
+    with _restored(scratch) as restored:
+        servers.point_django_at(restored.name)
+        try:
+            assert installed.difference() == ""
+        finally:
+            servers.point_django_at(scratch.name)
+
+
+@pytest.mark.parametrize("setting", ["search_path = pg_catalog", "search_path = other", "quote_all_identifiers = on"])
+def test_whoever_looks_sees_the_same(scratch: Scratch, setting: str) -> None:
+    """A role, a database or a connection may have settings of its own."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute(f"SET {setting}")
+        assert installed.difference() == ""
+        cursor.execute(f"SHOW {setting.partition(' ')[0]}")
+        assert cursor.fetchone() == (setting.partition(" = ")[2],)
 
 
 def test_a_database_from_before_comes_to_the_same(at_0027: Scratch) -> None:

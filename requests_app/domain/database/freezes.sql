@@ -31,12 +31,12 @@ END $$;
 CREATE TRIGGER frozen_insert BEFORE INSERT ON requests_app_accessrequest
     FOR EACH ROW EXECUTE FUNCTION requests_app_guard_frozen();
 CREATE TRIGGER frozen_update BEFORE UPDATE ON requests_app_accessrequest
-    FOR EACH ROW WHEN (NEW.stage <> OLD.stage OR NEW.state <> OLD.state AND NEW.state IN ('approved', 'active'))
+    FOR EACH ROW WHEN (NEW.stage <> OLD.stage OR NEW.state <> OLD.state AND NEW.state = ANY ('{approved,active}'))
     EXECUTE FUNCTION requests_app_guard_frozen();
 CREATE TRIGGER frozen_insert BEFORE INSERT ON requests_app_delivery
     FOR EACH ROW EXECUTE FUNCTION requests_app_guard_frozen();
 CREATE TRIGGER frozen_update BEFORE UPDATE ON requests_app_delivery
-    FOR EACH ROW WHEN (NEW.state <> OLD.state AND NEW.state IN ('claimed', 'sealed', 'delivered'))
+    FOR EACH ROW WHEN (NEW.state <> OLD.state AND NEW.state = ANY ('{claimed,sealed,delivered}'))
     EXECUTE FUNCTION requests_app_guard_frozen();
 
 -- A no ends something, so it is always possible.

@@ -123,11 +123,15 @@ def _noted(using: str) -> tuple[str, str] | None:
 
 def _definitions(using: str) -> str:
     """Of all that is there, as PostgreSQL has it: texts, what their search_path is, which triggers are on."""
-    with connections[using].cursor() as cursor:
+    # Names are written as these have it, which a role or a database may have set otherwise; afterwards it is as before.
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        cursor.execute(_PLAINLY)
         cursor.execute(_ALL)
+        transaction.set_rollback(True, using=using)
         return sha256("\n".join(line for (line,) in cursor.fetchall()).encode()).hexdigest()
 
 
+_PLAINLY = "SELECT set_config('search_path', 'pg_catalog', true), set_config('quote_all_identifiers', 'off', true)"
 _FUNCTIONS = r"""
 SELECT oid::regprocedure::text FROM pg_proc
 WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'requests\_app\_%'

@@ -78,6 +78,7 @@ CREATE TRIGGER factor_added_or_removed AFTER INSERT OR DELETE ON mfa_authenticat
 -- Which of the codes are used is no other factor.
 CREATE TRIGGER factor_replaced AFTER UPDATE ON mfa_authenticator
     FOR EACH ROW WHEN (
-        (OLD.user_id, OLD.type, OLD.data - '{used_mask,migrated_codes,viewed_at}'::text[])
-        IS DISTINCT FROM (NEW.user_id, NEW.type, NEW.data - '{used_mask,migrated_codes,viewed_at}'::text[]))
+        OLD.user_id IS DISTINCT FROM NEW.user_id OR OLD.type IS DISTINCT FROM NEW.type
+        OR OLD.data - '{used_mask,migrated_codes,viewed_at}'::text[]
+           IS DISTINCT FROM NEW.data - '{used_mask,migrated_codes,viewed_at}'::text[])
     EXECUTE FUNCTION requests_app_factor_changed();
