@@ -945,6 +945,50 @@ def test_shadowed_rows_do_not_decide(
         assert _with_shadow(make, pending_request, forged) == GUARD
 
 
+# What is not pinned to a search_path is read under that of the guard which asks, whatever its session asked before.
+FIRST_MINE = "SET LOCAL search_path = pg_temp, pg_catalog, public"
+IN_MY_FAVOUR = {
+    "functions of my own": [
+        "CREATE FUNCTION pg_temp.requests_app_asked(stage jsonb, asking bigint[]) "
+        "RETURNS TABLE (person_id bigint, further boolean) LANGUAGE sql AS 'SELECT {mallory}::bigint, false'",
+        "CREATE FUNCTION pg_temp.jsonb_array_elements_text(jsonb) RETURNS SETOF text "
+        "LANGUAGE sql AS 'SELECT $${mallory}$$'",
+        "CREATE FUNCTION pg_temp.requests_app_deciding(a_person int) RETURNS SETOF text LANGUAGE sql AS 'SELECT $$x$$'",
+    ],
+    "operators of my own": [
+        "CREATE FUNCTION pg_temp.always(bigint, bigint) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+        "CREATE OPERATOR pg_temp.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = pg_temp.always)",
+    ],
+    "types of my own": ["CREATE DOMAIN pg_temp.text AS varchar(3)", "CREATE DOMAIN pg_temp.jsonb AS varchar"],
+    "a membership of my own": [
+        "CREATE TEMP TABLE requests_app_membership AS TABLE public.requests_app_membership",
+        "UPDATE pg_temp.requests_app_membership SET user_id = {mallory}",
+    ],
+    "settings": [
+        "SET LOCAL plan_cache_mode = force_generic_plan",
+        "SET LOCAL standard_conforming_strings = off",
+        "SET LOCAL transform_null_equals = on",
+        "SET LOCAL array_nulls = off",
+        "SET LOCAL enable_seqscan = off",
+        "SET LOCAL from_collapse_limit = 1",
+        "SET LOCAL join_collapse_limit = 1",
+    ],
+}
+
+
+@pytest.mark.parametrize("trick", IN_MY_FAVOUR)
+@pytest.mark.usefixtures("temporary_tables")
+def test_who_decides_is_not_bent_by_what_a_session_made_or_set(
+    trick: str, pending_request: AccessRequest, mallory: User, bob: User
+) -> None:
+    bent = [one.format(mallory=mallory.pk) for one in IN_MY_FAVOUR[trick]]
+    asked_before = f"SELECT is_asked FROM public.requests_app_deciding({mallory.pk}::bigint) LIMIT 0"
+    for person, expected in ((mallory, GUARD), (bob, WENT_THROUGH)):
+        statement, params = _decision(pending_request, person)
+        statement = statement.replace(DECISIONS, f"public.{DECISIONS}")
+        assert attempt(*bent, FIRST_MINE, asked_before, statement, params=params) == expected
+
+
 def _with_shadow(make: str, one: AccessRequest, terms: dict[str, Any]) -> str | None:
     document = json.dumps({"id": 10**12, "code": "DP-00000000", "terms_document": terms})
     return attempt(

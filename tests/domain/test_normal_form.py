@@ -77,8 +77,10 @@ def test_no_door_of_ours_stores_another_spelling(make: Any) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nor_does_sql(app_connection: psycopg.Connection) -> None:
-    """Code from before among it: it stores what was typed."""
+@pytest.mark.parametrize("strings", ["on", "off"])
+def test_nor_does_sql(strings: str, app_connection: psycopg.Connection) -> None:
+    """Code from before among it: it stores what was typed. Nor by a setting that reads a pattern of ours otherwise."""
+    app_connection.execute(f"SET standard_conforming_strings = {strings}")
     app_connection.execute(
         "INSERT INTO requests_app_user (public_id, username, email, name, time_zone, source_identity, is_staff, "
         "is_superuser, password) VALUES (gen_random_uuid(), 'ＭAX ', '\tMax@Example.com ', '', 'UTC', 'abc', false, "

@@ -2,9 +2,10 @@
 -- second factor, whichever door changed it.
 
 -- Python knows more of it (a domain's other letters, and small letters where the database was made with the locale C).
+-- Without a backslash: what one means in quotes is a setting of the session.
 CREATE FUNCTION requests_app_normal(typed text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT regexp_replace(normalize(lower(normalize(typed, NFKC)), NFKC), '^\s+|\s+$', '', 'g')
+    SELECT regexp_replace(normalize(lower(normalize(typed, NFKC)), NFKC), '^[[:space:]]+|[[:space:]]+$', '', 'g')
 $$;
 
 CREATE FUNCTION requests_app_normalise_user() RETURNS trigger
