@@ -31,7 +31,7 @@ test: $(BIN)/installed programs  ## everything that must hold: lint, types, migr
 
 # What our own SQL decides, and how it is found; the rest says the same on every PostgreSQL, and so does how many
 # statements we make. All of it: POSTGRES_BIN=…
-IN_SQL := $(foreach about,catalog edits guards guards_of_terms invariants moments normal_form races reach rights scale stuck sweeps,tests/domain/test_$(about).py)
+IN_SQL := $(foreach about,catalog deciders edits guards guards_of_terms installed invariants moments normal_form races reach rights scale stuck sweeps,tests/domain/test_$(about).py)
 ON_15 := POSTGRES_BIN=$(POSTGRES_15) $(PYTEST) -k "not as_many_statements" $(IN_SQL)
 
 # Both, whatever becomes of the first; the whole suite last, so that its closing lines are the last ones.
