@@ -77,7 +77,7 @@ DEATHS = {
         ("after:requests_app.background.minting.sts.assume_role", 3),
         ("after:requests_app.background.minting.deliveries.record", 3),
         ("after:requests_app.background.minting.envelopes.put", 3),
-        ("after:requests_app.background.minting.deliveries.seal_down", 3),
+        ("after:requests_app.background.minting.deliveries.seal_down", 1),
     ),
     "revoke": (
         ("after:requests_app.background.revoking.revocations.take_up", 3),

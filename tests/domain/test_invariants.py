@@ -153,7 +153,7 @@ def _deliveries(company: Company) -> None:
         assert not deliveries.record(late, factories.minted(late), worker="slow")
     lost, _ = factories.sealed(one)
     with pytest.raises(DomainError):
-        deliveries.hand_over(lost, by=one.beneficiary, sign_in="a sign-in", take=lambda _: None)
+        deliveries.hand_over(lost, by=one.beneficiary, sign_in="a sign-in", take=lambda _: "another")
     waiting, _ = factories.sealed(one)
     unrecorded, unsealed = _claimed(one), _claimed(one)
     deliveries.record(unsealed, factories.minted(unsealed), worker="worker")

@@ -18,7 +18,8 @@ from django.db import (
 )
 from django.test.utils import CaptureQueriesContext
 
-from requests_app.domain import prepared
+from requests_app.domain import facts, prepared
+from requests_app.domain.database import installed
 from requests_app.domain.models import Group
 from requests_app.domain.prepared import Question
 from tests import factories, plans
@@ -187,6 +188,20 @@ def test_a_connection_that_was_closed_is_opened_again(superuser_connection: Any)
         DOUBLE.one(number=3)
     connections["default"].close_if_unusable_or_obsolete()
     assert DOUBLE.one(number=4) == (8,)
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "owner"])
+def test_what_was_planned_before_an_upgrade_is_asked_of_what_is_there_after_it(owner_connection: Any) -> None:
+    """The relations are dropped and made anew under a process that goes on."""
+    alice, role = factories.person("alice"), factories.role()
+    terms = factories.entitlement(role, users=[alice])
+    for _ in range(7):
+        assert facts.standing_of(terms.pk, alice.pk, role.pk).reaches
+    owner_connection.execute("COMMENT ON FUNCTION requests_app_refuse(text) IS NULL")
+    assert installed.install("owner")
+    assert facts.standing_of(terms.pk, alice.pk, role.pk).reaches
+    role.entitlements.clear()
+    assert not facts.standing_of(terms.pk, alice.pk, role.pk).reaches
 
 
 def test_after_a_rollback_it_is_planned_again_and_right(fresh_connection: None) -> None:

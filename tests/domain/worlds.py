@@ -1,5 +1,6 @@
 """Landscapes by chance, small enough for `tests.oracle`, and the same in the database."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -58,13 +59,16 @@ def worlds(draw: st.DrawFn, *, with_edits: bool = True) -> Landscape:
     edits: list[AnEdit] = []
     freezes: list[AFreeze] = []
     if with_edits:
-        numbers = {
-            "entitlement": len(entitlements),
-            "role": len(roles),
-            "account": len(accounts),
-            "unit": len(parents),
+        # Of units mostly those that some account is in or below.
+        near = [unit for one in accounts for unit in _above(one.unit, parents)]
+        subjects = {
+            "entitlement": range(len(entitlements)),
+            "role": range(len(roles)),
+            "account": range(len(accounts)),
+            "unit": near or range(len(parents)),
+            "group": range(GROUPS),
         }
-        edits += draw(st.lists(_edits(numbers, len(people)), max_size=4))
+        edits += draw(st.lists(_edits(subjects, len(people)), min_size=1, max_size=6))
         everything = st.just(AFreeze("everything", lifted=True))
         one = st.builds(AFreeze, st.just("role"), st.integers(0, len(roles) - 1), mostly.map(lambda is_so: not is_so))
         other = st.builds(AFreeze, st.just("account"), st.integers(0, len(accounts) - 1), st.booleans())
@@ -74,15 +78,19 @@ def worlds(draw: st.DrawFn, *, with_edits: bool = True) -> Landscape:
     )
 
 
+def _above(unit: int | None, parents: list[int | None]) -> list[int]:
+    """The unit and all above it."""
+    return [] if unit is None else [unit, *_above(parents[unit], parents)]
+
+
 @st.composite
-def _edits(draw: st.DrawFn, numbers: dict[str, int], people: int) -> AnEdit:
-    editor, confirmed = draw(st.integers(0, people - 1)), not draw(mostly)
-    what = draw(st.sampled_from([*numbers, "group", "group", "group"]))
-    if what != "group":
-        return AnEdit(editor, what, draw(st.integers(0, numbers[what] - 1)), None, confirmed)
-    # Their own membership, or somebody else's.
-    member = draw(st.just(editor) | st.integers(0, people - 1))
-    return AnEdit(editor, what, draw(st.integers(0, GROUPS - 1)), member, confirmed)
+def _edits(draw: st.DrawFn, subjects: dict[str, Sequence[int]], people: int) -> AnEdit:
+    editor, confirmed = draw(st.integers(0, people - 1)), draw(st.sampled_from((False, False, True)))
+    what = draw(st.sampled_from([*subjects, "group", "group"]))
+    number = draw(st.sampled_from(subjects[what]))
+    # Of a group their own membership, or somebody else's.
+    member = draw(st.just(editor) | st.integers(0, people - 1)) if what == "group" else None
+    return AnEdit(editor, what, number, member, confirmed)
 
 
 @st.composite
