@@ -13,7 +13,7 @@ from joserfc.jwk import ECKey
 
 from requests_app.aws import console, sts
 from requests_app.background import clocks, minting
-from requests_app.domain import clock, envelopes, workflow
+from requests_app.domain import clock, envelopes, sealing, workflow
 from requests_app.domain.errors import Conflict
 from requests_app.domain.models import (
     AccessRequest,
@@ -234,6 +234,22 @@ def test_narrowing_that_cannot_be_a_policy(alice: User, administrator: Role, bro
     failed(delivery)
     assert delivery.state == DeliveryState.REFUSED
     assert delivery.advice == "Tell the operators."
+
+
+def test_what_cannot_be_sealed_is_on_record(
+    active_request: AccessRequest, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS has made the session: whoever ends the pass must know of it."""
+
+    def fails(*_: Any) -> str:
+        raise ValueError("The recipient's key is not a JSON Web Key.")
+
+    delivery = browser.ask(active_request)
+    monkeypatch.setattr(sealing, "seal", fails)
+    minting.mint(delivery.pk)
+    failed(delivery)
+    assert delivery.state == DeliveryState.REFUSED
+    assert IssuedSession.objects.get(discarded=False).delivery == delivery
 
 
 def test_redis_down(active_request: AccessRequest, browser: Browser, settings: Any) -> None:
