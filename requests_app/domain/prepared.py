@@ -8,11 +8,12 @@ Django's: the connection with its transactions, its errors, and what counts quer
 import inspect
 import json
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, overload
 
 import psycopg
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections
 from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Float8, Int4, Int8
 
@@ -105,7 +106,11 @@ class Question(Generic[Answer]):
         sent = {name: _typed(values[name], type_) for name, type_ in self._types.items()}
         try:
             cursor.execute(self.sql, sent)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, NotSupportedError):
+                # A column became another type, and what was prepared before stays refused: to be connected anew after
+                # this piece of work, as where a connection is old.
+                connection.close_at = time.monotonic()
             cursor.close()
             raise
         if connection.queries_logged:

@@ -10,6 +10,7 @@ from django.db import (
     DataError,
     IntegrityError,
     InternalError,
+    NotSupportedError,
     OperationalError,
     ProgrammingError,
     connection,
@@ -202,6 +203,23 @@ def test_what_was_planned_before_an_upgrade_is_asked_of_what_is_there_after_it(o
     assert facts.standing_of(terms.pk, alice.pk, role.pk).reaches
     role.entitlements.clear()
     assert not facts.standing_of(terms.pk, alice.pk, role.pk).reaches
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_column_that_became_another_type_is_asked_by_the_next_piece_of_work(superuser_connection: Any) -> None:
+    """A process that an upgrade left running would else be refused for as long as it keeps its connection."""
+    changing = Question("tests.changing", "SELECT c.number FROM requests_app_changing c")
+    superuser_connection.execute("CREATE TABLE requests_app_changing AS SELECT 7::int AS number")
+    try:
+        superuser_connection.execute("GRANT SELECT ON requests_app_changing TO daypass_app")
+        assert changing.one() == (7,)
+        superuser_connection.execute("ALTER TABLE requests_app_changing ALTER number TYPE bigint")
+        with pytest.raises(NotSupportedError):
+            changing.one()
+        connections["default"].close_if_unusable_or_obsolete()
+        assert changing.one() == (7,)
+    finally:
+        superuser_connection.execute("DROP TABLE requests_app_changing")
 
 
 def test_after_a_rollback_it_is_planned_again_and_right(fresh_connection: None) -> None:
