@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from smtplib import SMTPDataError
+from smtplib import SMTPDataError, SMTPException, SMTPServerDisconnected
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -60,6 +60,17 @@ class _Batch:
         self._answers: dict[tuple[object, ...], tuple[float, Any]] = {}
 
     def send(self, message: EmailMultiAlternatives) -> None:
+        is_used = self._connection is not None
+        try:
+            self._send(message)
+        except SMTPException as error:
+            if not is_used or not _is_over(error):
+                raise
+            # Many servers take so many mails of a connection and no more. That is not this one's fault.
+            self.hang_up()
+            self._send(message)
+
+    def _send(self, message: EmailMultiAlternatives) -> None:
         if self._connection is None:
             self._connection = get_connection()
         self._connection.open()
@@ -91,6 +102,11 @@ class _Batch:
             answer = question(*of)
             self._answers[key] = now, answer
         return cast(T, answer)
+
+
+def _is_over(error: SMTPException) -> bool:
+    """The connection, and nothing is said of the mail: 421 is the server's word before it hangs up."""
+    return isinstance(error, SMTPServerDisconnected) or getattr(error, "smtp_code", None) == 421
 
 
 def _who_can_decide(matter: Matter) -> set[int]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from smtplib import SMTPServerDisconnected
+from smtplib import SMTPSenderRefused, SMTPServerDisconnected
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from requests_app.background import mail
-from requests_app.domain import clock, facts, notices, workflow
+from requests_app.domain import clock, deciders, notices, workflow
 from requests_app.domain.models import AccessRequest, Entitlement, Group, Membership, Notice, Role, User
 from requests_app.domain.workflow import sweeps
 from tests import factories
@@ -191,7 +191,7 @@ def test_whoever_need_not_decide_since_the_mail_before_is_not_asked(
 def test_beyond_the_longest_list_each_is_asked_about(
     pending_request: AccessRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts, "MOST_APPROVERS", 1)
+    monkeypatch.setattr(deciders, "MOST_APPROVERS", 1)
     mail.send_due()
     assert sorted(address for message in sent() for address in message.to) == ["bob@example.com", "carol@example.com"]
 
@@ -205,10 +205,12 @@ class Counting(EmailBackend):
     """Counts how often it was connected to."""
 
     connected = 0
+    takes = 1000
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._open = False
+        self._taken = 0
 
     def open(self) -> bool:
         type(self).connected += not self._open
@@ -222,7 +224,27 @@ class Counting(EmailBackend):
         self.open()
         if "bob@example.com" in messages[0].to:
             raise SMTPServerDisconnected("gone")
+        self._taken += 1
+        if self._taken > self.takes:
+            raise SMTPSenderRefused(421, b"too many messages in this connection", "daypass@example.com")
         return super().send_messages(messages)
+
+
+def test_a_server_that_takes_few_mails_of_a_connection_keeps_nobody_waiting(
+    alice: User, administrator: Role, staged: Entitlement, leads: Group, bob: User, settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    User.objects.filter(pk=bob.pk).update(email="robert@example.com")
+    settings.EMAIL_BACKEND = f"{__name__}.Counting"
+    monkeypatch.setattr(Counting, "connected", 0)
+    monkeypatch.setattr(Counting, "takes", 2)
+    for number in range(5):
+        factories.person(f"lead{number}", leads)
+    factories.wish(alice, administrator, staged)
+
+    assert mail.send_due() == len(sent()) == 7
+    assert Counting.connected == 4
+    assert not Notice.objects.exclude(attempts=1, last_error="").exists()
 
 
 def test_mails_that_go_out_together_share_a_connection_and_a_broken_one_is_replaced(
