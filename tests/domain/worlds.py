@@ -61,7 +61,7 @@ def worlds(draw: st.DrawFn, *, with_edits: bool = True) -> Landscape:
     if with_edits:
         # Of units mostly those that some account is in or below.
         near = [unit for one in accounts for unit in _above(one.unit, parents)]
-        subjects = {
+        subjects: dict[str, Sequence[int]] = {
             "entitlement": range(len(entitlements)),
             "role": range(len(roles)),
             "account": range(len(accounts)),
