@@ -4,7 +4,7 @@ import pytest
 from django.test import Client, RequestFactory
 
 from requests_app.delivery.web.origin import client_ip
-from requests_app.domain.models import User
+from requests_app.domain.models import AuditEvent, User
 from tests.web.pages import signed_in
 
 
@@ -31,6 +31,12 @@ def test_only_our_own_proxies_are_believed(proxies: int, forwarded: str, expecte
 
 def test_a_unix_socket_has_no_address() -> None:
     assert client_ip(RequestFactory().get("/", REMOTE_ADDR="")) is None
+
+
+@pytest.mark.django_db
+def test_a_neighbour_on_the_link_is_on_record(alice: User) -> None:
+    signed_in(alice).post("/settings/", {"time_zone": "Europe/Oslo"}, REMOTE_ADDR="fe80::1%eth0")
+    assert AuditEvent.objects.get(action="person.changed").ip == "fe80::1"
 
 
 @pytest.mark.django_db

@@ -18,7 +18,8 @@ def client_ip(request: HttpRequest) -> str | None:
         candidates.insert(0, forwarded[-settings.TRUSTED_PROXIES] if len(forwarded) >= settings.TRUSTED_PROXIES else "")
     for candidate in candidates:
         try:
-            return str(ip_address(candidate.strip()))
+            # Over which of our own cards (`fe80::1%eth0`) is no part of it, and PostgreSQL does not take it.
+            return str(ip_address(candidate.strip().partition("%")[0]))
         except ValueError:
             continue
     return None
