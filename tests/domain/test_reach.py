@@ -27,6 +27,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
+from requests_app.domain.workflow import edits
 from tests import factories, plans
 from tests.domain.meeting import at_once
 from tests.domain.test_guards import GUARD, REQUESTS, WENT_THROUGH, insert_like
@@ -401,6 +402,14 @@ def test_all_that_a_row_says_must_hold_and_any_row_is_enough() -> None:
 
 
 @pytest.mark.django_db
+def test_a_selector_of_an_account_means_no_other_ones() -> None:
+    one, other = factories.account(), factories.account()
+    selecting = by_selector(account=one)
+    assert gives(selecting, factories.role(in_account=one))
+    assert not gives(selecting, factories.role(in_account=other))
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("says", "constraint"),
     [
@@ -517,6 +526,27 @@ def test_what_is_not_selected_any_more_is_not_minted(alice: User, engineers: Gro
         factories.delivery(active)
     assert refused.value.rule == "entitlement.does_not_reach"
     assert workflow.give_back(active, by=alice)  # ending always works
+
+
+def test_a_change_of_a_membership_counts_under_the_terms_that_name_its_group(
+    alice: User, bob: User, administrator: Role, engineers: Group, leads: Group, security: Group
+) -> None:
+    """Under others it is nobody's business: neither what she left herself, nor where he put her."""
+    here = factories.entitlement(administrator, groups=[engineers])
+    here.askers.add(leads)
+    there = factories.entitlement(administrator, groups=[leads])
+    there.askers.add(security)
+    here.excluded_groups.add(factories.group("Contractors"))
+    there.excluded_groups.add(security)
+    edits.note(security, by=alice, change={}, member=alice)
+    edits.note(security, by=bob, change={}, member=alice)
+
+    def known(terms: Entitlement) -> policy.Asking:
+        return facts.asking(terms, administrator, by=bob, beneficiary=alice)
+
+    assert (known(here).excludes_person, known(here).asker_placed_person) == (False, False)
+    assert (known(there).excludes_person, known(there).asker_placed_person) == (True, True)
+    assert policy.may_request(known(here))
 
 
 @pytest.mark.parametrize("gone", ["role", "account"])
