@@ -7,11 +7,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from django.db import connection
-
-from requests_app.domain import policy
+from requests_app.domain import policy, prepared
 from requests_app.domain.models import AccessRequest, Extension, User
 from requests_app.domain.terms import StageTerms
 
@@ -59,54 +57,58 @@ class Left:
 def facts_of_deciding(matter: Matter, by: User, now: datetime) -> policy.Deciding:
     """What `policy.may_decide` looks at, as it is now."""
     request, extension = (matter.access_request_id, matter.pk) if isinstance(matter, Extension) else (matter.pk, None)
-    (row,) = _rows(_DECIDING, {"person": by.pk, "request": request, "extension": extension, "now": now})
-    return policy.Deciding(*row)
+    return _DECIDING.one(person=by.pk, request=request, extension=extension, now=now)
 
 
 def approvers(question: Question) -> list[User]:
     """The people, by name, at most `MOST_APPROVERS`."""
-    return list(User.objects.raw(_APPROVERS, {"questions": _documents([question]), "most": MOST_APPROVERS}))
+    asked = json.dumps(_documents([question]))
+    return list(User.objects.raw(_APPROVERS, {"questions": asked, "most": MOST_APPROVERS}))
 
 
 def numbers(questions: Sequence[Question]) -> list[int]:
     """How many people for each of these, up to `MOST_COUNTED`; one query."""
     if not questions:
         return []
-    return [number for (number,) in _rows(_NUMBERS, {"questions": _documents(questions), "most": MOST_COUNTED})]
+    return [number for (number,) in _NUMBERS.all(questions=_documents(questions), most=MOST_COUNTED)]
 
 
 def lacking(questions: Sequence[Left]) -> list[list[int]]:
     """For each of these the positions of the stages for which too few people are left; one query."""
     if not questions:
         return []
-    rows = _rows(_LACKING, {"questions": _documents(questions)})
+    rows = _LACKING.all(questions=_documents(questions))
     return [
         [one.stages[number - 1].position for number in numbers]
         for one, (numbers,) in zip(questions, rows, strict=True)
     ]  # fmt: skip
 
 
-def _documents(questions: Sequence[Question | Left]) -> str:
-    return json.dumps([{"n": number, **asdict(one)} for number, one in enumerate(questions)], default=list)
+def _documents(questions: Sequence[Question | Left]) -> list[dict[str, Any]]:
+    """As JSON has them: sets become lists."""
+    asked = [{"n": number, **asdict(one)} for number, one in enumerate(questions)]
+    return cast(list[dict[str, Any]], json.loads(json.dumps(asked, default=list)))
 
 
-def _rows(question: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(question, values)
-        return cursor.fetchall()
-
-
-_DECIDING = """
+_DECIDING = prepared.Question(
+    "deciding.facts",
+    """
 SELECT d.is_active, d.is_asking, d.state, d.has_decided, d.nobody_is_asked, d.is_accepted, d.has_edited, d.has_placed,
-       d.is_asked OR coalesce(d.is_asked_from <= %(now)s, false), d.stage, coalesce(d.asks->>'asks', ''),
-       EXISTS (SELECT FROM requests_app_membership g
-               WHERE g.user_id = %(person)s
-                 AND (d.asks->'groups' @> to_jsonb(g.group_id)
-                      OR d.asks->'more_groups' @> to_jsonb(g.group_id)
-                         AND d.since + make_interval(secs => (d.asks->>'escalate_seconds')::bigint) <= %(now)s))
-FROM requests_app_deciding(%(person)s) d
-WHERE d.access_request_id = %(request)s AND d.extension_id IS NOT DISTINCT FROM %(extension)s::bigint
-"""
+       d.is_asked OR coalesce(d.is_asked_from <= %(now)s::timestamptz, false) AS is_asked,
+       d.stage, coalesce(d.asks->>'asks', '') AS asks,
+       EXISTS (
+           SELECT FROM requests_app_membership g
+           WHERE g.user_id = %(person)s::bigint
+             AND (d.asks->'groups' @> to_jsonb(g.group_id)
+                  OR d.asks->'more_groups' @> to_jsonb(g.group_id)
+                     AND d.since + make_interval(secs => (d.asks->>'escalate_seconds')::bigint)
+                         <= %(now)s::timestamptz)
+       ) AS is_member
+FROM requests_app_deciding(%(person)s::bigint) d
+WHERE d.access_request_id = %(request)s::bigint AND d.extension_id IS NOT DISTINCT FROM %(extension)s::bigint
+""",
+    policy.Deciding,
+)
 _APPROVERS = """
 SELECT u.* FROM requests_app_user u WHERE u.id IN (
     SELECT d.person_id
@@ -116,16 +118,21 @@ SELECT u.* FROM requests_app_user u WHERE u.id IN (
     WHERE (q.further OR NOT d.further) AND d.person_id <> ALL(q.outside))
 ORDER BY u.name, u.id LIMIT %(most)s
 """
-_NUMBERS = """
+_NUMBERS: prepared.Question[Any] = prepared.Question(
+    "deciding.numbers",
+    """
 SELECT (SELECT count(DISTINCT able.person_id) FROM (
             SELECT d.person_id FROM requests_app_deciders(q.stage, q.asking, q.entitlement, q.role) d
-            WHERE (q.further OR NOT d.further) AND d.person_id <> ALL(q.outside) LIMIT %(most)s) able)
+            WHERE (q.further OR NOT d.further) AND d.person_id <> ALL(q.outside) LIMIT %(most)s::bigint) able)
 FROM jsonb_to_recordset(%(questions)s::jsonb) AS q (
     n int, stage jsonb, asking bigint[], outside bigint[], entitlement bigint, role bigint, further boolean)
 ORDER BY q.n
-"""
+""",
+)
 # From one moment on, whichever: what counts is how far the others are from it.
-_LACKING = """
+_LACKING: prepared.Question[Any] = prepared.Question(
+    "deciding.lacking",
+    """
 SELECT requests_app_lacking(
     q.stages, q.agreed, q.asking, q.outside, q.entitlement, q.role,
     '2000-01-01Z'::timestamptz - make_interval(secs => q.passed),
@@ -134,4 +141,5 @@ FROM jsonb_to_recordset(%(questions)s::jsonb) AS q (
     n int, stages jsonb, agreed int, asking bigint[], outside bigint[], entitlement bigint, role bigint,
     passed double precision, seconds double precision)
 ORDER BY q.n
-"""
+""",
+)

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
 
 from requests_app.domain import deciders, policy
 from requests_app.domain.models import AccessRequest, Entitlement, OrganisationalUnit, Role
@@ -193,7 +194,7 @@ def _document(stand: Stand, stage: Stage, position: int) -> dict[str, Any]:
 def _may_decide(stand: Stand, who: int, more: int | None) -> policy.Verdict:
     now = stand.scalar("SELECT clock_timestamp()")
     values = {"person": stand.people[who], "request": stand.request.pk, "extension": more, "now": now}
-    (row,) = stand.connection.execute(deciders._DECIDING, values).fetchall()
+    (row,) = stand.connection.execute(deciders._DECIDING.sql, values).fetchall()
     return policy.may_decide(policy.Deciding(*row))
 
 
@@ -251,14 +252,14 @@ def test_who_may_decide_and_why_not(stand: Stand, world: World, data: st.DataObj
             role=stand.role.pk,
             further=oracle.is_late(stage, world.passed),
         )
-        values = {"questions": deciders._documents([question]), "most": 100}
+        values = {"questions": Jsonb(deciders._documents([question])), "most": 100}
         rows = stand.connection.execute(deciders._APPROVERS, values)
         assert rows.description
         column = [one.name for one in rows.description].index("id")
         able = {row[column] for row in rows.fetchall()}
         if world.state == "pending" and world.accepted:
             assert able == {stand.people[one] for one in may}
-        (number,) = stand.connection.execute(deciders._NUMBERS, values).fetchone() or (None,)
+        (number,) = stand.connection.execute(deciders._NUMBERS.sql, values).fetchone() or (None,)
         assert number == len(able)
 
 
@@ -290,8 +291,8 @@ def test_which_stages_lack_people(stand: Stand, world: World) -> None:
             entitlement=stand.entitlement.pk,
             role=stand.role.pk,
         )
-        values = {"questions": deciders._documents([left])}
-        (numbers,) = stand.connection.execute(deciders._LACKING, values).fetchone() or (None,)
+        values = {"questions": Jsonb(deciders._documents([left]))}
+        (numbers,) = stand.connection.execute(deciders._LACKING.sql, values).fetchone() or (None,)
     assert bool(numbers) is oracle.too_few(world)
     others = tuple(stage for n, stage in enumerate(world.stages, start=1) if n not in numbers)
     assert not oracle.too_few(replace(world, stages=others)), numbers
