@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import random
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from requests_app.domain import clock, deciders, facts, policy, workflow
 from requests_app.domain.errors import DomainError
 from requests_app.domain.hours import Hours
 from requests_app.domain.models import AccessRequest, Entitlement, Membership, Role, User
-from requests_app.domain.policy import Asking, Clock, Minting, Standing
+from requests_app.domain.policy import Asking, Clock, Holding, Minting, MoreTime, Standing
 from requests_app.domain.terms import StageTerms, Terms
 from requests_app.domain.transitions import State
 from tests import factories
@@ -227,6 +227,92 @@ def test_a_good_mint_is_allowed() -> None:
     assert policy.may_mint(GOOD)
     assert policy.may_hold_on(GOOD)
     assert policy.may_decide(NOTHING_AGAINST)
+
+
+# What may be against it, and by which rule, in the order in which it is said.
+AGAINST_HOLDING: list[tuple[dict[str, Any], str]] = [
+    ({"person_is_active": False}, "person.deactivated"),
+    ({"role_is_usable": False}, "role.inactive"),
+    ({"frozen_because": "a break-in."}, "freeze"),
+    ({"has_own_edit": True}, "edit.own"),
+    ({"terms_are_active": False}, "entitlement.does_not_reach"),
+    ({"gives_role": False}, "entitlement.does_not_reach"),
+    ({"names_person": False}, "entitlement.does_not_reach"),
+    ({"excludes_person": True}, "entitlement.excluded"),
+]
+NIGHT = {"zone": "UTC", "days": [1, 2, 3, 4, 5, 6, 7], "begin": "08:00", "end": "09:00"}
+AGAINST_MINTING = [
+    ({"is_beneficiary": False}, "mint.not_beneficiary"),
+    ({"state": "revoked"}, "mint.not_active"),
+    ({"expires_at": None}, "mint.not_active"),
+    *AGAINST_HOLDING,
+    ({"hours_document": NIGHT}, "mint.hours"),
+    ({"identity_is_access": True}, "mint.identity_is_access"),
+    ({"held_until": NOW + timedelta(seconds=1)}, "mint.held"),
+    ({"clock_measured_at": NOW - timedelta(seconds=121)}, "clock.unknown"),
+    ({"clock_low": None}, "clock.unknown"),
+    ({"clock_high": 31.0}, "clock.apart"),
+]
+NOBODY = {"approval": "staged", "stages_with_enough_people": ()}
+AGAINST_ASKING = [
+    AGAINST_HOLDING[0],
+    ({"asker_is_active": False}, "person.deactivated"),
+    ({"asker_has_own_edit": True}, "edit.own"),
+    ({"asker_placed_person": True}, "edit.own"),
+    ({"asker_is_named": False}, "behalf.not_named"),
+    AGAINST_HOLDING[1],
+    ({"role_arn": ARN.replace("/elevated/", "/team:a/")}, "role.address"),
+    *AGAINST_HOLDING[2:],
+    ({"narrowing_fits": False}, "narrowing.does_not_fit"),
+    (NOBODY, "stage.none"),
+    ({"approval": "staged", "stages_with_enough_people": (True, False)}, "stage.nobody_can"),
+    ({"most": 2, "open_already": 2}, "terms.at_once"),
+]
+EXTENDABLE = replace(terms_with((StageTerms(1, 1, (1,), (), "x"),)), extensions_most=2, extension_total_seconds=7200)
+AGAINST_EXTENDING = [
+    ({"is_beneficiary": False}, "extend.not_yours"),
+    ({"state": "expired"}, "extend.not_active"),
+    *AGAINST_HOLDING,
+    ({"terms": replace(EXTENDABLE, extensions_most=0)}, "extend.terms"),
+    ({"is_pending": True}, "extend.pending"),
+    ({"granted": 2}, "extend.often"),
+    ({"in_vain": 3}, "extend.in_vain"),
+    ({"lasts": 7200}, "extend.total"),
+    ({"wanted": 59}, "extend.short"),
+    ({"terms": replace(EXTENDABLE, hours=Hours.from_document(NIGHT))}, "extend.hours"),
+    ({"stages_with_enough_people": (False,)}, "stage.nobody_can"),
+]
+HOLDS = {one.name: getattr(GOOD, one.name) for one in fields(Holding)}
+ASKS = Asking(
+    **{one.name: getattr(GOOD, one.name) for one in fields(Standing)},
+    role_arn=ARN, approval="automatic", asker_is_active=True, asker_has_own_edit=False, asker_placed_person=False,
+    asker_is_named=True, stages_with_enough_people=(True,), most=2, open_already=1,
+)  # fmt: skip
+EXTENDS = MoreTime(
+    **HOLDS, lasts=3600, granted=1, in_vain=2, is_pending=False, terms=EXTENDABLE, wanted=60, most_in_vain=3,
+    stages_with_enough_people=(True,),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ask", "good", "against"),
+    [
+        (policy.may_hold_on, GOOD, AGAINST_HOLDING),
+        (policy.may_request, ASKS, AGAINST_ASKING),
+        (policy.may_mint, GOOD, AGAINST_MINTING),
+        (policy.may_extend, EXTENDS, AGAINST_EXTENDING),
+    ],
+    ids=["holding", "asking", "minting", "extending"],
+)
+def test_each_thing_that_is_against_it_refuses_and_the_first_of_two_is_said(
+    ask: Any, good: Any, against: list[tuple[dict[str, Any], str]]
+) -> None:
+    assert ask(good)
+    for change, rule in against:
+        check(ask(replace(good, **change)), rule, "")
+    for (first, rule), (second, _) in itertools.combinations(against, 2):
+        if not first.keys() & second.keys():
+            assert ask(replace(good, **second, **first)).rule == rule, (first, second)
 
 
 @pytest.mark.parametrize(("left", "rule"), [(-1, "mint.not_active"), (0, "mint.not_active"), (1, "clock.known")])
