@@ -1,7 +1,7 @@
 """What the database did for a piece of code: its statements, how long each took, and by which plan."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +23,11 @@ class Statement:
 
     @property
     def can_be_explained(self) -> bool:
-        return self.only_reads or self.sql.startswith(("UPDATE", "INSERT", "DELETE"))
+        return self.only_reads or self.sql.lstrip().startswith(("UPDATE", "INSERT", "DELETE"))
 
     @property
     def only_reads(self) -> bool:
-        return self.sql.lstrip("(\n ").startswith("SELECT")  # a union begins with a parenthesis
+        return self.sql.lstrip("(\n ").startswith(("SELECT", "WITH"))  # a union begins with a parenthesis
 
 
 @dataclass
@@ -55,9 +55,10 @@ class Plan:
     def indexes(self) -> set[str]:
         return {node["Index Name"] for node in self.nodes() if "Index Name" in node}
 
-    def rows_looked_at(self) -> int:
-        """Rows that scans gave or threw away; only of a plan that was carried out."""
-        return sum(_looked_at(node) for node in self.nodes() if "Scan" in node["Node Type"])
+    def rows_looked_at(self, of: Collection[str] | None = None) -> int:
+        """Rows that scans of tables gave or threw away, or of these tables; only of a plan that was carried out."""
+        scans = [node for node in self.nodes() if "Scan" in node["Node Type"] and not _is_of_its_own(node)]
+        return sum(_looked_at(node) for node in scans if of is None or node.get("Relation Name") in of)
 
     def buffers(self) -> int:
         """Pages of 8 kB that were looked at, each time anew; only of a plan that was carried out."""
@@ -88,6 +89,11 @@ def plan(statement: Statement, *, carried_out: bool = False) -> Plan:
         (answer,) = cursor.fetchone()
         transaction.set_rollback(True)
     return Plan(answer[0]["Plan"])
+
+
+def _is_of_its_own(node: dict[str, Any]) -> bool:
+    """Whether it only reads again what the same statement has read, or made up."""
+    return node["Node Type"] in ("CTE Scan", "WorkTable Scan", "Function Scan")
 
 
 def _looked_at(node: dict[str, Any]) -> int:

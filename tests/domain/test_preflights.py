@@ -74,7 +74,7 @@ def test_roles_among_others_that_have_a_row_are_found_part_by_part(
     assert preflights.make_missing() >= 1
     assert Preflight.objects.filter(role=roles[11]).exists()
     made = 0
-    for minute in range(60):
+    for minute in range(120):
         monkeypatch.setattr(clock, "now", lambda minute=minute: now + timedelta(minutes=minute))
         made += preflights.make_missing()
     assert Preflight.objects.filter(role=roles[4]).exists()

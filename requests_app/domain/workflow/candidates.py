@@ -95,7 +95,8 @@ SELECT waiting.id FROM waiting JOIN scarce USING (stages) WHERE waiting.stage <=
 """
 
 # Surely fine: the role is given by its name or a selector, the person is named or in a group that is, not by their own
-# doing, nothing excludes them, and they changed no rule that nobody has confirmed.
+# doing, nothing excludes them, and they changed no rule that nobody has confirmed. Each is looked up by its index:
+# without OFFSET, the database may read all there are of them once, and of all people there are many.
 _OF_NO_USE = """
 SELECT r.id
 FROM requests_app_accessrequest r
@@ -108,25 +109,29 @@ WHERE (r.state = 'pending' AND r.decide_by > %(now)s OR r.state = 'approved' AND
   AND NOT (
     t.is_active AND u.deactivated_at IS NULL AND o.is_active AND a.is_active
     AND NOT EXISTS (SELECT FROM requests_app_edit e
-                    WHERE e.editor_id = r.beneficiary_id AND e.member_id IS NULL AND e.confirmed_at IS NULL)
+                    WHERE e.editor_id = r.beneficiary_id AND e.member_id IS NULL AND e.confirmed_at IS NULL
+                    OFFSET 0)
     AND NOT EXISTS (SELECT FROM requests_app_excludeduser x
-                    WHERE x.entitlement_id = r.entitlement_id AND x.user_id = r.beneficiary_id)
+                    WHERE x.entitlement_id = r.entitlement_id AND x.user_id = r.beneficiary_id
+                    OFFSET 0)
     AND NOT EXISTS (SELECT FROM requests_app_excludedgroup x
                     WHERE x.entitlement_id = r.entitlement_id
                       AND (EXISTS (SELECT FROM requests_app_membership m
                                    WHERE m.group_id = x.group_id AND m.user_id = r.beneficiary_id)
                            OR EXISTS (SELECT FROM requests_app_edit e
                                       WHERE e.member_id = r.beneficiary_id AND e.group_id = x.group_id
-                                        AND e.confirmed_at IS NULL)))
+                                        AND e.confirmed_at IS NULL))
+                    OFFSET 0)
     AND (EXISTS (SELECT FROM requests_app_entitlementuser n
-                 WHERE n.entitlement_id = r.entitlement_id AND n.user_id = r.beneficiary_id)
+                 WHERE n.entitlement_id = r.entitlement_id AND n.user_id = r.beneficiary_id OFFSET 0)
          OR EXISTS (SELECT FROM requests_app_entitlementgroup n
                     JOIN requests_app_membership m ON m.group_id = n.group_id
                     WHERE n.entitlement_id = r.entitlement_id AND m.user_id = r.beneficiary_id
                       AND NOT EXISTS (SELECT FROM requests_app_edit e
                                       WHERE e.member_id = m.user_id AND e.group_id = m.group_id
-                                        AND e.editor_id = m.user_id AND e.confirmed_at IS NULL)))
+                                        AND e.editor_id = m.user_id AND e.confirmed_at IS NULL)
+                    OFFSET 0))
     AND (EXISTS (SELECT FROM requests_app_entitlementrole n
-                 WHERE n.entitlement_id = r.entitlement_id AND n.role_id = r.role_id)
+                 WHERE n.entitlement_id = r.entitlement_id AND n.role_id = r.role_id OFFSET 0)
          OR requests_app_gives(r.entitlement_id, r.role_id)))
 """

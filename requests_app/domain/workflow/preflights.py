@@ -293,7 +293,8 @@ FROM (SELECT id, CASE WHEN count(*) OVER () < %(limit)s THEN count(*) OVER () * 
                 UNION ALL
                 (SELECT r.id FROM requests_app_role r JOIN requests_app_account a ON a.id = r.account_id
                  WHERE r.is_active AND a.is_active AND r.id BETWEEN %(first)s AND least(%(last)s, %(newest)s)
-                   AND NOT EXISTS (SELECT FROM requests_app_preflight p WHERE p.role_id = r.id)
+                   AND NOT EXISTS (SELECT FROM requests_app_preflight p
+                                   WHERE p.role_id = r.id AND p.role_id BETWEEN %(first)s AND %(last)s)
                  LIMIT %(limit)s)) either LIMIT %(limit)s) missing) spread_out
 ON CONFLICT DO NOTHING
 """
