@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from requests_app.delivery.admin.bounded import MOST_LINES
-from requests_app.domain import workflow
+from requests_app.domain import audit, workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict
 from requests_app.domain.models import (
@@ -114,7 +114,7 @@ def test_without_its_event_no_change_is_made(
     def broken(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the record cannot be written")
 
-    monkeypatch.setattr(AuditEvent.objects, "create", broken)
+    monkeypatch.setattr(audit._RECORD, "one", broken)
     with pytest.raises(RuntimeError):
         send(operator, at, page, **changed)
 
