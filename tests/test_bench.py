@@ -96,7 +96,7 @@ def test_the_guards_refuse_a_floor_what_they_refuse_everybody(
     given = {pending_request.code: "code", f"requests_app_accessrequest {pending_request.pk}": "id"}
     recorded = rows.record(superuser_connection, lambda: workflow.approve(pending_request, by=bob), given=given)
 
-    with pytest.raises(psycopg.errors.IntegrityError, match="only the present stage of a pending request"):
+    with pytest.raises(psycopg.errors.IntegrityError, match="only the present stage of what is pending"):
         write(recorded, id=str(pending_request.pk), code=pending_request.code)
 
 

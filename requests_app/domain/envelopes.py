@@ -48,7 +48,10 @@ def take(delivery_id: str) -> str | None:
     Raises EnvelopeStoreDown.
     """
     try:
-        sealed = store.client().getdel(_key(delivery_id))
+        with store.client().pipeline() as together:
+            together.getdel(_key(delivery_id))
+            together.delete(_bell(delivery_id))
+            sealed = together.execute()[0]
     except redis.RedisError as error:
         raise EnvelopeStoreDown(type(error).__name__) from None
     if not isinstance(sealed, bytes) or not _COMPACT_JWE.fullmatch(sealed):
