@@ -228,6 +228,9 @@ def test_who_may_decide_and_why_not(stand: Stand, world: World, data: st.DataObj
     world = replace(world, stage=data.draw(st.integers(1, len(world.stages))))
     decided = data.draw(st.lists(person, max_size=2, unique=True))
     world = replace(world, approved=tuple((who, data.draw(st.integers(1, world.stage))) for who in decided))
+    # Its time may be over, which the verb sees to and no verdict; lists and the database do not take it any more.
+    if is_late := data.draw(st.integers(0, 5)) == 0:
+        world = replace(world, left=-5)
     if data.draw(st.integers(0, 5)) == 0:
         world = replace(world, state="withdrawn")
     with laid(stand, world, extension=extension) as more:
@@ -238,10 +241,11 @@ def test_who_may_decide_and_why_not(stand: Stand, world: World, data: st.DataObj
         assert {who for who, verdict in verdicts.items() if verdict} == may
         assert all(verdict or verdict.message.endswith(".") for verdict in verdicts.values())
         listed = "SELECT requests_app_may_decide(%s, %s, %s, clock_timestamp())"
-        assert {who for who in PEOPLE if stand.scalar(listed, stand.people[who], stand.request.pk, more)} == may
+        in_time = set() if is_late else may
+        assert {who for who in PEOPLE if stand.scalar(listed, stand.people[who], stand.request.pk, more)} == in_time
         too_late = f"SELECT requests_app_may_decide(%s, %s, %s, now() + interval '{world.left} s')"
         assert not any(stand.scalar(too_late, one, stand.request.pk, more) for one in stand.people)
-        assert {who for who in PEOPLE if _database_takes(stand, who, more, world.stage)} == may
+        assert {who for who in PEOPLE if _database_takes(stand, who, more, world.stage)} == in_time
         # The same question from the other side.
         stage = world.stages[world.stage - 1]
         question = deciders.Question(
@@ -299,6 +303,18 @@ def test_which_stages_lack_people(stand: Stand, world: World) -> None:
     for n, stage in enumerate(world.stages, start=1):
         if oracle.too_few(replace(world, stages=(stage,))):
             assert n in numbers
+
+
+@pytest.mark.parametrize(("accepted", "left", "lacks"), [(False, 60, True), (False, 610, False), (True, 60, False)])
+def test_what_nobody_has_accepted_yet_counts_its_time_from_now(
+    stand: Stand, accepted: bool, left: int, lacks: bool
+) -> None:
+    """Further people are asked ten minutes after it was accepted; it was asked for nearly so long ago."""
+    stage = Stage(users=(0,), escalate=600, more_users=(2,))
+    world = replace(EVERYBODY, stages=(stage,), beneficiary=1, accepted=accepted, passed=595, left=left)
+    with laid(stand, world, extension=False):
+        said = stand.scalar("SELECT requests_app_lacks_people(%s, NULL, clock_timestamp())", stand.request.pk)
+    assert said is lacks is oracle.too_few(world)
 
 
 def test_a_group_of_thousands_is_not_read_for_two(stand: Stand) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import transaction
 from django.db.models import F
@@ -24,7 +25,7 @@ from requests_app.domain.models import (
 )
 from requests_app.domain.transitions import DeliveryState
 from requests_app.domain.workflow import deliveries, sweeps
-from tests import factories
+from tests import factories, servers
 from tests.domain.expect import refused
 from tests.domain.meeting import at_once, in_background, row_held, wait_until_stuck
 
@@ -267,6 +268,32 @@ def test_an_operators_edit_while_a_wish_waits(
         other.execute(edit)
         other.commit()
     assert getattr(asking.result(timeout=10), "rule", None) == rule
+
+
+def test_a_decision_waits_for_what_becomes_of_the_request(pending_request: AccessRequest, bob: User) -> None:
+    """Past all of our code: the guard itself looks after the lock, and not at what was so before it."""
+    decided = (
+        "INSERT INTO requests_app_decision (access_request_id, stage, approver_id, approver_name, verdict, comment, "
+        "decided_at) VALUES (%s, 1, %s, 'Bob', 'approve', '', clock_timestamp())"
+    )
+
+    def decide() -> str:
+        with psycopg.connect(servers.database_url("app", servers.database_name()), autocommit=True) as connection:
+            try:
+                connection.execute(decided, [pending_request.pk, bob.pk])
+            except psycopg.errors.CheckViolation as refusal:
+                return str(refusal)
+        return "taken"
+
+    with psycopg.connect(servers.database_url("app", servers.database_name())) as other:
+        other.execute(
+            "UPDATE requests_app_accessrequest SET state = 'withdrawn', ended_at = clock_timestamp() WHERE id = %s",
+            [pending_request.pk],
+        )
+        deciding = in_background(decide)
+        wait_until_stuck([deciding])
+        other.commit()
+    assert "only the present stage of what is pending" in deciding.result(timeout=10)
 
 
 def test_what_the_database_refuses_is_a_sentence_and_no_crash(
