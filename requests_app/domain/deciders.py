@@ -16,8 +16,8 @@ from requests_app.domain.terms import StageTerms
 # What is decided.
 Matter = AccessRequest | Extension
 MOST_APPROVERS = 200
-# People are counted so far and no further; nobody chooses differently at 500 and at 2,000.
-MOST_COUNTED = 500
+# People are counted so far and no further; nobody chooses differently at 100 and at 2,000.
+MOST_COUNTED = 100
 
 
 @dataclass(frozen=True, slots=True)
