@@ -52,7 +52,8 @@ RULES = {
 def test_the_model_the_facts_the_rules_the_lists_and_the_database_agree() -> None:
     met: set[str] = set()
 
-    @settings(max_examples=60, deadline=None)
+    # The same ones each time: by chance one rule or another would not be met.
+    @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
     @given(world=worlds(), upside_down=st.booleans())
     def agree(world: Landscape, upside_down: bool) -> None:
         with transaction.atomic():
@@ -67,7 +68,8 @@ def test_the_model_the_facts_the_rules_the_lists_and_the_database_agree() -> Non
 def test_who_asks_for_whom_by_the_model_and_by_the_facts() -> None:
     met: set[str] = set()
 
-    @settings(max_examples=60, deadline=None)
+    # The same ones each time: by chance one rule or another would not be met.
+    @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
     @given(world=worlds(), upside_down=st.booleans())
     def agree(world: Landscape, upside_down: bool) -> None:
         with transaction.atomic():
@@ -79,7 +81,9 @@ def test_who_asks_for_whom_by_the_model_and_by_the_facts() -> None:
 
 
 @pytest.mark.django_db
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(world=worlds(with_edits=False), upside_down=st.booleans())
 def test_the_lists_find_what_the_model_finds(world: Landscape, upside_down: bool) -> None:
     with transaction.atomic():
