@@ -82,6 +82,29 @@ def test_everything_is_asked_again_before_it_comes_with_the_answer(
     assert Delivery.objects.get().state == "discarded"
 
 
+def test_where_the_database_goes_away_meanwhile_the_page_polls(
+    active_request: AccessRequest,
+    alice: User,
+    superuser_connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The wish is stored, and what was sealed for it is still to be had."""
+    wait, client = envelopes.wait, signed_in(alice)
+
+    def mint_and_cut(delivery: str, seconds: float) -> bool:
+        seal(Delivery.objects.get(public_id=delivery))
+        superuser_connection.execute("SELECT pg_terminate_backend(%s)", [connection.connection.info.backend_pid])
+        return wait(delivery, seconds)
+
+    monkeypatch.setattr(envelopes, "wait", mint_and_cut)
+    answer = waits(client, active_request)
+    connection.close()
+
+    assert answer.status_code == 201
+    assert list(answer.json()) == ["id"]
+    assert client.post(f"/deliveries/{answer.json()['id']}/envelope").json() == {"envelope": ENVELOPE}
+
+
 def test_a_page_that_does_not_wait_is_answered_at_once(
     active_request: AccessRequest, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
