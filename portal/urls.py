@@ -13,13 +13,13 @@ from requests_app.delivery.web.views import (
     credentials,
     decide,
     deliveries,
+    emergency,
     endings,
     extensions,
     home,
     my_settings,
     password_links,
     request_access,
-    stop,
 )
 
 # Operators keep people's addresses, so the pages on which people would change them are left out; and links to choose a
@@ -53,13 +53,13 @@ _acts = [
 ]
 
 _stopping = [
-    path("", stop.stop, name="stop"),
-    path("person/<uuid:public_id>", stop.stop_person, name="stop_person"),
-    path("role/<uuid:public_id>", stop.stop_role, name="stop_role"),
-    path("account/<slug:partition>/<slug:number>", stop.stop_account, name="stop_account"),
-    path("everything", stop.stop_everything, name="stop_everything"),
-    path("freezes/<uuid:public_id>/lift", stop.lift, name="lift"),
-    path("freezes/<uuid:public_id>/passes", stop.found, name="found_passes"),
+    path("", emergency.stop, name="stop"),
+    path("person/<uuid:public_id>", emergency.stop_person, name="stop_person"),
+    path("role/<uuid:public_id>", emergency.stop_role, name="stop_role"),
+    path("account/<slug:partition>/<slug:number>", emergency.stop_account, name="stop_account"),
+    path("everything", emergency.stop_everything, name="stop_everything"),
+    path("freezes/<uuid:public_id>/lift", emergency.lift, name="lift"),
+    path("freezes/<uuid:public_id>/passes", emergency.found, name="found_passes"),
 ]
 
 urlpatterns = [

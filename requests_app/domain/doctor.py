@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from django.db.models import Count, Q, QuerySet
 
-from requests_app.domain import arns, facts, fitting, invariants, policy, store, troubles
+from requests_app.domain import arns, facts, invariants, narrowing_fit, policy, store, troubles
 from requests_app.domain.database import installed
 from requests_app.domain.lags import lags
 from requests_app.domain.models import Account, AwsClock, Freeze, Identity, Installation, Notice, Preflight, Role
@@ -246,7 +246,7 @@ def _addresses() -> Finding:
 
 
 def _narrowing() -> Finding:
-    wrong = list(fitting.unfit())
+    wrong = list(narrowing_fit.unfit())
     if not wrong:
         return Finding(Verdict.GOOD, "narrowing", "It fits every role that is given.")
     said = " ".join(f"“{entitlement}”: {sentence}" for entitlement, sentence in wrong[:MOST_WORST])

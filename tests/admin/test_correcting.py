@@ -231,7 +231,7 @@ def test_neither_escapes_that_nobody_uses_their_own_edit(
     assert refused.value.rule == "edit.own"
 
     for edit in Edit.objects.unconfirmed():
-        workflow.edits.confirm(edit, by=oscar)
+        workflow.own_edits.confirm(edit, by=oscar)
     assert factories.wish(olivia, role, entitlement).state == "approved"
 
 

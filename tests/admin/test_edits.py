@@ -53,7 +53,7 @@ def about() -> list[tuple[str, Any]]:
 
 
 def edit_of(subject: Any, by: User) -> Edit:
-    return workflow.edits.note(subject, by=by, change={"name": ["a", "b"]})
+    return workflow.own_edits.note(subject, by=by, change={"name": ["a", "b"]})
 
 
 def page(client: Client) -> str:
@@ -198,7 +198,7 @@ def test_a_change_whose_edit_cannot_be_noted_is_not_made(
     def broken(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(workflow.edits, "note", broken)
+    monkeypatch.setattr(workflow.own_edits, "note", broken)
     with pytest.raises(RuntimeError):
         send(operator, at, fields, name="Other")
 
@@ -249,9 +249,9 @@ def test_an_operator_does_not_open_a_door_by_a_friend(
 def test_an_auditor_finds_what_somebody_changed_and_what_they_confirmed(
     dave: User, olivia: User, oscar: User, staged: Entitlement, automatic: Entitlement
 ) -> None:
-    hers = workflow.edits.note(staged, by=olivia, change={})
-    his = workflow.edits.note(automatic, by=oscar, change={})
-    workflow.edits.confirm(his, by=olivia)
+    hers = workflow.own_edits.note(staged, by=olivia, change={})
+    his = workflow.own_edits.note(automatic, by=oscar, change={})
+    workflow.own_edits.confirm(his, by=olivia)
 
     def found(words: str) -> list[Edit]:
         shown = signed_in(dave).get(reverse("admin:requests_app_edit_changelist"), {"q": words})
@@ -332,7 +332,7 @@ def test_a_membership_is_told_by_both_names_and_confirmed_by_neither_of_the_two(
     operator: Client, olivia: User, oscar: User, leads: Group
 ) -> None:
     third = factories.person("third", is_staff=True, is_superuser=True)
-    one = workflow.edits.note(leads, by=oscar, change={"members": {"added": [{"user": "olivia"}]}}, member=olivia)
+    one = workflow.own_edits.note(leads, by=oscar, change={"members": {"added": [{"user": "olivia"}]}}, member=olivia)
     for client in (operator, signed_in(oscar)):
         found = Page(client.get(reverse(ADDRESS)).content.decode())
         assert "Olivia in Payments leads membership" in found.text
@@ -366,7 +366,7 @@ def test_the_record_of_edits_is_read_and_never_changed(
     who: str, oscar: User, olivia: User, staged: Entitlement, administrator: Role, request: pytest.FixtureRequest
 ) -> None:
     first, second = edit_of(staged, oscar), edit_of(administrator, oscar)
-    workflow.edits.confirm(first, by=olivia)
+    workflow.own_edits.confirm(first, by=olivia)
     client = signed_in(request.getfixturevalue(who))
 
     assert len(client.get(address(Edit)).context["cl"].result_list) == 2
@@ -411,7 +411,7 @@ def test_a_forged_post_confirms_nothing(olivia: User, oscar: User, staged: Entit
 def test_what_somebody_typed_stays_text_and_does_not_fill_the_page(
     operator: Client, oscar: User, staged: Entitlement
 ) -> None:
-    workflow.edits.note(staged, by=oscar, change={"name": ["<b>", "x" * 5000], "longest_seconds": [3600, 5400]})
+    workflow.own_edits.note(staged, by=oscar, change={"name": ["<b>", "x" * 5000], "longest_seconds": [3600, 5400]})
     found = operator.get(reverse(ADDRESS)).content.decode()
 
     assert "&lt;b&gt;" in found
@@ -452,7 +452,7 @@ def test_the_page_is_bounded_and_its_queries_do_not_grow(
         for editor in (oscar, olivia):
             number = Edit.objects.count()
             member, group = factories.person(f"member{number}"), factories.group(f"group {number}")
-            workflow.edits.note(group, by=editor, change={}, member=member)
+            workflow.own_edits.note(group, by=editor, change={}, member=member)
 
     grow()
     queries()
@@ -500,7 +500,7 @@ def test_whoever_changed_it_reads_so_until_it_is_confirmed(
         made = edit_of(one, olivia)
         assert said in operator.get(at).content.decode()
         assert said not in signed_in(oscar).get(at).content.decode()
-        workflow.edits.confirm(made, by=oscar)
+        workflow.own_edits.confirm(made, by=oscar)
         assert said not in operator.get(at).content.decode()
 
 

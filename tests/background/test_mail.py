@@ -473,7 +473,7 @@ def test_a_revocation_says_why_in_the_mail_whole(active_request: AccessRequest, 
 
 def test_what_an_operator_stops_everything_for_stands_in_the_mails(active_request: AccessRequest, olivia: User) -> None:
     why = "A laptop was stolen. " * 22 + "Call the security desk."
-    workflow.stops.end_all(active_request.role, by=olivia, reason=why, typed="Administrator")
+    workflow.emergency.end_all(active_request.role, by=olivia, reason=why, typed="Administrator")
     assert "Call the security desk." in last_to("alice").body
     told = [message.body for message in sent() if message.to == ["olivia@example.com"]]
     assert len(told) == 2  # frozen, and everything ended

@@ -10,7 +10,7 @@ from requests_app.background import mail
 from requests_app.domain import clock, workflow
 from requests_app.domain.hours import at_in_words
 from requests_app.domain.models import AccessRequest, Entitlement, Extension, Group, Membership, Notice, Role, User
-from requests_app.domain.workflow import edits, sweeps
+from requests_app.domain.workflow import own_edits, sweeps
 from tests import factories
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -261,15 +261,15 @@ def test_what_has_ended_because_it_could_come_to_nothing_says_why(pending_reques
 def test_an_edit_is_told_to_the_other_operators_until_it_is_confirmed(olivia: User, staged: Entitlement) -> None:
     peter = factories.person("peter", is_superuser=True)
     factories.person("gone", is_superuser=True, deactivated_at=clock.now())
-    first = edits.note(staged, by=olivia, change={})
+    first = own_edits.note(staged, by=olivia, change={})
     assert sent() == [
         (
             "peter",
             f"Olivia changed {staged.name}. For Olivia this does not count until another operator has confirmed it",
         )
     ]
-    edits.confirm(first, by=peter)
-    edits.confirm(edits.note(staged, by=olivia, change={}), by=peter)
+    own_edits.confirm(first, by=peter)
+    own_edits.confirm(own_edits.note(staged, by=olivia, change={}), by=peter)
     assert sent() == []
     assert why_not("unconfirmed") == "confirmed meanwhile"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from requests_app.delivery.web import judging
+from requests_app.delivery.web import dossiers
 from requests_app.domain import clock, facts, policy, workflow
 from requests_app.domain.errors import Conflict, DomainError, NotAllowed
 from requests_app.domain.models import (
@@ -27,7 +27,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
-from requests_app.domain.workflow import edits, sweeps
+from requests_app.domain.workflow import own_edits, sweeps
 from tests import factories
 from tests.domain.expect import refused
 from tests.domain.test_guards import GUARD, PRIVILEGE, WENT_THROUGH, _attempt_decision, _new, attempt, update
@@ -70,13 +70,15 @@ def subject(administrator: Role, staged: Entitlement, units: list[Organisational
 
 def changes(who: User, what: Any) -> Edit:
     """What somebody changed; of a group whether they are in it themselves."""
-    return edits.note(what, by=who, change={"name": ["old", "new"]}, member=who if isinstance(what, Group) else None)
+    return own_edits.note(
+        what, by=who, change={"name": ["old", "new"]}, member=who if isinstance(what, Group) else None
+    )
 
 
 def places(who: User, whom: User, group: Group) -> Edit:
     """`who` puts somebody into a group."""
     Membership.objects.get_or_create(group=group, user=whom)
-    return edits.note(group, by=who, change={}, member=whom)
+    return own_edits.note(group, by=who, change={}, member=whom)
 
 
 @pytest.mark.parametrize("what", SUBJECTS)
@@ -90,7 +92,7 @@ def test_as_the_one_who_asks_and_uses(
     # Asked before, approved, started, and used: all of it waits for the word of another.
     with refused("edit.own", Conflict):
         workflow.approve(before, by=bob)
-    edits.confirm(edit, by=peter)
+    own_edits.confirm(edit, by=peter)
     workflow.approve(before, by=bob)
     changes(alice, subject(what))
     before.refresh_from_db()
@@ -115,7 +117,7 @@ def test_as_the_one_who_approves(
             decide(pending_request, by=bob)
     assert not shown()
     assert bob not in workflow.who_can_decide(pending_request)
-    edits.confirm(edit, by=peter)
+    own_edits.confirm(edit, by=peter)
     assert shown()
     workflow.approve(pending_request, by=bob)
 
@@ -150,7 +152,7 @@ def test_a_membership_that_one_gave_oneself(
     with refused("stage.nobody_can", NotAllowed):
         factories.wish(pending_request.requester, administrator, staged)
     for edit in Edit.objects.all():
-        edits.confirm(edit, by=peter)
+        own_edits.confirm(edit, by=peter)
     workflow.approve(pending_request, by=mallory)
     # And one joined long ago, left and joined again by one's own hand, waits anew.
     changes(mallory, engineers)
@@ -167,7 +169,7 @@ def test_leaving_a_group_that_excludes_oneself(
     edit = changes(alice, contractors)
     with refused("entitlement.excluded", NotAllowed):
         factories.wish(alice, administrator, staged)
-    edits.confirm(edit, by=peter)
+    own_edits.confirm(edit, by=peter)
     factories.wish(alice, administrator, staged)
 
 
@@ -218,7 +220,7 @@ def test_an_approver_whom_the_asking_side_named(
     with refused("stage.nobody_can", NotAllowed):
         factories.wish(alice, administrator, staged)
     assert sweeps.tell_stuck() == 1
-    edits.confirm(edit, by=peter)
+    own_edits.confirm(edit, by=peter)
     workflow.approve(of_alice, by=mallory)
 
 
@@ -237,7 +239,7 @@ def test_whoever_put_somebody_there_does_not_decide_for_them(
     assert _attempt_decision(one, bob) == GUARD
     assert _attempt_decision(one, carol) is WENT_THROUGH
     assert _attempt_decision(pending_request, bob) is WENT_THROUGH
-    edits.confirm(edit, by=peter)
+    own_edits.confirm(edit, by=peter)
     assert _attempt_decision(one, bob) is WENT_THROUGH
     workflow.approve(one, by=bob)
 
@@ -257,13 +259,13 @@ def test_whoever_took_somebody_out_of_an_excluded_group_does_not_decide_for_them
     contractors = factories.group("Contractors", alice)
     ExcludedGroup.objects.create(entitlement=staged, group=contractors)
     Membership.objects.filter(group=contractors).delete()
-    edit = edits.note(contractors, by=bob, change={}, member=alice)
+    edit = own_edits.note(contractors, by=bob, change={}, member=alice)
     one = factories.wish(alice, administrator, staged)
     with refused("edit.own", NotAllowed):
         workflow.approve(one, by=bob)
     assert _attempt_decision(one, bob) == GUARD
     assert workflow.who_can_decide(one) == [carol]
-    edits.confirm(edit, by=peter)
+    own_edits.confirm(edit, by=peter)
     workflow.approve(one, by=bob)
 
 
@@ -280,7 +282,7 @@ def test_of_two_who_ask_neither_made_the_other_one(
     for_alice = factories.wish(erin, administrator, staged, beneficiary=alice)
     assert _new(for_alice) is WENT_THROUGH
     assert _new(for_alice, beneficiary_id=mallory.pk) == GUARD
-    edits.confirm(edit, by=peter)
+    own_edits.confirm(edit, by=peter)
     assert _new(for_alice, beneficiary_id=mallory.pk) is WENT_THROUGH
     # Nor does she ask for the one who put her at the desk; and whoever did decides nothing of what she asks.
     places(alice, erin, desk)
@@ -343,13 +345,13 @@ def test_another_operator_confirms_once(staged: Entitlement, olivia: User, peter
     told = Notice.objects.filter(kind="unconfirmed")
     assert [notice.recipient for notice in told] == [peter]
     with refused("edit.own", NotAllowed):
-        edits.confirm(edit, by=olivia)
+        own_edits.confirm(edit, by=olivia)
     with refused("operator.only", NotAllowed):
-        edits.confirm(edit, by=alice)
-    confirmed = edits.confirm(edit, by=peter)
+        own_edits.confirm(edit, by=alice)
+    confirmed = own_edits.confirm(edit, by=peter)
     assert (confirmed.confirmed_by, confirmed.confirmed_at is not None) == (peter, True)
     with refused("edit.confirmed", Conflict):
-        edits.confirm(edit, by=peter)
+        own_edits.confirm(edit, by=peter)
     events = AuditEvent.objects.filter(action__startswith="edit.confirmed").order_by("pk")
     assert [event.action for event in events] == ["edit.confirmed.refused"] * 2 + ["edit.confirmed"] + [
         "edit.confirmed.refused"
@@ -364,10 +366,10 @@ def test_neither_editor_nor_member_confirms_a_membership(
     assert str(edit) == "Peter in Payments leads"
     for person in (olivia, peter):
         with refused("edit.own", NotAllowed):
-            edits.confirm(edit, by=person)
+            own_edits.confirm(edit, by=person)
         assert update(EDITS, edit.pk, confirmed_by_id=person.pk, confirmed_at=clock.now()) == GUARD
     User.objects.filter(pk=mallory.pk).update(is_superuser=True)
-    assert edits.confirm(edit, by=mallory).confirmed_by == mallory
+    assert own_edits.confirm(edit, by=mallory).confirmed_by == mallory
 
 
 def test_others_hear_once_an_hour_of_whoever_fills_a_group(
@@ -396,12 +398,12 @@ def test_an_operator_who_is_alone_never_profits(olivia: User, administrator: Rol
     edit = changes(olivia, terms)
     assert not Notice.objects.filter(kind="unconfirmed").exists()
     with refused("edit.own", NotAllowed):
-        edits.confirm(edit, by=olivia)
+        own_edits.confirm(edit, by=olivia)
     with refused("edit.own", NotAllowed):
         factories.wish(olivia, administrator, terms)
     workflow.people.deactivate(olivia, by=None)
     with refused("operator.only", NotAllowed):
-        edits.confirm(edit, by=bob)
+        own_edits.confirm(edit, by=bob)
 
 
 # --- past the verbs, as the application's own role ------------------------------------------------
@@ -436,7 +438,7 @@ def test_by_raw_sql_no_edit_is_confirmed_by_its_editor_undone_or_forgotten(
     workflow.people.deactivate(peter, by=None)
     assert confirm(peter) == GUARD
     User.objects.filter(pk=alice.pk).update(is_superuser=True)
-    edits.confirm(edit, by=alice)
+    own_edits.confirm(edit, by=alice)
     assert update(EDITS, edit.pk, confirmed_at=None, confirmed_by_id=None) == GUARD
     assert update(EDITS, edit.pk, confirmed_by_id=peter.pk) == GUARD
 
@@ -465,7 +467,7 @@ def test_by_raw_sql_for_somebody_else(pending_request: AccessRequest, alice: Use
     assert _new(pending_request, requester_id=erin.pk) is WENT_THROUGH
     edit = changes(erin, desk)
     assert _new(pending_request, requester_id=erin.pk) == GUARD
-    edits.confirm(edit, by=factories.person("peter", is_superuser=True))
+    own_edits.confirm(edit, by=factories.person("peter", is_superuser=True))
     assert _new(pending_request, requester_id=erin.pk) is WENT_THROUGH
     changes(erin, staged)
     assert _new(pending_request, requester_id=erin.pk) == GUARD
@@ -508,11 +510,11 @@ def test_rules_lists_and_the_database_agree_on_whose_edits_count(seed: int, db: 
         for what in chance.sample(subjects, 3):
             edit = changes(person, what)
             if chance.random() < 0.4:
-                edits.confirm(edit, by=peter)
+                own_edits.confirm(edit, by=peter)
         for _ in range(3):
-            edit = edits.note(chance.choice(groups), by=person, change={}, member=chance.choice(people))
+            edit = own_edits.note(chance.choice(groups), by=person, change={}, member=chance.choice(people))
             if chance.random() < 0.4:
-                edits.confirm(edit, by=peter)
+                own_edits.confirm(edit, by=peter)
     pending = list(AccessRequest.objects.filter(state="pending"))
     assert len(pending) >= 5
     counted = {"decides": 0, "holds": 0}
@@ -531,7 +533,7 @@ def test_rules_lists_and_the_database_agree_on_whose_edits_count(seed: int, db: 
                 counted["holds"] += bool(holds)
     assert counted["decides"] >= 3
     assert counted["holds"] >= 3
-    shown = judging.dossiers(pending, clock.now())
+    shown = dossiers.dossiers(pending, clock.now())
     assert [one.can_now for one in shown] == [len(workflow.who_can_decide(one)) for one in pending]
     # To ask for the same again: whoever asked, and for whomever.
     asked_again = set()

@@ -30,7 +30,7 @@ from requests_app.domain.models import (
     User,
 )
 from requests_app.domain.transitions import DeliveryState
-from requests_app.domain.workflow import deliveries, freezes, live_sessions, stops, sweeps
+from requests_app.domain.workflow import deliveries, emergency, freezes, live_sessions, sweeps
 from requests_app.domain.workflow.freezes import Everything, Scope
 from tests import factories, servers
 from tests.domain.expect import refused
@@ -364,7 +364,7 @@ def test_ending_works_while_frozen(
     workflow.withdraw(wishes[2], by=alice)
     workflow.give_back(wishes[3], by=alice)
     workflow.revoke(wishes[4], by=bob, reason="over")
-    assert stops.end_all(administrator, by=olivia, reason="over", typed="Administrator").passes == 2
+    assert emergency.end_all(administrator, by=olivia, reason="over", typed="Administrator").passes == 2
     states = {"denied": 1, "withdrawn": 2, "returned": 1, "revoked": 3}
     assert {state: AccessRequest.objects.filter(state=state).count() for state in states} == states
 
@@ -604,7 +604,7 @@ def test_what_was_approved_needs_confirming_too_whoever_writes(
 
 
 def test_whoever_ends_one_need_not_confirm_it(restored: Freeze, active_request: AccessRequest, olivia: User) -> None:
-    ended = stops.end_found(restored, [active_request.pk], by=olivia, reason="nobody knows it")
+    ended = emergency.end_found(restored, [active_request.pk], by=olivia, reason="nobody knows it")
     assert (ended.passes, ended.left) == (1, False)
     assert freezes.lift(restored, by=olivia).lift_asked_by == olivia
 
@@ -613,7 +613,7 @@ def test_aws_is_told_to_refuse_what_was_issued_in_the_time_that_was_lost(
     restored: Freeze, active_request: AccessRequest, olivia: User
 ) -> None:
     assert not active_request.deliveries.exists(), "of that time the database knows nothing"
-    stops.end_found(restored, [active_request.pk], by=olivia, reason="nobody knows it")
+    emergency.end_found(restored, [active_request.pk], by=olivia, reason="nobody knows it")
     revocation = Revocation.objects.get(access_request=active_request)
     longest = timedelta(seconds=active_request.terms.session_ceiling_seconds)
     assert revocation.keep_until == restored.begun_at + longest + live_sessions.MARGIN
@@ -628,9 +628,9 @@ def test_aws_is_told_to_refuse_what_was_issued_in_the_time_that_was_lost(
 def test_the_preview_counts_as_in_use_what_may_have_been_issued_in_the_time_that_was_lost(
     active_request: AccessRequest, alice: User
 ) -> None:
-    assert stops.preview(alice).in_use == 0
+    assert emergency.preview(alice).in_use == 0
     assert freezes.freeze_restored("somebody knows")
-    assert stops.preview(alice).in_use == 1
+    assert emergency.preview(alice).in_use == 1
 
 
 def test_what_is_asked_for_after_a_restoration_has_no_session_from_before(
@@ -648,9 +648,9 @@ def test_ending_what_was_found_touches_nothing_confirmed_and_nothing_else(
     restored: Freeze, active_request: AccessRequest, olivia: User, mallory: User
 ) -> None:
     freezes.confirm(active_request, freeze=restored, by=olivia)
-    assert stops.end_found(restored, [active_request.pk], by=olivia, reason="x").passes == 0
+    assert emergency.end_found(restored, [active_request.pk], by=olivia, reason="x").passes == 0
     with refused("operator.only", NotAllowed):
-        stops.end_found(restored, [active_request.pk], by=mallory, reason="x")
+        emergency.end_found(restored, [active_request.pk], by=mallory, reason="x")
 
 
 def test_nobody_confirms_their_own_pass(olivia: User, oscar: User, read_only: Role, engineers: Group) -> None:

@@ -178,7 +178,7 @@ def test_what_refuses_its_second_press_by_itself(
 @pytest.mark.parametrize("together", [True, False])
 def test_a_stop_that_is_pressed_twice_is_told_of_once(together: bool, running: AccessRequest, olivia: User) -> None:
     def stop(reason: str = "an incident") -> Any:
-        return workflow.stops.end_all(
+        return workflow.emergency.end_all(
             workflow.freezes.Everything(), by=olivia, reason=reason, typed="everything", keep_out=False, key=KEY
         )
 
@@ -196,7 +196,7 @@ def test_a_stop_that_ends_what_began_after_it_or_comes_later_is_recorded_and_tol
     running: AccessRequest, alice: User, bob: User, administrator: Role, staged: Entitlement, olivia: User
 ) -> None:
     def stop() -> Any:
-        return workflow.stops.end_all(
+        return workflow.emergency.end_all(
             workflow.freezes.Everything(), by=olivia, reason="an incident", typed="everything", keep_out=False, key=KEY
         )
 

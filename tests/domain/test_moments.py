@@ -25,7 +25,7 @@ from requests_app.domain.models import (
     User,
 )
 from requests_app.domain.terms import StageTerms, Terms
-from requests_app.domain.workflow import deliveries, edits, preflights
+from requests_app.domain.workflow import deliveries, own_edits, preflights
 from sandbox.history import open_history
 from tests import factories
 from tests.domain.test_guards import (
@@ -381,7 +381,7 @@ def test_nothing_that_is_stored_as_json_is_beyond_what_is_read(
     role = active_request.role
     DenyPolicy.objects.create(role=role, expected=[None])
     preflights.look_soon(Role.objects.all())
-    edits.note(role, by=olivia, change={"name": ["old", "new"]})
+    own_edits.note(role, by=olivia, change={"name": ["old", "new"]})
     columns = app_connection.execute(
         "SELECT table_name, column_name FROM information_schema.columns JOIN information_schema.tables "
         "USING (table_schema, table_name) "

@@ -15,7 +15,7 @@ from django.db.models import ProtectedError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from requests_app.delivery.web import choosing
+from requests_app.delivery.web import request_options
 from requests_app.domain import facts, policy, workflow
 from requests_app.domain.errors import DomainError, Invalid, NotAllowed
 from requests_app.domain.models import (
@@ -27,7 +27,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
-from requests_app.domain.workflow import edits
+from requests_app.domain.workflow import own_edits
 from tests import factories, plans
 from tests.domain.meeting import at_once
 from tests.domain.test_guards import GUARD, REQUESTS, WENT_THROUGH, insert_like
@@ -153,9 +153,9 @@ def _check_lists(world: Landscape, rows: Rows) -> None:
             for r, e in itertools.product(range(len(world.roles)), range(len(world.entitlements)))
             if world.is_usable(r) and world.entitlements[e].active and world.reaches(e, p) and world.gives(e, r)
         }
-        assert set(choosing._open_to(person)) == roles
-        assert set(choosing.find_roles(person, "")) == roles
-        assert set(choosing.find_roles(person, "account b")) == {one for one in roles if "b" in one.name.lower()}
+        assert set(request_options._open_to(person)) == roles
+        assert set(request_options.find_roles(person, "")) == roles
+        assert set(request_options.find_roles(person, "account b")) == {one for one in roles if "b" in one.name.lower()}
 
 
 def _by_the_database() -> dict[tuple[int, int, int], tuple[bool, bool, bool, bool]]:
@@ -483,17 +483,17 @@ def test_excluded_wins_over_named(alice: User, engineers: Group, security: Group
     assert refused.value.rule == "entitlement.excluded"
     assert "operator" in refused.value.message
     assert security.name not in refused.value.message
-    assert choosing.choices(alice, administrator, beneficiary=alice) == []
+    assert request_options.choices(alice, administrator, beneficiary=alice) == []
 
     membership.delete()
-    assert choosing.choices(alice, administrator, beneficiary=alice)
+    assert request_options.choices(alice, administrator, beneficiary=alice)
     one.excluded_users.add(alice)
     with pytest.raises(NotAllowed):
         factories.wish(alice, administrator, one)
     # A group that is named and excluded at once lets nobody in.
     one.excluded_users.clear()
     one.excluded_groups.set([engineers])
-    assert choosing.choices(alice, administrator, beneficiary=alice) == []
+    assert request_options.choices(alice, administrator, beneficiary=alice) == []
 
 
 def test_who_is_excluded_later_gets_no_new_credentials(active_request: Any, alice: User, aws_clock: Any) -> None:
@@ -542,8 +542,8 @@ def test_a_change_of_a_membership_counts_under_the_terms_that_name_its_group(
     there.askers.add(security)
     here.excluded_groups.add(factories.group("Contractors"))
     there.excluded_groups.add(security)
-    edits.note(security, by=alice, change={}, member=alice)
-    edits.note(security, by=bob, change={}, member=alice)
+    own_edits.note(security, by=alice, change={}, member=alice)
+    own_edits.note(security, by=bob, change={}, member=alice)
 
     def known(terms: Entitlement) -> policy.Asking:
         return facts.asking(terms, administrator, by=bob, beneficiary=alice)
@@ -558,12 +558,12 @@ def test_a_selector_opens_nothing_that_is_out_of_use(gone: str, alice: User, eng
     role = factories.role("Reader")
     one = factories.entitlement(groups=[engineers])
     one.selectors.create(role_name="*")
-    assert choosing.find_roles(alice, "reader") == [role]
+    assert request_options.find_roles(alice, "reader") == [role]
 
     (Role if gone == "role" else Account).objects.update(is_active=False)
 
-    assert choosing.find_roles(alice, "reader") == []
-    assert choosing.find_role(alice, str(role.public_id)) is None
+    assert request_options.find_roles(alice, "reader") == []
+    assert request_options.find_role(alice, str(role.public_id)) is None
     with pytest.raises(NotAllowed) as refused:
         factories.wish(alice, role, one)
     assert refused.value.rule == "role.inactive"
@@ -591,7 +591,7 @@ def test_a_long_time_for_development_opens_nothing_in_production(
         factories.wish(alice, prod, short, duration=2 * HOUR)
     in_dev = factories.wish(alice, dev, long, duration=MONTH)
     in_prod = factories.wish(alice, prod, short, duration=HOUR)
-    assert [one.longest for one in choosing.choices(alice, prod, beneficiary=alice)] == [HOUR]
+    assert [one.longest for one in request_options.choices(alice, prod, beneficiary=alice)] == [HOUR]
 
     # Nor by writing the row: the database asks the one entitlement that the row names.
     code = {"code": "DP-00000000"}
@@ -616,10 +616,10 @@ def test_two_entitlements_that_reach_the_same_stay_two_choices(
     by_tag.selectors.create(role_name="admin*")
     by_tag.selectors.create(account=administrator.account)  # twice over, and still one choice
 
-    found = choosing.choices(alice, administrator, beneficiary=alice)
+    found = request_options.choices(alice, administrator, beneficiary=alice)
 
     assert [(one.entitlement, one.longest_minutes) for one in found] == [(by_name, 60), (by_tag, 480)]
-    assert choosing.find_roles(alice, "admin") == [administrator]
+    assert request_options.find_roles(alice, "admin") == [administrator]
     with pytest.raises(Invalid):
         factories.wish(alice, administrator, by_name, duration=8 * HOUR)
     waits = factories.wish(alice, administrator, by_tag, duration=8 * HOUR)
@@ -662,7 +662,7 @@ def test_more_of_everything_takes_no_more_statements(alice: User, engineers: Gro
         acts = (
             lambda: facts.standing_of(one.pk, alice.pk, administrator.pk),
             lambda: list(Entitlement.objects.reaching(alice).for_role(administrator)),
-            lambda: choosing.find_roles(alice, "admin"),
+            lambda: request_options.find_roles(alice, "admin"),
         )
         taken = []
         for act in acts:

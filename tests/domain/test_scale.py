@@ -13,7 +13,7 @@ import pytest
 from django.db.models import F
 
 from requests_app.background import mail
-from requests_app.delivery.web import choosing
+from requests_app.delivery.web import request_options
 from requests_app.delivery.web.context import MOST_COUNTED
 from requests_app.delivery.web.views import approvals
 from requests_app.domain import audit, clock, deciders, facts, lags, notices, workflow
@@ -192,7 +192,7 @@ def test_what_waits_for_someone_is_found_by_the_open_ones(who: int, in_company: 
 )
 def test_no_search_reads_every_role(who: int, words: str, index: str, in_company: None) -> None:
     person = User.objects.get(pk=who)
-    assert index in indexes_for(lambda: choosing.find_roles(person, words))
+    assert index in indexes_for(lambda: request_options.find_roles(person, words))
 
 
 def test_roles_are_found_as_the_plain_question_finds_them(in_company: None) -> None:
@@ -204,36 +204,38 @@ def test_roles_are_found_as_the_plain_question_finds_them(in_company: None) -> N
     alice = User.objects.get(pk=crowd.ALICE)
     for words in ("payments prod", "incident risk", "prod on", "analyst-1 part 9", "4210", "PART dev", "ledger zzz"):
         plain = [role for role, text in every if all(word in text for word in words.upper().split())]
-        assert choosing.find_roles(alice, words) == plain[: choosing.MOST_FOUND], words
+        assert request_options.find_roles(alice, words) == plain[: request_options.MOST_FOUND], words
 
 
 @pytest.mark.parametrize("words", ["incident payments", "adm", "a", "prod", "zq", "4210", "custodian-2"])
 def test_what_selectors_give_is_found_without_reading_every_role(words: str, in_company: None) -> None:
     frank = User.objects.get(username="frank")  # his entitlements name no role
-    indexes_for(lambda: choosing.find_roles(frank, words))
+    indexes_for(lambda: request_options.find_roles(frank, words))
     with plans.watched() as statements:
-        choosing.find_roles(frank, words)
+        request_options.find_roles(frank, words)
     # An index that finds nothing is looked through for each word and selector; a role after the other is a page each.
     read = sum(plans.plan(one, carried_out=True).buffers() for one in statements if one.only_reads)
     assert read < SOME.roles / 3
-    every = choosing._open_to(frank).order_by("account__name", "name")
+    every = request_options._open_to(frank).order_by("account__name", "name")
     plain = [
         role
         for role in every
         if all(one in f"{role.name} {role.description} {role.account}".lower() for one in words.split())
         and (len(words) > 2 or role.name.lower().startswith(words) or words in role.account.name)
     ]
-    assert choosing.find_roles(frank, words) == plain[: choosing.MOST_FOUND]
+    assert request_options.find_roles(frank, words) == plain[: request_options.MOST_FOUND]
 
 
 def test_the_terms_for_a_selected_role_are_found_by_their_indexes(in_company: None) -> None:
     frank = User.objects.get(username="frank")
-    role = choosing.find_roles(frank, "custodian-2")[0]
+    role = request_options.find_roles(frank, "custodian-2")[0]
     found: list[Any] = []
-    indexes_for(lambda: found.extend(choosing.choices(frank, role)))
+    indexes_for(lambda: found.extend(request_options.choices(frank, role)))
     assert found
     indexes_for(lambda: facts.standing_of(found[0].entitlement.pk, frank.pk, role.pk))
-    assert indexes_for(lambda: choosing.find_role(frank, str(role.public_id))) & {"requests_app_role_public_id_key"}
+    assert indexes_for(lambda: request_options.find_role(frank, str(role.public_id))) & {
+        "requests_app_role_public_id_key"
+    }
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def asked(land: Landscape) -> None:
         role, users=[land[REQUESTER]], stages=[(land[APPROVER], 1)], hours_days=[], lifted=["s3-data-access"],
     )  # fmt: skip
     wish(land[REQUESTER], role, terms)
-    workflow.edits.note(terms, by=land[OPERATOR], change={"name": ["a", "b"]})
+    workflow.own_edits.note(terms, by=land[OPERATOR], change={"name": ["a", "b"]})
     _checks(role)
     factories.own_session(role)
     Identity.objects.create(worker=Identity.Worker.MINTER, region="us-east-1")
@@ -231,20 +231,20 @@ def _entitlements(land: Landscape, roles: dict[str, Role]) -> dict[str, Entitlem
     factories.entitlement(approval="staged", name="Nobody decides", groups=[engineers], is_active=False)
     for terms, times in ((by_name, 1), (by_group, 2)):
         for number in range(times):
-            workflow.edits.note(terms, by=land[OPERATOR], change={"name": ["", f"{number}"]})
+            workflow.own_edits.note(terms, by=land[OPERATOR], change={"name": ["", f"{number}"]})
     for kind, times in ((roles["frozen"], 1), (roles["data"], 2), (roles["frozen"].account, 1), (production, 1),
                         (workloads, 2), (roles["data"].account, 2)):  # fmt: skip
         for number in range(times):
-            workflow.edits.note(kind, by=land[OPERATOR], change={"name": ["", f"{number}"]})
-    workflow.edits.note(desk, by=land[OPERATOR], change={}, member=land[REQUESTER])
-    workflow.edits.note(leads, by=land[OPERATOR], change={"members": {}, "name": "x"}, member=land[OWNER])
+            workflow.own_edits.note(kind, by=land[OPERATOR], change={"name": ["", f"{number}"]})
+    workflow.own_edits.note(desk, by=land[OPERATOR], change={}, member=land[REQUESTER])
+    workflow.own_edits.note(leads, by=land[OPERATOR], change={"members": {}, "name": "x"}, member=land[OWNER])
     for member in (land[REQUESTER], land[BENEFICIARY]):
-        workflow.edits.note(engineers, by=land[OPERATOR], change={"members": {}}, member=member)
-    workflow.edits.note(desk, by=land["second operator"], change={"members": {}}, member=land[REQUESTER])
+        workflow.own_edits.note(engineers, by=land[OPERATOR], change={"members": {}}, member=member)
+    workflow.own_edits.note(desk, by=land["second operator"], change={"members": {}}, member=land[REQUESTER])
     for edit in Edit.objects.all():
         by = land["second operator"] if edit.editor == land[OPERATOR] else land[OPERATOR]
         if edit.entitlement or edit.member:
-            workflow.edits.confirm(edit, by=by)
+            workflow.own_edits.confirm(edit, by=by)
     return {"by_name": by_name, "by_group": by_group, "owned": owned, "automatic": automatic, "selecting": selecting}
 
 

@@ -279,7 +279,7 @@ def test_only_the_ways_into_aws_that_the_terms_give(
 def test_an_approvers_own_edit_is_explained_where_the_buttons_would_be(
     pending_request: AccessRequest, bob: User, carol: User
 ) -> None:
-    workflow.edits.note(pending_request.entitlement, by=bob, change={})
+    workflow.own_edits.note(pending_request.entitlement, by=bob, change={})
     shown = shown_to(bob, pending_request)
 
     assert acts(shown) == set()

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from requests_app.delivery.web import judging
+from requests_app.delivery.web import dossiers
 from requests_app.delivery.web.views import approvals
 from requests_app.domain import clock, deciders, workflow
 from requests_app.domain.errors import NotAllowed
@@ -71,7 +71,7 @@ def test_a_big_group_leaves_room_for_a_small_one(
     neighbour = factories.entitlement(read_only, groups=[engineers], stages=[(everyone, 1)])
     escalates, asks_many = wish(alice, administrator, further), wish(alice, read_only, neighbour)
 
-    found = judging.dossiers([asks_many, escalates], clock.now())
+    found = dossiers.dossiers([asks_many, escalates], clock.now())
     assert [one.can_now for one in found] == [4, 1]
     home = page(signed_in(alice).get("/")).text
     assert "1 person can approve" in home
@@ -557,7 +557,7 @@ def test_a_stage_that_names_people_and_no_group(
     approved.refresh_from_db()
     denied.refresh_from_db()
     assert (approved.stage, denied.state) == (2, State.DENIED)
-    (dossier,) = judging.dossiers([waiting], clock.now())
+    (dossier,) = dossiers.dossiers([waiting], clock.now())
     assert dossier.can_now == 2
 
 

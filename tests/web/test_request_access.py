@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from requests_app.delivery.web import choosing
+from requests_app.delivery.web import request_options
 from requests_app.domain import clock, workflow
 from requests_app.domain.models import AccessRequest, Account, Entitlement, Group, Membership, Role, User
 from tests import factories
@@ -298,14 +298,14 @@ def test_each_way_to_ask_is_said_in_plain_words_the_least_demanding_first(
 def test_however_many_terms_there_are_the_least_demanding_is_offered(
     alice: User, read_only: Role, engineers: Group, leads: Group, bob: User
 ) -> None:
-    for _ in range(choosing.MOST_CHOICES):
+    for _ in range(request_options.MOST_CHOICES):
         factories.entitlement(read_only, groups=[engineers], stages=[(leads, 1)])
     longer = factories.entitlement(read_only, groups=[engineers], stages=[(leads, 1)], longest_seconds=7200)
     automatic = factories.entitlement(read_only, groups=[engineers])
 
-    found = [choice.entitlement for choice in choosing.choices(alice, read_only)]
+    found = [choice.entitlement for choice in request_options.choices(alice, read_only)]
     assert found[:2] == [automatic, longer]
-    assert len(found) == choosing.MOST_CHOICES
+    assert len(found) == request_options.MOST_CHOICES
 
 
 def test_terms_that_would_refuse_are_offered_last(
@@ -317,7 +317,7 @@ def test_terms_that_would_refuse_are_offered_last(
     make("nobody", (factories.group("Nobody"), 1))
     make("does not fit", narrowing_policy_arns=["arn:aws:iam::999999999999:policy/Other"])
     factories.wish(alice, read_only, make("used up", most_at_once=1))
-    workflow.edits.note(make("own edit"), by=alice, change={})
+    workflow.own_edits.note(make("own edit"), by=alice, change={})
     too_late = make("further ones too late", (factories.group("Away"), 1), pending_seconds=3600)
     too_late.stages.update(escalate_seconds=7200)
     too_late.stages.get().more_groups.add(security)
@@ -330,7 +330,7 @@ def test_terms_that_would_refuse_are_offered_last(
     chosen = [one["value"] for one in shown.all("input") if one.get("name") == "entitlement" and "checked" in one]
     assert chosen == [str(in_time.public_id)]
     assert "would be refused" not in shown.text
-    assert [choice.entitlement.name for choice in choosing.choices(alice, read_only)[:2]] == [
+    assert [choice.entitlement.name for choice in request_options.choices(alice, read_only)[:2]] == [
         *("further ones in time", "works"),
     ]
 
@@ -436,10 +436,10 @@ def test_the_dry_run_counts_as_the_rules_do(
 ) -> None:
     client = signed_in(alice)
     factories.person("gone", leads, deactivated_at=clock.now())
-    workflow.edits.note(staged, by=carol, change={})
+    workflow.own_edits.note(staged, by=carol, change={})
     assert "1 can now." in outlook(client, administrator, staged)  # Carol's own edit takes her out
 
-    workflow.edits.note(leads, by=bob, change={})
+    workflow.own_edits.note(leads, by=bob, change={})
     said = outlook(client, administrator, staged)
     assert "too few can at the moment" in said
     assert "This would be refused. Too few people could decide stage 1" in said
@@ -448,7 +448,7 @@ def test_the_dry_run_counts_as_the_rules_do(
 def test_ones_own_edit_is_refused_beforehand_and_when_asked(
     alice: User, administrator: Role, staged: Entitlement
 ) -> None:
-    workflow.edits.note(staged, by=alice, change={})
+    workflow.own_edits.note(staged, by=alice, change={})
     client = signed_in(alice)
     assert "This would be refused. You changed these rules yourself" in outlook(client, administrator, staged)
 
@@ -533,7 +533,7 @@ def test_terms_that_changed_since_they_were_read_are_shown_before_anything_is_se
 
 
 def test_a_change_that_the_words_do_not_show_is_told_too(alice: User, read_only: Role, automatic: Entitlement) -> None:
-    seen = {f"seen-{automatic.public_id}": str(choosing.Seen.of(choosing.choices(alice, read_only)[0]))}
+    seen = {f"seen-{automatic.public_id}": str(request_options.Seen.of(request_options.choices(alice, read_only)[0]))}
     Entitlement.objects.filter(pk=automatic.pk).update(revision=2, session_ceiling_seconds=7200)
     response = signed_in(alice).post("/request/", typed(read_only, automatic, **seen))
 

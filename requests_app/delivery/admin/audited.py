@@ -22,7 +22,7 @@ from requests_app.delivery.admin.completing import CompletingSelect
 from requests_app.delivery.web.origin import client_ip
 from requests_app.domain import audit, workflow
 from requests_app.domain.models import AuditEvent, Edit, User
-from requests_app.domain.workflow.edits import kind_of
+from requests_app.domain.workflow.own_edits import kind_of
 
 log = structlog.get_logger(__name__)
 
@@ -159,7 +159,7 @@ class Audited(OperatorsChange, admin.ModelAdmin):
                 **detail,
             )
             if self._decides(obj, changes, member=beneficiary):
-                workflow.edits.note(obj, by=by, change=changes, member=beneficiary)
+                workflow.own_edits.note(obj, by=by, change=changes, member=beneficiary)
 
     def _decides(self, obj: Any, changes: Changes, *, member: User | None) -> bool:
         """Whether this changes who may have what, so that it does not count for `by` until another confirms it."""

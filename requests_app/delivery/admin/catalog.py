@@ -21,7 +21,7 @@ from requests_app.delivery.admin.checks import VerdictFilter, doors, findings
 from requests_app.delivery.admin.entitlements import RoleGivenBy, TakenOutElsewhere
 from requests_app.delivery.admin.fields import HOUR, AccountNumber, Duration, RolePath, Tags
 from requests_app.delivery.admin.site import site
-from requests_app.domain import arns, fitting, workflow
+from requests_app.domain import arns, narrowing_fit, workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.models import Account, Entitlement, OrganisationalUnit, Preflight, Role
 from requests_app.domain.models.catalog import account_has, ways_to_match
@@ -340,12 +340,12 @@ class RoleAdmin(TakenOutElsewhere):
 
 def warn_of_narrowing(request: HttpRequest, roles: Q) -> None:
     """These were changed, so other selectors may give them now."""
-    for entitlement, wrong in fitting.unfit(fitting.IN_USE & roles):
+    for entitlement, wrong in narrowing_fit.unfit(narrowing_fit.IN_USE & roles):
         messages.warning(request, f"“{entitlement}” gives what its narrowing does not fit: nobody can ask. {wrong}")
 
 
 def _unfit(entitlement: Entitlement, role: Role) -> str:
-    wrong = fitting.problem(entitlement, Q(pk=role.pk))
+    wrong = narrowing_fit.problem(entitlement, Q(pk=role.pk))
     return f" (its narrowing does not fit, so nobody can ask for it there: {wrong})" if wrong else ""
 
 

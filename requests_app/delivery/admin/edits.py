@@ -93,7 +93,7 @@ class EditAdmin(Record):
         for edit in Edit.objects.filter(pk__in=keys).select_related(*_AROUND).order_by("pk"):
             try:
                 with by_admin(request):
-                    workflow.edits.confirm(edit, by=by)
+                    workflow.own_edits.confirm(edit, by=by)
             except DomainError as refusal:
                 messages.warning(request, f"{edit}: {refusal.message}")
             else:

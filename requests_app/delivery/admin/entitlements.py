@@ -19,7 +19,7 @@ from requests_app.delivery.admin.fields import Lines as LinesField
 from requests_app.delivery.admin.shown import length
 from requests_app.delivery.admin.site import site
 from requests_app.delivery.web.time_zones import TimeZone
-from requests_app.domain import deciders, fitting, narrowing
+from requests_app.domain import deciders, narrowing, narrowing_fit
 from requests_app.domain.audit import Action
 from requests_app.domain.hours import DAYS
 from requests_app.domain.liftable import LIFTABLE
@@ -587,7 +587,7 @@ def _names_entitlements(formset: Any) -> bool:
 
 def _check_narrowing_fits(entitlement: Entitlement, question: Q) -> None:
     """Raises ValidationError if the entitlement narrows and that fits not all of these roles."""
-    if isinstance(entitlement.narrowing_statements, list) and (wrong := fitting.problem(entitlement, question)):
+    if isinstance(entitlement.narrowing_statements, list) and (wrong := narrowing_fit.problem(entitlement, question)):
         raise ValidationError(wrong)
 
 

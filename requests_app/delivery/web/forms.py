@@ -7,7 +7,7 @@ from django.forms.renderers import TemplatesSetting
 from django.utils import timezone
 
 from requests_app.delivery.web import local_time
-from requests_app.delivery.web.choosing import Choice, Seen
+from requests_app.delivery.web.request_options import Choice, Seen
 from requests_app.domain import texts
 from requests_app.domain.errors import Invalid
 from requests_app.domain.models import AccessRequest

@@ -1,6 +1,6 @@
 """The one-time value of a form, by which a second press of it is known."""
 
-from requests_app.delivery.web.doors import PersonRequest
+from requests_app.delivery.web.access import PersonRequest
 from requests_app.domain.workflow.idempotency import KEY, new_key
 
 

@@ -5,12 +5,12 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from requests_app.delivery.web.access import PersonRequest, signed_in
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import PersonRequest, signed_in
-from requests_app.delivery.web.judging import dossiers
+from requests_app.delivery.web.dossiers import dossiers
 from requests_app.delivery.web.passes import More, begins, more, until
-from requests_app.delivery.web.seeing import find_request, only_asked
 from requests_app.delivery.web.timeline import MOST_EVENTS, moments
+from requests_app.delivery.web.visibility import find_request, only_asked
 from requests_app.domain import facts, policy, workflow
 from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import AccessRequest, DenyPolicy, Extension, User

@@ -10,12 +10,12 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
+from requests_app.delivery.web.access import PersonRequest, signed_in
 from requests_app.delivery.web.context import MOST_COUNTED, asked_of, note_waiting, now_of
-from requests_app.delivery.web.doors import PersonRequest, signed_in
-from requests_app.delivery.web.judging import JUDGED, dossiers
+from requests_app.delivery.web.dossiers import JUDGED, dossiers
 from requests_app.delivery.web.passes import until
-from requests_app.delivery.web.seeing import Viewer
 from requests_app.delivery.web.views.decide import stage_seen
+from requests_app.delivery.web.visibility import Viewer
 from requests_app.domain import workflow
 from requests_app.domain.codes import CODE
 from requests_app.domain.deciders import Matter

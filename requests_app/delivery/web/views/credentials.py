@@ -3,9 +3,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
+from requests_app.delivery.web.access import PersonRequest, signed_in
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import PersonRequest, signed_in
-from requests_app.delivery.web.seeing import find_request
+from requests_app.delivery.web.visibility import find_request
 from requests_app.domain import partitions, policy
 from requests_app.domain.terms import CONSOLE, KEYS
 from requests_app.domain.transitions import State

@@ -3,12 +3,12 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
+from requests_app.delivery.web.access import PersonRequest, say_refusal, signed_in
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import PersonRequest, say_refusal, signed_in
+from requests_app.delivery.web.dossiers import dossiers
 from requests_app.delivery.web.forms import ApproveForm, CommentForm
-from requests_app.delivery.web.judging import dossiers
-from requests_app.delivery.web.seeing import find_request
 from requests_app.delivery.web.views.access_request import lifted
+from requests_app.delivery.web.visibility import find_request
 from requests_app.domain import workflow
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest

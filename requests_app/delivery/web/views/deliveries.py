@@ -9,9 +9,9 @@ from django.db import DatabaseError
 from django.http import Http404, HttpResponse, JsonResponse
 from django.views.decorators.http import require_POST, require_safe
 
+from requests_app.delivery.web.access import PersonRequest, refused_as_json, signed_in
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import PersonRequest, refused_as_json, signed_in
-from requests_app.delivery.web.seeing import find_request
+from requests_app.delivery.web.visibility import find_request
 from requests_app.delivery.web.waiting import waiting
 from requests_app.domain import envelopes, workflow
 from requests_app.domain.errors import DomainError, Invalid

@@ -9,10 +9,10 @@ from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
+from requests_app.delivery.web.access import PersonRequest, say_refusal, signed_in
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import PersonRequest, say_refusal, signed_in
 from requests_app.delivery.web.forms import ReasonForm
-from requests_app.delivery.web.seeing import find_request
+from requests_app.delivery.web.visibility import find_request
 from requests_app.domain import workflow
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest

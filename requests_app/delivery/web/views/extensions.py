@@ -9,13 +9,13 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from requests_app.delivery.web import once
+from requests_app.delivery.web.access import PersonRequest, say_refusal, signed_in
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import PersonRequest, say_refusal, signed_in
+from requests_app.delivery.web.dossiers import dossiers
 from requests_app.delivery.web.forms import CommentForm, ExtendForm
-from requests_app.delivery.web.judging import dossiers
 from requests_app.delivery.web.passes import More, more, until
-from requests_app.delivery.web.seeing import find_request
 from requests_app.delivery.web.views.decide import only_looks, stage_seen, typed_before
+from requests_app.delivery.web.visibility import find_request
 from requests_app.domain import policy, workflow
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest, Extension

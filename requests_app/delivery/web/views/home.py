@@ -4,10 +4,10 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from requests_app.delivery.web.access import PersonRequest, signed_in
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import PersonRequest, signed_in
-from requests_app.delivery.web.holding import each_once, holds
-from requests_app.delivery.web.judging import JUDGED, Dossier, dossiers, left_out
+from requests_app.delivery.web.dossiers import JUDGED, Dossier, dossiers, left_out
+from requests_app.delivery.web.frozen import each_once, frozen_by
 from requests_app.delivery.web.passes import begins, more
 from requests_app.domain.models import AccessRequest
 from requests_app.domain.transitions import ENDED, State
@@ -34,7 +34,7 @@ def home(request: PersonRequest) -> HttpResponse:
     going_on = [one for one in open_ if one not in over]
     active = sorted(by_clock[State.ACTIVE], key=lambda one: one.expires_at or now)
     longer = more([one for one in active if one.terms.may_be_extended], now)
-    frozen = holds([one.role for one in going_on])
+    frozen = frozen_by([one.role for one in going_on])
     pending = dossiers(by_clock[State.PENDING], now, history=False, frozen=frozen)
     return render(
         request,

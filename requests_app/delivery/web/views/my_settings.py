@@ -4,8 +4,8 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
+from requests_app.delivery.web.access import PersonRequest, signed_in
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.time_zones import TimeZone
 from requests_app.domain import workflow
 

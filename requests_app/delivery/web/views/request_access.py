@@ -11,12 +11,12 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import replace_url
 
-from requests_app.delivery.web import choosing, once
-from requests_app.delivery.web.choosing import Choice
+from requests_app.delivery.web import once, request_options
+from requests_app.delivery.web.access import PersonRequest, signed_in
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.doors import PersonRequest, signed_in
 from requests_app.delivery.web.forms import NOT_THEM, RequestForm
-from requests_app.delivery.web.holding import holds
+from requests_app.delivery.web.frozen import frozen_by
+from requests_app.delivery.web.request_options import Choice
 from requests_app.domain import workflow
 from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError, Invalid
@@ -46,17 +46,17 @@ class Asking:
     def of(cls, asker: User, typed: QueryDict | dict[str, Any], *, posted: bool = False) -> "Asking":
         """Where it is `posted`, the terms that were chosen are all that is looked at, if they can be."""
         chosen = str(typed.get("role") or "")
-        role = choosing.find_role(asker, chosen)
+        role = request_options.find_role(asker, chosen)
         if role is None:
-            return cls(None, asker, [], excluded=choosing.why_excluded(asker, chosen) if chosen else "")
+            return cls(None, asker, [], excluded=request_options.why_excluded(asker, chosen) if chosen else "")
         wanted = str(typed.get("beneficiary") or "")
         other = wanted not in ("", str(asker.public_id))
-        beneficiary = choosing.find_person(asker, role, wanted) if other else asker
+        beneficiary = request_options.find_person(asker, role, wanted) if other else asker
         one = None
         if posted and beneficiary is not None:
-            one = choosing.choice(asker, role, str(typed.get("entitlement") or ""), beneficiary=beneficiary)
-        found = [one] if one else choosing.choices(asker, role, beneficiary=beneficiary or asker)
-        excluded = "" if found or other else choosing.why_excluded(asker, chosen)
+            one = request_options.choice(asker, role, str(typed.get("entitlement") or ""), beneficiary=beneficiary)
+        found = [one] if one else request_options.choices(asker, role, beneficiary=beneficiary or asker)
+        excluded = "" if found or other else request_options.why_excluded(asker, chosen)
         return cls(role, beneficiary or asker, found, refused=beneficiary is None, excluded=excluded)
 
 
@@ -76,7 +76,7 @@ def request_access(request: PersonRequest) -> HttpResponse:
 def role_search(request: PersonRequest) -> HttpResponse:
     """What was found for the words typed so far."""
     words = _words(request, "q")
-    roles = choosing.find_roles(request.user, words) if words else choosing.recent_roles(request.user)
+    roles = request_options.find_roles(request.user, words) if words else request_options.recent_roles(request.user)
     return render(request, "request_access/found.html", {"roles": roles, "words": words})
 
 
@@ -84,9 +84,9 @@ def role_search(request: PersonRequest) -> HttpResponse:
 @signed_in
 def person_search(request: PersonRequest) -> HttpResponse:
     """Those for whom this person may ask for the role, by what was typed so far."""
-    role, words = choosing.find_role(request.user, request.GET.get("role", "")), _words(request, "person")
-    people = choosing.find_people(request.user, role, words) if role else []
-    context = {"role": role, "people": people, "person_words": words, "letters": choosing.LETTERS}
+    role, words = request_options.find_role(request.user, request.GET.get("role", "")), _words(request, "person")
+    people = request_options.find_people(request.user, role, words) if role else []
+    context = {"role": role, "people": people, "person_words": words, "letters": request_options.LETTERS}
     return render(request, "request_access/found_people.html", context)
 
 
@@ -206,7 +206,7 @@ def _initial(typed: dict[str, Any], asking: Asking) -> dict[str, Any]:
     found, role = asking.found, asking.role
     chosen = next((one for one in found if one.key == typed.get("entitlement")), found[0] if found else None)
     initial = {**typed, "role": str(role.public_id) if role else "", "entitlement": chosen.key if chosen else ""}
-    offered = [str(step) for step in choosing.steps(found)]
+    offered = [str(step) for step in request_options.steps(found)]
     if not typed.get("duration"):
         initial["duration"] = str(chosen.usual_minutes) if chosen else ""
     elif found and typed["duration"] not in [*offered, "other"]:
@@ -233,16 +233,16 @@ def _context(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
         "beneficiary": asking.beneficiary,
         "for_another": asking.beneficiary != request.user,
         "excluded": asking.excluded,
-        "may_ask_for_others": role is not None and choosing.may_ask_for_others(request.user, role),
-        "people": choosing.find_people(request.user, role, person_words) if role and person_words else None,
+        "may_ask_for_others": role is not None and request_options.may_ask_for_others(request.user, role),
+        "people": request_options.find_people(request.user, role, person_words) if role and person_words else None,
         "person_words": person_words,
-        "letters": choosing.LETTERS,
+        "letters": request_options.LETTERS,
         "choices": asking.found,
-        "standing": choosing.standing(request.user, role, asking.beneficiary, now_of(request)) if role else [],
-        "freezes": holds([role] if role else []).values(),
-        "steps": choosing.steps(asking.found),
-        "recent": [] if role or searching else choosing.recent_roles(request.user),
-        "roles": choosing.find_roles(request.user, words) if searching else None,
+        "standing": request_options.standing(request.user, role, asking.beneficiary, now_of(request)) if role else [],
+        "freezes": frozen_by([role] if role else []).values(),
+        "steps": request_options.steps(asking.found),
+        "recent": [] if role or searching else request_options.recent_roles(request.user),
+        "roles": request_options.find_roles(request.user, words) if searching else None,
         "words": words,
         **_outlook(request, _as_if_posted(form, asking), asking),
     }
@@ -260,7 +260,7 @@ def _as_if_posted(form: RequestForm, asking: Asking) -> RequestForm:
 def _outlook(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[str, Any]:
     if asking.role is None or form.chosen is None:
         return {"outlook": None}
-    outlook = choosing.outlook(
+    outlook = request_options.outlook(
         form.chosen,
         asking.role,
         asker=request.user,

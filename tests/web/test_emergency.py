@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from requests_app.background import mail
-from requests_app.delivery.web.views import stop
+from requests_app.delivery.web.views import emergency
 from requests_app.domain import workflow
 from requests_app.domain.models import (
     AccessRequest,
@@ -445,7 +445,7 @@ def test_its_passes_are_confirmed_or_ended_one_by_one_and_several_at_once(restor
 def test_very_many_are_shown_in_parts_with_no_more_queries(
     restored: Freeze, olivia: User, alice: User, read_only: Role, automatic: Entitlement, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(stop, "MOST_PASSES", 3)
+    monkeypatch.setattr(emergency, "MOST_PASSES", 3)
     client = signed_in(olivia)
     address = f"/stop/freezes/{restored.public_id}/passes"
     client.get(address)
@@ -457,7 +457,7 @@ def test_very_many_are_shown_in_parts_with_no_more_queries(
         for shown in (first, page(client.get(address + more)))
     ]
     assert [len(some) for some in codes] == [3, 1]
-    monkeypatch.setattr(stop, "MOST_PASSES", 50)
+    monkeypatch.setattr(emergency, "MOST_PASSES", 50)
     assert queries(lambda: client.get(address)) == few <= 14
 
 

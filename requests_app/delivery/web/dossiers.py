@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Count
 
-from requests_app.delivery.web.holding import holds
+from requests_app.delivery.web.frozen import frozen_by
 from requests_app.domain import deciders
 from requests_app.domain.deciders import Matter
 from requests_app.domain.models import AccessRequest, Decision, DenyPolicy, Extension, Freeze
@@ -64,7 +64,7 @@ def dossiers(
     lately = _lately({one.beneficiary_id for one in requests}, now) if history else {}
     alike = _alike({one.role_id for one in requests}, now) if history else {}
     if frozen is None:
-        frozen = holds([one.role for one in requests if one.is_open])
+        frozen = frozen_by([one.role for one in requests if one.is_open])
     found = [
         _dossier(
             matter,

@@ -5,8 +5,8 @@ from functools import cached_property
 
 from django.http import Http404
 
-from requests_app.delivery.web.doors import PersonRequest
-from requests_app.delivery.web.judging import JUDGED
+from requests_app.delivery.web.access import PersonRequest
+from requests_app.delivery.web.dossiers import JUDGED
 from requests_app.domain.codes import CODE
 from requests_app.domain.models import AccessRequest, User
 

@@ -11,7 +11,7 @@ from requests_app.aws import iam, sts
 from requests_app.background import revoking
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import Account, Entitlement, Group, Revocation, Role, User
-from requests_app.domain.workflow import revocations, stops
+from requests_app.domain.workflow import emergency, revocations
 from sandbox.aws import AwsStandIn
 from sandbox.proxy import FaultProxy, Seen
 from tests import factories
@@ -35,7 +35,7 @@ def test_many_passes_of_many_people_make_one_put_a_role_and_all_of_them_end(
     assert all(works(one) for one in sessions)
     redis_server.flushdb()
 
-    ended = stops.end_all(payments, by=olivia, reason="keys were stolen", typed="payments-prod")
+    ended = emergency.end_all(payments, by=olivia, reason="keys were stolen", typed="payments-prod")
 
     assert (ended.passes, ended.roles) == (6, 2)
     revocations.sweep()  # at the same moment, beat wakes the sweep as well

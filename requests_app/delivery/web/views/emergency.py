@@ -14,15 +14,15 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from requests_app.delivery.web import once
-from requests_app.delivery.web.doors import PersonRequest, operators_only, say_refusal
+from requests_app.delivery.web.access import PersonRequest, operators_only, say_refusal
 from requests_app.delivery.web.forms import ReasonForm, StopForm
 from requests_app.domain import workflow
 from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest, Account, Freeze, Role, User
 from requests_app.domain.models.catalog import MOST_WORDS, account_has
+from requests_app.domain.workflow.emergency import Ended, Preview, Scope
 from requests_app.domain.workflow.freezes import Everything
-from requests_app.domain.workflow.stops import Ended, Preview, Scope
 
 MOST_FOUND = 8
 MOST_FREEZES = 30
@@ -135,7 +135,7 @@ def address(scope: Scope) -> str:
 
 def _stop(request: PersonRequest, scope: Scope) -> HttpResponse:
     """GET says what would end; only POST ends it, with the word typed and a reason."""
-    form = StopForm(request.POST if request.method == "POST" else None, word=workflow.stops.word(scope))
+    form = StopForm(request.POST if request.method == "POST" else None, word=workflow.emergency.word(scope))
     if request.method == "POST" and form.is_valid():
         try:
             messages.info(request, _do(request, scope, form))
@@ -145,7 +145,7 @@ def _stop(request: PersonRequest, scope: Scope) -> HttpResponse:
         except DomainError as refusal:
             say_refusal(request, refusal)
             return redirect(address(scope))
-    preview = workflow.stops.preview(scope)
+    preview = workflow.emergency.preview(scope)
     acts = _acts(scope, request.user, preview)
     context = {
         "scope": scope,
@@ -161,10 +161,10 @@ def _stop(request: PersonRequest, scope: Scope) -> HttpResponse:
 def _do(request: PersonRequest, scope: Scope, form: StopForm) -> str:
     act, reason, typed = request.POST.get("act", "end"), form.cleaned_data["reason"], form.cleaned_data["typed"]
     if act == "freeze" and not isinstance(scope, User):
-        workflow.stops.check_typed(scope, typed)
+        workflow.emergency.check_typed(scope, typed)
         workflow.freezes.freeze(scope, by=request.user, reason=reason)
         return f"Frozen: {scope}. What runs there goes on until its own end."
-    ended = workflow.stops.end_all(
+    ended = workflow.emergency.end_all(
         scope, by=request.user, reason=reason, typed=typed, keep_out=act == "stop", key=once.sent(request)
     )
     held = (f"{scope} is blocked. " if isinstance(scope, User) else f"Frozen: {scope}. ") if act == "stop" else ""
@@ -187,7 +187,7 @@ def _acts(scope: Scope, by: User, preview: Preview) -> list[Act]:
     if mine or closed:
         return [end] if preview.passes else []
     verb, name = (
-        ("block", scope.get_short_name()) if isinstance(scope, User) else ("freeze", workflow.stops.word(scope))
+        ("block", scope.get_short_name()) if isinstance(scope, User) else ("freeze", workflow.emergency.word(scope))
     )
     if not preview.passes:
         return [Act("stop" if verb == "block" else "freeze", f"{verb.capitalize()} {name}")]
@@ -202,7 +202,7 @@ def _passes(number: int) -> str:
 def _words_for(scope: Scope) -> dict[str, object]:
     kind = {User: "person", Role: "role", Account: "account", Everything: "everything"}[type(scope)]
     frozen = kind != "person" and workflow.freezes.is_frozen(scope)  # type: ignore[arg-type]
-    return {"kind": kind, "frozen": frozen, "word": workflow.stops.word(scope)}
+    return {"kind": kind, "frozen": frozen, "word": workflow.emergency.word(scope)}
 
 
 def _find(words: str) -> dict[str, object]:
@@ -235,7 +235,7 @@ def _settle(request: PersonRequest, freeze: Freeze, form: ReasonForm) -> HttpRes
 
 
 def _end_found(request: PersonRequest, freeze: Freeze, chosen: list[AccessRequest], reason: str) -> Ended:
-    return workflow.stops.end_found(freeze, [one.pk for one in chosen], by=request.user, reason=reason)
+    return workflow.emergency.end_found(freeze, [one.pk for one in chosen], by=request.user, reason=reason)
 
 
 def _confirm(request: PersonRequest, freeze: Freeze, one: AccessRequest) -> str:

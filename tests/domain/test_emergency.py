@@ -25,9 +25,9 @@ from requests_app.domain.models import (
     Role,
     User,
 )
-from requests_app.domain.workflow import deliveries, freezes, live_sessions, revocations, stops, sweeps
+from requests_app.domain.workflow import deliveries, emergency, freezes, live_sessions, revocations, sweeps
+from requests_app.domain.workflow.emergency import Ended, Scope
 from requests_app.domain.workflow.freezes import Everything
-from requests_app.domain.workflow.stops import Ended, Scope
 from tests import factories, plans, servers
 from tests.domain.expect import refused
 from tests.domain.meeting import at_once, in_background, row_held, wait_until_stuck
@@ -42,7 +42,9 @@ def no_caps(settings: Any) -> None:
 
 
 def end(scope: Scope, by: User, **values: Any) -> Ended:
-    return stops.end_all(scope, **{"by": by, "reason": WHY, "typed": stops.word(scope), "keep_out": False, **values})
+    return emergency.end_all(
+        scope, **{"by": by, "reason": WHY, "typed": emergency.word(scope), "keep_out": False, **values}
+    )
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ HIT = {
 def test_just_what_is_open_there_ends(name: str, company: dict[str, AccessRequest], olivia: User) -> None:
     before = states(company)
     event = AuditEvent.objects.latest("pk").pk
-    seen = stops.preview(scope_called(name))
+    seen = emergency.preview(scope_called(name))
     ended = end(scope_called(name), olivia)
 
     after = states(company)
@@ -210,7 +212,7 @@ def test_a_phones_own_capitals_and_blanks_do_not_matter(
 
 
 def test_words_are_names(company: dict[str, AccessRequest]) -> None:
-    words = {name: stops.word(scope_called(name)) for name in HIT}
+    words = {name: emergency.word(scope_called(name)) for name in HIT}
     assert words == {"person": "alice", "role": "ReadOnly", "account": "payments-prod", "everything": "everything"}
 
 
@@ -240,7 +242,7 @@ def test_it_works_whatever_changed_since(company: dict[str, AccessRequest], oliv
 
 def test_what_the_clock_has_ended_is_not_revoked(company: dict[str, AccessRequest], olivia: User) -> None:
     with clock.moved(timedelta(hours=1)):
-        assert stops.preview(Everything()).passes == 2  # those that are ready to start
+        assert emergency.preview(Everything()).passes == 2  # those that are ready to start
         assert end(Everything(), olivia).passes == 2
         assert sweeps.expire_due() == 4
 
@@ -289,7 +291,7 @@ def test_nobody_blocks_themselves(olivia: User) -> None:
 
 
 def test_the_preview_names_who_is_hit(company: dict[str, AccessRequest], alice: User, olivia: User) -> None:
-    seen = stops.preview(Everything())
+    seen = emergency.preview(Everything())
     assert (seen.passes, seen.people, seen.roles, seen.accounts) == (6, 2, 3, 2)
     assert (seen.in_use, seen.pending) == (3, 1)
     assert [(str(person), number) for person, number in seen.most_of_people] == [("Alice", 3), ("Erin", 3)]
@@ -297,7 +299,7 @@ def test_the_preview_names_who_is_hit(company: dict[str, AccessRequest], alice: 
         ("ReadOnly", 3), ("Operator", 2), ("Administrator", 1),
     ]  # fmt: skip
     assert len(seen.first) == 6
-    assert stops.preview(olivia) == stops.Preview(0, 0, 0, 0, 0, 0, [], [], [])
+    assert emergency.preview(olivia) == emergency.Preview(0, 0, 0, 0, 0, 0, [], [], [])
 
 
 @pytest.mark.parametrize("name", HIT)
@@ -306,7 +308,7 @@ def test_the_preview_takes_as_many_statements_for_many(
 ) -> None:
     def statements() -> int:
         with plans.watched() as made:
-            stops.preview(scope_called(name))
+            emergency.preview(scope_called(name))
         return len(made)
 
     few = statements()
@@ -395,7 +397,7 @@ def test_a_thousand_passes_over_a_hundred_roles_take_a_handful_of_statements(
 def test_more_than_a_batch_ends_in_batches_and_is_told_once_a_role(
     many: Callable[[int, int], None], olivia: User, redis_server: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stops, "BATCH", 50)
+    monkeypatch.setattr(emergency, "BATCH", 50)
     many(209, 3)
     redis_server.flushdb()
     assert end(Everything(), olivia) == Ended(210, 4, left=False)
@@ -406,8 +408,8 @@ def test_more_than_a_batch_ends_in_batches_and_is_told_once_a_role(
 def test_whoever_waits_too_long_is_told_what_is_left_and_presses_again(
     many: Callable[[int, int], None], olivia: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stops, "BATCH", 50)
-    monkeypatch.setattr(stops, "LONGEST_SECONDS", 0.0)
+    monkeypatch.setattr(emergency, "BATCH", 50)
+    monkeypatch.setattr(emergency, "LONGEST_SECONDS", 0.0)
     many(79, 3)
     ended = end(Everything(), olivia)
     assert (ended.passes, ended.left) == (50, True)
@@ -419,7 +421,7 @@ def test_whoever_waits_too_long_is_told_what_is_left_and_presses_again(
 def test_what_was_ended_stays_so_if_we_die_halfway(
     many: Callable[[int, int], None], olivia: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stops, "BATCH", 50)
+    monkeypatch.setattr(emergency, "BATCH", 50)
     many(99, 3)
     whole, batches = revocations.want_many, iter(range(10))
 
