@@ -216,7 +216,7 @@ class Landscape:
     edits: tuple[AnEdit, ...] = ()
     freezes: tuple[AFreeze, ...] = ()
 
-    def may_hold_on(self, e: int, p: int, r: int) -> str:
+    def still_entitled(self, e: int, p: int, r: int) -> str:
         """By which rule somebody may still have what they have, or not."""
         if not self.people[p].active:
             return "person.deactivated"
@@ -257,7 +257,7 @@ class Landscape:
             on_behalf = self.may_ask_for(asker, e, p, r)
             if on_behalf != "behalf.named":
                 return on_behalf
-        return self.may_hold_on(e, p, r)
+        return self.still_entitled(e, p, r)
 
     def is_in(self, unit: int | None, above: int) -> bool:
         while unit is not None:

@@ -33,7 +33,7 @@ class Check(enum.StrEnum):
     OTHER_DOORS = "other doors"
 
 
-class Verdict(enum.StrEnum):
+class Outcome(enum.StrEnum):
     GOOD = "good"
     BAD = "bad"
     UNKNOWN = "unknown"
@@ -44,7 +44,7 @@ class Finding:
     """One check of one role. `code` and `words` are mostly AWS's own; `advice` says who can do what about it."""
 
     check: Check
-    verdict: Verdict
+    verdict: Outcome
     code: str = ""
     words: str = ""
     advice: str = ""
@@ -75,7 +75,7 @@ class Findings:
     room: int | None = None
     denies: bool = False
 
-    def verdict(self, check: Check) -> Verdict | None:
+    def verdict(self, check: Check) -> Outcome | None:
         return next((finding.verdict for finding in self.findings if finding.check is check), None)
 
 
@@ -207,7 +207,7 @@ class _Minter:
         elif entered.code.removesuffix("Exception") == "AccessDenied":
             self._add(_good(Check.EXTERNAL_ID))
         else:
-            self._add(Finding(Check.EXTERNAL_ID, Verdict.UNKNOWN, entered.code, entered.message, entered.advice))
+            self._add(Finding(Check.EXTERNAL_ID, Outcome.UNKNOWN, entered.code, entered.message, entered.advice))
 
     def _find_harmless_action(self, nothing: MintedSession) -> str:
         """One that works where it is allowed, and whose service says so when a policy explicitly denies it."""
@@ -271,34 +271,34 @@ _FREE_ROOM = (
 
 
 def _good(check: Check) -> Finding:
-    return Finding(check, Verdict.GOOD)
+    return Finding(check, Outcome.GOOD)
 
 
 def _failed(check: Check, error: AwsError) -> Finding:
-    verdict = Verdict.UNKNOWN if isinstance(error, Unavailable) else Verdict.BAD
+    verdict = Outcome.UNKNOWN if isinstance(error, Unavailable) else Outcome.BAD
     return Finding(check, verdict, error.code, error.message, error.advice)
 
 
 def _unaddressable(arn: str) -> Finding:
     words = f"This ARN cannot stand in the policies of sessions, so nothing can be issued: {arn}"
     advice = "The account's owner should make the role under a path of letters and digits, and an operator enter that."
-    return Finding(Check.TRUST, Verdict.BAD, "", words, advice)
+    return Finding(Check.TRUST, Outcome.BAD, "", words, advice)
 
 
 def _open(words: str) -> Finding:
-    return Finding(Check.EXTERNAL_ID, Verdict.BAD, "", words, _ASK_FOR_EXTERNAL_ID)
+    return Finding(Check.EXTERNAL_ID, Outcome.BAD, "", words, _ASK_FOR_EXTERNAL_ID)
 
 
 def _unprovable(replies: Sequence[Reply]) -> Finding:
     # Denied by the session: AWS was so slow that its two minutes were over.
     silent = [reply for reply in replies if reply.end in (End.NO_ANSWER, End.DENIED_BY_SESSION)]
-    verdict, last = (Verdict.UNKNOWN, silent[-1]) if silent else (Verdict.BAD, replies[-1])
+    verdict, last = (Outcome.UNKNOWN, silent[-1]) if silent else (Outcome.BAD, replies[-1])
     return Finding(Check.PROOF, verdict, last.code, last.words, _NOT_PROVABLE)
 
 
 def _elsewhere(arn: str) -> Finding:
     words = f"The role's ARN is {arn}."
-    return Finding(Check.REVOKER, Verdict.BAD, "", words, "An operator should correct the role's path in the catalog.")
+    return Finding(Check.REVOKER, Outcome.BAD, "", words, "An operator should correct the role's path in the catalog.")
 
 
 def _longest_session(real: int, wanted: int) -> Finding:
@@ -306,21 +306,21 @@ def _longest_session(real: int, wanted: int) -> Finding:
         return _good(Check.LONGEST_SESSION)
     words = f"The role's MaxSessionDuration is {real:,} seconds; the catalog says {wanted:,}."
     advice = "The account's owner should raise the one, or an operator lower the other."
-    return Finding(Check.LONGEST_SESSION, Verdict.BAD, "", words, advice)
+    return Finding(Check.LONGEST_SESSION, Outcome.BAD, "", words, advice)
 
 
 def _room(room: int) -> Finding:
     if room >= _LITTLE_ROOM:
         return _good(Check.ROOM)
     words = f"The role's other inline policies leave {max(0, room):,} of {deny_policy.MOST_CHARACTERS:,} characters."
-    return Finding(Check.ROOM, Verdict.BAD, "", words, _FREE_ROOM)
+    return Finding(Check.ROOM, Outcome.BAD, "", words, _FREE_ROOM)
 
 
 def _other_doors(doors: tuple[Door, ...]) -> Finding:
     if not doors:
         return _good(Check.OTHER_DOORS)
     words = f"This role has other doors: {', '.join(door.principal for door in doors)}"
-    return Finding(Check.OTHER_DOORS, Verdict.BAD, "", words, _CLOSE_DOORS)
+    return Finding(Check.OTHER_DOORS, Outcome.BAD, "", words, _CLOSE_DOORS)
 
 
 _WAYS_IN = ("sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity")

@@ -301,7 +301,7 @@ def _decided(notice: Notice, access_request: AccessRequest, what: str, long: str
         asked += f" for {access_request.beneficiary}"
     elif notice.recipient_id != access_request.requester_id:
         asked = f"What {access_request.requester} asked for you, {what}"
-    if last is not None and last.verdict == Decision.Verdict.DENY:
+    if last is not None and last.verdict == Decision.Answer.DENY:
         return f"{asked} was denied{by}."
     said = f"{asked} for {long} was approved{by}"
     if access_request.scheduled_at is None:
@@ -389,7 +389,7 @@ def _more_decided(notice: Notice, what: str) -> str:
 
 
 def _by_whom(extension: Extension | None) -> str:
-    last = extension.decisions.filter(verdict=Decision.Verdict.DENY).first() if extension else None
+    last = extension.decisions.filter(verdict=Decision.Answer.DENY).first() if extension else None
     return f" by {last.approver_name}" if last else ""
 
 

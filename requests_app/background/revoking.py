@@ -113,7 +113,7 @@ def _put(task: Task, place: Place, since: datetime | None) -> None:
             raise
         known = {one.code for one in task.wanted}
         unknown = [entry.code for entry in (*full.fit.kept, *full.fit.dropped) if entry.code not in known]
-        task = revocations.hold(task, unknown=unknown)
+        task = revocations.deny_before(task, unknown=unknown)
         _write(task, place, task.since)
 
 

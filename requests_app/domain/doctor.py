@@ -27,7 +27,7 @@ MOST_WORST = 5
 NOT_WANTED = Q(last_error="deactivated") | Q(last_error__endswith="meanwhile")
 
 
-class Verdict(StrEnum):
+class Outcome(StrEnum):
     GOOD = "good"
     BAD = "bad"
     UNKNOWN = "unknown"
@@ -37,7 +37,7 @@ class Verdict(StrEnum):
 class Finding:
     """One line: what was looked at, how it is, and what to do if it is bad."""
 
-    verdict: Verdict
+    verdict: Outcome
     about: str
     sentence: str
     advice: str = ""
@@ -70,20 +70,20 @@ def examine(now: datetime, *, every_role: bool = False) -> Iterator[Finding]:
 def _rules(now: datetime) -> Iterator[Finding]:
     broken = invariants.broken(now)
     for one in broken:
-        verdict = Verdict.BAD if one.count else Verdict.UNKNOWN
+        verdict = Outcome.BAD if one.count else Outcome.UNKNOWN
         some = f" {one.count} times: {', '.join(one.examples)}." if one.count else ""
         yield Finding(verdict, f"rule {one.rule}", f"{one.sentence}{some}", one.advice)
     if not broken:
-        yield Finding(Verdict.GOOD, "rules", f"All {len(invariants.RULES)} that must always hold do.")
+        yield Finding(Outcome.GOOD, "rules", f"All {len(invariants.RULES)} that must always hold do.")
 
 
 def _guards() -> Iterator[Finding]:
     difference = installed.difference()
     if not difference:
-        yield Finding(Verdict.GOOD, "guards", "What PostgreSQL itself refuses is as this version has it.")
+        yield Finding(Outcome.GOOD, "guards", "What PostgreSQL itself refuses is as this version has it.")
         return
     advice = "Find out who, if it was nobody's upgrade; then `manage.py migrate --database owner` puts it right."
-    yield Finding(Verdict.BAD, "guards", difference, advice)
+    yield Finding(Outcome.BAD, "guards", difference, advice)
 
 
 def _history() -> Iterator[Finding]:
@@ -92,7 +92,7 @@ def _history() -> Iterator[Finding]:
         advice = (
             "Only the demo and tests need that. As the owner: UPDATE requests_app_installation SET history_from = NULL;"
         )
-        yield Finding(Verdict.BAD, "database", sentence, advice)
+        yield Finding(Outcome.BAD, "database", sentence, advice)
 
 
 def _regions() -> list[str]:
@@ -105,32 +105,32 @@ def _identity(worker: str, at: str, now: datetime) -> Finding:
     known = Identity.objects.filter(worker=worker, region=at).first()
     if known is None:
         advice = f"Is the worker {'aws' if worker == 'minter' else 'revoke'} running, with an AWS identity?"
-        return Finding(Verdict.BAD, about, "It was never seen.", advice)
+        return Finding(Outcome.BAD, about, "It was never seen.", advice)
     if known.failed_at is not None:
         words = f"At {_at(known.failed_at)} AWS did not say who it is: {known.aws_code}: {known.aws_message}"
-        return Finding(Verdict.BAD, about, words, "An operator must renew or correct its AWS identity.")
+        return Finding(Outcome.BAD, about, words, "An operator must renew or correct its AWS identity.")
     if known.seen_at is None or now - known.seen_at > OLDEST_IDENTITY:
         seen = _at(known.seen_at) if known.seen_at else "never"
-        return Finding(Verdict.BAD, about, f"It is {known.arn}, last seen {seen}.", "Is its worker running?")
+        return Finding(Outcome.BAD, about, f"It is {known.arn}, last seen {seen}.", "Is its worker running?")
     chained = "a role session itself, so an hour at a time" if known.chained else "no role session"
     sentence = f"It is {known.arn}, {chained}; STS is asked at {known.endpoint or 'an unknown address'}."
     if known.regional:
-        return Finding(Verdict.GOOD, about, sentence)
+        return Finding(Outcome.GOOD, about, sentence)
     if urlsplit(known.endpoint).hostname == "sts.amazonaws.com":
         advice = f"That is the global endpoint: set AWS_STS_REGIONAL_ENDPOINTS=regional and AWS_REGION={at}."
-        return Finding(Verdict.BAD, about, sentence, advice)
-    return Finding(Verdict.UNKNOWN, about, sentence, "That is not the region's own endpoint. Is it meant?")
+        return Finding(Outcome.BAD, about, sentence, advice)
+    return Finding(Outcome.UNKNOWN, about, sentence, "That is not the region's own endpoint. Is it meant?")
 
 
 def _apart(at: str) -> Finding:
     about = f"identities in {at}"
     arns = dict(Identity.objects.filter(region=at).exclude(arn="").values_list("worker", "arn"))
     if len(arns) < len(Identity.Worker.values):
-        return Finding(Verdict.UNKNOWN, about, "Whether minter and revoker are different is not known yet.")
+        return Finding(Outcome.UNKNOWN, about, "Whether minter and revoker are different is not known yet.")
     if len({_principal(arn) for arn in arns.values()}) == 1:
         advice = "Whoever mints must not be able to write roles' policies: give each worker its own."
-        return Finding(Verdict.BAD, about, "Minter and revoker are the same.", advice)
-    return Finding(Verdict.GOOD, about, "Minter and revoker are different.")
+        return Finding(Outcome.BAD, about, "Minter and revoker are the same.", advice)
+    return Finding(Outcome.GOOD, about, "Minter and revoker are different.")
 
 
 def _clock(at: str, now: datetime) -> Finding:
@@ -138,22 +138,22 @@ def _clock(at: str, now: datetime) -> Finding:
     reading = AwsClock.objects.filter(region=at).first()
     known = policy.clock_is_known(facts.clock(at), now=now)
     if reading is None:
-        return Finding(Verdict.BAD, about, "It was never read, so nothing is minted.", "Is the worker aws running?")
+        return Finding(Outcome.BAD, about, "It was never read, so nothing is minted.", "Is the worker aws running?")
     age = max((now - reading.measured_at).total_seconds(), 0)
     sentence = (
         f"{age:,.0f} s ago AWS's was between {reading.low_seconds:+.1f} and {reading.high_seconds:+.1f} s off "
         "the database's."
     )
-    return Finding(Verdict.GOOD if known else Verdict.BAD, about, sentence, known.message)
+    return Finding(Outcome.GOOD if known else Outcome.BAD, about, sentence, known.message)
 
 
 def _redis() -> Finding:
     refusal = store.standing().look()
     if not refusal:
-        return Finding(Verdict.GOOD, "redis", "It takes what is written to it.")
+        return Finding(Outcome.GOOD, "redis", "It takes what is written to it.")
     advice = _WHAT_TO_DO.get(refusal, "See that it runs at REDIS_URL, and what it logs.")
     sentence = f"It is not usable: {refusal}. Nothing is minted, work is found some seconds later, all else goes on."
-    return Finding(Verdict.BAD, "redis", sentence, advice)
+    return Finding(Outcome.BAD, "redis", sentence, advice)
 
 
 _WHAT_TO_DO = {
@@ -169,18 +169,18 @@ def _lags(now: datetime) -> Iterator[Finding]:
     for lag in lags(now):
         late = f"{lag.late.total_seconds():,.0f} s late." if lag.late else "Nothing is due."
         advice = f"Are beat and the worker {lag.worker} running, and is it enough?" if lag.too_long else ""
-        yield Finding(Verdict.BAD if lag.too_long else Verdict.GOOD, lag.work, late, advice)
+        yield Finding(Outcome.BAD if lag.too_long else Outcome.GOOD, lag.work, late, advice)
 
 
 def _troubles() -> Iterator[Finding]:
     found = list(troubles.open_now().order_by("-last_at")[: MOST_TROUBLES + 1])
     for one in found[:MOST_TROUBLES]:
         sentence = f"{one.error} at {one.where}, {one.times} times since {_at(one.first_at)}, last {_at(one.last_at)}."
-        yield Finding(Verdict.BAD, f"trouble {one}", sentence, "The logs of that moment say more.")
+        yield Finding(Outcome.BAD, f"trouble {one}", sentence, "The logs of that moment say more.")
     if len(found) > MOST_TROUBLES:
-        yield Finding(Verdict.BAD, "troubles", "There are more.", "See them in the admin.")
+        yield Finding(Outcome.BAD, "troubles", "There are more.", "See them in the admin.")
     if not found:
-        yield Finding(Verdict.GOOD, "troubles", "No task fails in a way that nobody foresaw.")
+        yield Finding(Outcome.GOOD, "troubles", "No task fails in a way that nobody foresaw.")
 
 
 def _freezes() -> Iterator[Finding]:
@@ -190,18 +190,18 @@ def _freezes() -> Iterator[Finding]:
         who = f" by {one.begun_by}" if one.begun_by else ""
         sentence = f"In force since {_at(one.begun_at)}{who}: {one.reason}"
         advice = "Operators must look at each pass: confirm it or end it." if restored else ""
-        yield Finding(Verdict.BAD if restored else Verdict.GOOD, f"freeze of {one}", sentence, advice)
+        yield Finding(Outcome.BAD if restored else Outcome.GOOD, f"freeze of {one}", sentence, advice)
     if not found:
-        yield Finding(Verdict.GOOD, "freezes", "None is in force.")
+        yield Finding(Outcome.GOOD, "freezes", "None is in force.")
 
 
 def _mail(now: datetime) -> Finding:
     lately = Notice.objects.filter(gave_up_at__gte=now - LATELY).exclude(NOT_WANTED)
     newest = lately.order_by("-gave_up_at").values_list("last_error", flat=True)[:10_000]
     if not newest:
-        return Finding(Verdict.GOOD, "mail", "None was given up in the last 7 days.")
+        return Finding(Outcome.GOOD, "mail", "None was given up in the last 7 days.")
     sentence = f"{len(newest):,} were given up in the last 7 days, the last one for: {newest[0]}."
-    return Finding(Verdict.BAD, "mail", sentence, "See the section on mail in docs/operations.md.")
+    return Finding(Outcome.BAD, "mail", sentence, "See the section on mail in docs/operations.md.")
 
 
 def _roles(now: datetime) -> Iterator[Finding]:
@@ -218,19 +218,19 @@ def _roles(now: datetime) -> Iterator[Finding]:
     sentence = f"{counts['good']:,} can be used"
     if counts["better"]:
         sentence += f", {counts['better']:,} of them with something to mend"
-    yield Finding(Verdict.GOOD, "roles", f"{sentence}.")
+    yield Finding(Outcome.GOOD, "roles", f"{sentence}.")
     for one in looks.filter(usable="bad").order_by("pk")[:MOST_WORST]:
         yield _role(one)
     if counts["bad"] > MOST_WORST:
         sentence = f"{counts['bad']:,} cannot be used, those above among them."
-        yield Finding(Verdict.BAD, "roles", sentence, "`--all` lists each, as the admin does.")
+        yield Finding(Outcome.BAD, "roles", sentence, "`--all` lists each, as the admin does.")
     for number, what in (
         (counts["unheard"], "AWS did not answer when they were looked at"),
         (counts["old"], "the last look is more than three days old"),
         (never, "never looked at"),
     ):
         if number:
-            yield Finding(Verdict.UNKNOWN, "roles", f"{number:,}: {what}.")
+            yield Finding(Outcome.UNKNOWN, "roles", f"{number:,}: {what}.")
 
 
 def _addresses() -> Finding:
@@ -239,20 +239,20 @@ def _addresses() -> Finding:
     wrong = used.exclude(path__regex=f"^{arns.PATH}$", name__regex=f"^{arns.NAME}$").order_by("pk")
     few = list(wrong[: MOST_WORST + 1])
     if not few:
-        return Finding(Verdict.GOOD, "paths", "Every role's ARN can stand in the policies of its sessions.")
+        return Finding(Outcome.GOOD, "paths", "Every role's ARN can stand in the policies of its sessions.")
     said = ", ".join(one.arn for one in few[:MOST_WORST]) + (", and more" if len(few) > MOST_WORST else "")
     sentence = f"Nothing can be issued for roles whose path has other characters than {arns.IN_WORDS}: {said}."
-    return Finding(Verdict.BAD, "paths", sentence, "Their owners must make them under other paths; then enter those.")
+    return Finding(Outcome.BAD, "paths", sentence, "Their owners must make them under other paths; then enter those.")
 
 
 def _narrowing() -> Finding:
     wrong = list(narrowing_fit.unfit())
     if not wrong:
-        return Finding(Verdict.GOOD, "narrowing", "It fits every role that is given.")
+        return Finding(Outcome.GOOD, "narrowing", "It fits every role that is given.")
     said = " ".join(f"“{entitlement}”: {sentence}" for entitlement, sentence in wrong[:MOST_WORST])
     more = f" And {len(wrong) - MOST_WORST} more." if len(wrong) > MOST_WORST else ""
     advice = "Nobody can ask for those roles under these: shorten the narrowing, or let it give fewer roles."
-    return Finding(Verdict.BAD, "narrowing", f"It does not fit every role that is given. {said}{more}", advice)
+    return Finding(Outcome.BAD, "narrowing", f"It does not fit every role that is given. {said}{more}", advice)
 
 
 def _each_role() -> Iterator[Finding]:
@@ -268,13 +268,13 @@ def _in_use() -> QuerySet[Preflight]:
 def _role(one: Preflight) -> Finding:
     about = f"role {one.role.arn}"
     if one.minter_at is None:
-        return Finding(Verdict.UNKNOWN, about, "It was never looked at.")
+        return Finding(Outcome.UNKNOWN, about, "It was never looked at.")
     wrong = [one.obstacle] if one.obstacle else []
     wrong += [finding for finding in (*one.minter_findings, *one.revoker_findings) if _counts(finding, one)]
     said = [f"{f['check']}: {': '.join(part for part in (f['code'], f['words']) if part)}" for f in wrong]
     words = f"Looked at {_at(one.minter_at)}. {' '.join(said) or 'All is well.'}"
     # What is only to be mended keeps nobody out.
-    verdict = Verdict(one.usable) if one.usable != "good" else Verdict.GOOD
+    verdict = Outcome(one.usable) if one.usable != "good" else Outcome.GOOD
     return Finding(verdict, about, words, wrong[0]["advice"] if wrong else "")
 
 

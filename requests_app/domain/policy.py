@@ -235,7 +235,7 @@ def may_ask_for_others(asking: Asking) -> Verdict:
     return verdict(MAY_ASK_FOR_OTHERS, asking, "behalf.named")
 
 
-def may_hold_on(standing: Standing) -> Verdict:
+def still_entitled(standing: Standing) -> Verdict:
     """Whether someone whose request was approved may still use it: losing the group ends minting at once."""
     return verdict(MAY_HOLD_ON, standing, "entitlement.reaches")
 

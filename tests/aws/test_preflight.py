@@ -9,14 +9,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from requests_app.aws import iam, preflight, probe
-from requests_app.aws.preflight import Check, Door, Subject, Verdict, other_doors
+from requests_app.aws.preflight import Check, Door, Outcome, Subject, other_doors
 from sandbox.landscape import ACCOUNTS, HUB_ACCOUNT, REVOKER_IN_TARGET, hub_role_arn, revoker_arn, trust_policy
 
 from .conftest import PAYMENTS, keys_of, works
 
 MINTER = f"arn:aws:sts::{HUB_ACCOUNT}:assumed-role/daypass-minter/mint-1"
 HARMLESS_OF = {"DatabaseOperator": "dynamodb:ListTables"}
-GOOD, BAD, UNKNOWN = Verdict.GOOD, Verdict.BAD, Verdict.UNKNOWN
+GOOD, BAD, UNKNOWN = Outcome.GOOD, Outcome.BAD, Outcome.UNKNOWN
 
 
 def now() -> datetime:

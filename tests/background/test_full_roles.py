@@ -213,7 +213,7 @@ def test_killed_between_the_hold_and_the_put(
     become("revoker")
 
     killed(
-        "after:requests_app.background.revoking.revocations.hold",
+        "after:requests_app.background.revoking.revocations.deny_before",
         "requests_app.background.revoking.work",
         active_request.role_id,
     )

@@ -85,7 +85,7 @@ MAY_NAME = lets_in(Action="sts:SetSourceIdentity")
 
 def test_the_checks_are_called_what_the_adapter_calls_them() -> None:
     assert {TRUST, SOURCE_IDENTITY, PROOF, REVOKER} <= {str(check) for check in preflight.Check}
-    assert set(Preflight.Verdict.values) == {str(verdict) for verdict in preflight.Verdict}
+    assert set(Preflight.Outcome.values) == {str(verdict) for verdict in preflight.Outcome}
 
 
 def test_a_good_role_is_good_when_both_have_looked(measured: None, role: Role, as_worker: Any, minter: Any) -> None:

@@ -526,7 +526,7 @@ def test_rules_lists_and_the_database_agree_on_whose_edits_count(seed: int, db: 
         counted["decides"] += len(allowed)
         for under in terms:
             for role in roles:
-                holds = policy.may_hold_on(facts.standing_of(under.pk, person.pk, role.pk))
+                holds = policy.still_entitled(facts.standing_of(under.pk, person.pk, role.pk))
                 with connection.cursor() as cursor:
                     cursor.execute("SELECT requests_app_holds(%s, %s, %s)", [under.pk, person.pk, role.pk])
                     assert cursor.fetchone() == (bool(holds),), (person, under, role, holds)

@@ -124,12 +124,12 @@ def test_what_was_changed_in_the_database_is_said_by_doctor_and_put_back(scratch
     before = scratch.schema()
     scratch.execute(tampering)
     (finding,) = doctor._guards()
-    assert finding.verdict == doctor.Verdict.BAD
+    assert finding.verdict == doctor.Outcome.BAD
     assert "migrate" in finding.advice
     assert installed.install("owner") is True
     assert scratch.schema() == before
     (finding,) = doctor._guards()
-    assert finding.verdict == doctor.Verdict.GOOD
+    assert finding.verdict == doctor.Outcome.GOOD
 
 
 def test_another_version_of_the_code_says_so(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,8 +96,8 @@ def check(said: policy.Verdict, refused_by: str | None, otherwise: str) -> None:
 
 
 @given(st.builds(Standing, **stands))
-def test_may_hold_on(standing: Standing) -> None:
-    check(policy.may_hold_on(standing), why_not_hold(standing), "entitlement.reaches")
+def test_still_entitled(standing: Standing) -> None:
+    check(policy.still_entitled(standing), why_not_hold(standing), "entitlement.reaches")
 
 
 @settings(max_examples=500)
@@ -225,7 +225,7 @@ GOOD = Minting(
 def test_a_good_mint_is_allowed() -> None:
     """The properties above would hold if everything were refused."""
     assert policy.may_mint(GOOD)
-    assert policy.may_hold_on(GOOD)
+    assert policy.still_entitled(GOOD)
     assert policy.may_decide(NOTHING_AGAINST)
 
 
@@ -297,7 +297,7 @@ EXTENDS = MoreTime(
 @pytest.mark.parametrize(
     ("ask", "good", "against"),
     [
-        (policy.may_hold_on, GOOD, AGAINST_HOLDING),
+        (policy.still_entitled, GOOD, AGAINST_HOLDING),
         (policy.may_request, ASKS, AGAINST_ASKING),
         (policy.may_mint, GOOD, AGAINST_MINTING),
         (policy.may_extend, EXTENDS, AGAINST_EXTENDING),
@@ -399,7 +399,7 @@ def test_the_querysets_find_exactly_what_the_rules_allow(landscape: None) -> Non
             may = [
                 entitlement
                 for entitlement in Entitlement.objects.all()
-                if policy.may_hold_on(facts.standing_of(entitlement.pk, person.pk, role.pk))
+                if policy.still_entitled(facts.standing_of(entitlement.pk, person.pk, role.pk))
             ]
             assert sorted(one.pk for one in candidates) == sorted(one.pk for one in may)
             reached += len(candidates)

@@ -386,7 +386,7 @@ def test_a_sweep_that_has_the_delivery_never_waits_for_the_request(
     deliveries.claim(delivery.pk, worker="w1")
     # A worker's transaction holds the request as the product does, and will want the delivery.
     with transaction.atomic():
-        workflow.verb.hold(active_request)
+        workflow.verb.lock_row(active_request)
         sweeping = in_background(_later(deliveries.sweep, timedelta(minutes=1)))
         assert sweeping.result(timeout=5) == 1
 

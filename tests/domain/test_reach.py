@@ -96,8 +96,8 @@ def _check_holding(world: Landscape, rows: Rows, met: set[str]) -> None:
     for e, p, r in itertools.product(range(len(rows.entitlements)), range(len(rows.people)), range(len(rows.roles))):
         entitlement, person, role = rows.entitlements[e], rows.people[p], rows.roles[r]
         known = facts.standing_of(entitlement.pk, person.pk, role.pk)
-        rule = policy.may_hold_on(known).rule
-        assert rule == world.may_hold_on(e, p, r)
+        rule = policy.still_entitled(known).rule
+        assert rule == world.still_entitled(e, p, r)
         # Each fact by itself: a wrong one may hide behind an earlier line.
         assert known.person_is_active is world.people[p].active
         assert known.role_is_usable is world.is_usable(r)
@@ -111,7 +111,7 @@ def _check_holding(world: Landscape, rows: Rows, met: set[str]) -> None:
         thawed = replace(known, frozen_because=None)
         assert in_sql[entitlement.pk, person.pk, role.pk] == (
             *(world.reaches(e, p), world.gives(e, r), world.edited(p, e, r)),
-            bool(policy.may_hold_on(thawed)),
+            bool(policy.still_entitled(thawed)),
         )
         met.add(rule)
     for role, r in zip(rows.roles, range(len(rows.roles)), strict=True):

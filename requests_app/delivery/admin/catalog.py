@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin import shown
 from requests_app.delivery.admin.audited import Audited
-from requests_app.delivery.admin.checks import VerdictFilter, doors, findings
+from requests_app.delivery.admin.checks import OutcomeFilter, doors, findings
 from requests_app.delivery.admin.entitlements import RoleGivenBy, TakenOutElsewhere
 from requests_app.delivery.admin.fields import HOUR, AccountNumber, Duration, RolePath, Tags
 from requests_app.delivery.admin.site import site
@@ -41,7 +41,7 @@ class Corrected(forms.ModelForm):
         cleaned = super().clean()
         corrected = [name for name in self.fixed if name in self.changed_data and name in self.cleaned_data]
         if self.instance.pk and corrected:
-            workflow.catalog.hold_to_correct(self.instance)
+            workflow.catalog.lock_to_correct(self.instance)
             if why := workflow.catalog.depended_on(self.instance):
                 self.add_error(corrected[0], self.too_late.format(why=why))
         return cleaned
@@ -229,7 +229,7 @@ class RoleAdmin(TakenOutElsewhere):
     autocomplete_fields = ("account", "owners")
     list_display = ("name", "account", "path", "power", "is_active", "identity_is_access", "can_be_used")
     list_select_related = ("account", "preflight")
-    list_filter = ("power", "is_active", "identity_is_access", VerdictFilter)
+    list_filter = ("power", "is_active", "identity_is_access", OutcomeFilter)
     search_fields = ("name", "account__name", "account__number")
     search_help_text = "Any part of a role's name or description, or of its account's name or number"
     sortable_by = ()

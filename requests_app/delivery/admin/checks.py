@@ -38,7 +38,7 @@ def _line(one: dict[str, str]) -> tuple[Any, ...]:
     return one["check"], f"{one['verdict']}. {one['advice']}".strip(), folded
 
 
-class VerdictFilter(admin.SimpleListFilter):
+class OutcomeFilter(admin.SimpleListFilter):
     """Of roles, by what their preflight came to."""
 
     title = "preflight"

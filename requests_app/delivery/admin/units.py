@@ -59,7 +59,7 @@ class UnitAdmin(Audited):
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         if request.method == "POST":
             # As the trigger does, and before any row: two who move what lies above each other take turns.
-            OrganisationalUnit.objects.hold()
+            OrganisationalUnit.objects.lock_tree()
         return super().get_object(request, object_id, from_field)
 
     def save_model(self, request: HttpRequest, obj: OrganisationalUnit, form: Any, change: bool) -> None:

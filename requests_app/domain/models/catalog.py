@@ -68,7 +68,7 @@ class OrganisationalUnitQuerySet(models.QuerySet["OrganisationalUnit"]):
             place=Func(names, Value(" / "), function="array_to_string", output_field=models.TextField())
         )
 
-    def hold(self) -> None:
+    def lock_tree(self) -> None:
         """No unit is made or moved by others until this transaction is over. The guards of a unit wait likewise."""
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(x'756E697473'::bigint)")

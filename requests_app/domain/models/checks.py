@@ -10,7 +10,7 @@ class Preflight(models.Model):
     The findings are lists of `{check, verdict, code, words, advice}`, in which `code` and `words` are mostly AWS's own.
     """
 
-    class Verdict(models.TextChoices):
+    class Outcome(models.TextChoices):
         GOOD = "good"
         BAD = "bad"
         UNKNOWN = "unknown"
@@ -26,9 +26,9 @@ class Preflight(models.Model):
     revoker_due_at = models.DateTimeField()
     revoker_attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
     # Whether somebody could use the role, as far as the minter's findings tell.
-    usable = models.CharField(max_length=8, choices=Verdict.choices, default=Verdict.UNKNOWN)
+    usable = models.CharField(max_length=8, choices=Outcome.choices, default=Outcome.UNKNOWN)
     # Whether everything was found as it should be; what is bad need not keep anybody out.
-    verdict = models.CharField(max_length=8, choices=Verdict.choices, default=Verdict.UNKNOWN)
+    verdict = models.CharField(max_length=8, choices=Outcome.choices, default=Outcome.UNKNOWN)
     harmless_action = models.CharField(max_length=100, blank=True)
     # AWS's own id of the role: another one means that the role was made anew.
     aws_role_id = models.CharField(max_length=128, blank=True)
@@ -58,9 +58,9 @@ class Preflight(models.Model):
     @property
     def obstacle(self) -> dict[str, str]:
         """What keeps everybody out of the role, if something does: the finding, with AWS's words."""
-        wrong = (one for one in self.minter_findings if one["verdict"] == self.Verdict.BAD)
+        wrong = (one for one in self.minter_findings if one["verdict"] == self.Outcome.BAD)
         kept_out = (one for one in wrong if one["check"] in ("trust", "source identity"))
-        return next(kept_out, {}) if self.usable == self.Verdict.BAD else {}
+        return next(kept_out, {}) if self.usable == self.Outcome.BAD else {}
 
 
 class OwnSession(models.Model):

@@ -60,7 +60,7 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
         return self.filter(in_time | Q(state=State.ACTIVE, expires_at__gt=now))
 
     def of_use(self) -> "AccessRequestQuerySet":
-        """Those that the beneficiary may still have, as `policy.may_hold_on` says it, freezes apart."""
+        """Those that the beneficiary may still have, as `policy.still_entitled` says it, freezes apart."""
         return self.filter(_HOLDS)
 
     def of_no_use(self) -> "AccessRequestQuerySet":
@@ -360,7 +360,7 @@ class Extension(models.Model):
 class Decision(models.Model):
     """One approver's verdict on one stage of one request, or of an extension of it. Append-only."""
 
-    class Verdict(models.TextChoices):
+    class Answer(models.TextChoices):
         APPROVE = "approve"
         DENY = "deny"
 
@@ -369,7 +369,7 @@ class Decision(models.Model):
     stage = models.PositiveSmallIntegerField()
     approver = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="decisions")
     approver_name = models.CharField(max_length=150)
-    verdict = models.CharField(max_length=8, choices=Verdict.choices)
+    verdict = models.CharField(max_length=8, choices=Answer.choices)
     comment = models.CharField(max_length=texts.LONGEST_COMMENT, blank=True)
     decided_at = models.DateTimeField()
     recorded_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -94,9 +94,9 @@ def check_may_decide(matter: Matter, by: User, comment: str, now: datetime, *, s
         raise Invalid({"comment": [f"Keep the comment to {LONGEST_COMMENT:,} plain characters at most."]})
 
 
-def decide(matter: Matter, by: User, verdict: Decision.Verdict, comment: str, now: datetime) -> Decision:
+def decide(matter: Matter, by: User, verdict: Decision.Answer, comment: str, now: datetime) -> Decision:
     """Record one verdict, which was checked, on the present stage of a locked, pending matter."""
-    if verdict == Decision.Verdict.APPROVE:
+    if verdict == Decision.Answer.APPROVE:
         check_who_is_left(matter, by, now)
     return Decision.objects.create(
         access_request=request_of(matter),
@@ -120,7 +120,7 @@ def stage_is_satisfied(matter: Matter) -> bool:
 
 
 def _agreed(matter: Matter) -> int:
-    return matter.decisions.filter(stage=matter.stage, verdict=Decision.Verdict.APPROVE).count()
+    return matter.decisions.filter(stage=matter.stage, verdict=Decision.Answer.APPROVE).count()
 
 
 def enter_stage(matter: Matter, number: int, now: datetime) -> None:

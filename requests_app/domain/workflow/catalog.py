@@ -30,14 +30,14 @@ def depended_on(subject: Role | Account) -> str:
     return _DEPENDS[what].format(it=it) if what else ""
 
 
-def hold_address(role_id: int) -> str:
+def lock_address(role_id: int) -> str:
     """The role's ARN, which stays as it is until this transaction is over."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT FROM requests_app_role WHERE id = %s FOR KEY SHARE", [role_id])
     return Role.objects.select_related("account").get(pk=role_id).arn
 
 
-def hold_to_correct(subject: Role | Account) -> None:
+def lock_to_correct(subject: Role | Account) -> None:
     """Nobody comes to depend on it before this transaction is over; whoever is about to is waited for.
 
     FOR UPDATE: a path is no key, so under a weaker lock a request could be made for the role meanwhile.

@@ -22,7 +22,7 @@ from requests_app.domain.terms import CONSOLE, KEYS, Terms
 from requests_app.domain.transitions import DELIVERY, DeliveryState, State, may_follow
 from requests_app.domain.workflow import revocations
 from requests_app.domain.workflow.requests import begin
-from requests_app.domain.workflow.verb import Due, hold, looking_again, recorded, verb
+from requests_app.domain.workflow.verb import Due, lock_row, looking_again, recorded, verb
 
 # A wish is for now. An older one is not granted: the person has long pressed again, or gone.
 CLAIMED_WITHIN = timedelta(seconds=20)
@@ -98,7 +98,7 @@ def ask(
     """
     known = _lock_request(access_request, by)
     if known.state == State.APPROVED:
-        begin(hold(access_request), by=by, now=known.now)
+        begin(lock_row(access_request), by=by, now=known.now)
         known = facts.new_delivery(access_request.pk, by=by.pk, regions=_regions())
     _verdict(known, kind).require()
     key, destination = _check_wish(known.partition, kind, recipient_key, destination)

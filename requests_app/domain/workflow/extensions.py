@@ -75,7 +75,7 @@ def approve_extension(extension: Extension, *, by: User, stage: int | None = Non
     extension, now = _lock(extension)
     approval.check_may_decide(extension, by, comment, now, stage=stage)
     _check_still_of_use(extension)
-    decision = approval.decide(extension, by, Decision.Verdict.APPROVE, comment, now)
+    decision = approval.decide(extension, by, Decision.Answer.APPROVE, comment, now)
     audit.record(
         Action.EXTENSION_APPROVED, extension.access_request, by=by, at=now, stage=decision.stage, comment=comment
     )
@@ -93,7 +93,7 @@ def deny_extension(extension: Extension, *, by: User, stage: int | None = None, 
     """Record a denial: the pass ends when it would have ended. Raises as `approve_extension` does."""
     extension, now = _lock(extension)
     approval.check_may_decide(extension, by, comment, now, stage=stage)
-    decision = approval.decide(extension, by, Decision.Verdict.DENY, comment, now)
+    decision = approval.decide(extension, by, Decision.Answer.DENY, comment, now)
     _finish(extension, ExtensionState.DENIED, now)
     audit.record(
         Action.EXTENSION_DENIED, extension.access_request, by=by, at=now, stage=decision.stage, comment=comment
@@ -157,7 +157,7 @@ def _lock(extension: Extension) -> tuple[Extension, datetime]:
 def _check_still_of_use(extension: Extension) -> None:
     """The rule that let someone have the pass must still hold when it is made longer."""
     access_request = extension.access_request
-    verdict = policy.may_hold_on(facts.standing(access_request))
+    verdict = policy.still_entitled(facts.standing(access_request))
     if verdict.rule == "freeze":
         raise Conflict(verdict.message, rule=verdict.rule)
     if not verdict:

@@ -56,7 +56,7 @@ def lift(freeze: Freeze, *, by: User) -> Freeze:
     One of a restored database is lifted when every pass in it was confirmed or ended.
     """
     require_operator(by)
-    freeze = _hold_freeze(freeze)
+    freeze = _lock_freeze(freeze)
     now = clock.now()
     if freeze.lifted_at is not None:
         raise Conflict("This was lifted in the meantime.", rule="freeze.lifted")
@@ -94,7 +94,7 @@ def confirm(access_request: AccessRequest, *, freeze: Freeze, by: User) -> Confi
     """
     require_operator(by)
     access_request, _ = lock(access_request)
-    freeze = _hold_freeze(freeze)
+    freeze = _lock_freeze(freeze)
     now = clock.now()
     if freeze.lifted_at is not None or not unconfirmed(freeze).filter(pk=access_request.pk).exists():
         raise Conflict("There is nothing to confirm any more: look again.", rule="confirm.nothing")
@@ -196,8 +196,8 @@ def _wait_for_those_who_have_looked() -> None:
 _LOCK = 0x667265657A65  # "freeze"
 
 
-def _hold_freeze(freeze: Freeze) -> Freeze:
-    # Two statements, as in `verb.hold`: what is joined must be read after the lock.
+def _lock_freeze(freeze: Freeze) -> Freeze:
+    # Two statements, as in `verb.lock_row`: what is joined must be read after the lock.
     Freeze.objects.select_for_update(no_key=True).values_list("pk").get(pk=freeze.pk)
     return Freeze.objects.select_related("account", "role__account", "lift_asked_by").get(pk=freeze.pk)
 

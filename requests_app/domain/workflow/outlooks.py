@@ -43,7 +43,7 @@ def on_approving(matter: Matter, by: User) -> policy.Verdict:
     if not verdict:
         return verdict
     one = approval.request_of(matter)
-    of_use = requests.may_hold_on(one)
+    of_use = requests.still_entitled(one)
     if not of_use and of_use.rule != "freeze":
         return policy.Verdict(False, "decision.no_use", in_the_way(one, by))
     try:
@@ -68,7 +68,7 @@ def in_the_way(access_request: AccessRequest, reader: User) -> str:
     is frozen, which is said elsewhere."""
     if AccessRequest.objects.of_use().filter(pk=access_request.pk).exists():
         return ""
-    verdict = requests.may_hold_on(access_request)
+    verdict = requests.still_entitled(access_request)
     if verdict or verdict.rule == "freeze" or access_request.state not in _COMES_TO:
         return ""
     comes_to, instead = _COMES_TO[State(access_request.state)]

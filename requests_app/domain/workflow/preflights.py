@@ -28,10 +28,10 @@ from requests_app.domain.models import (
 )
 from requests_app.domain.transitions import DeliveryState
 from requests_app.domain.workflow import revocations
-from requests_app.domain.workflow.catalog import hold_address
+from requests_app.domain.workflow.catalog import lock_address
 from requests_app.domain.workflow.deliveries import region
 
-Verdict = Preflight.Verdict
+Outcome = Preflight.Outcome
 
 DAY = timedelta(days=1)
 # A worker that took one up and was not heard of again is not waited for longer.
@@ -188,11 +188,11 @@ def note(look: Look, found: Found) -> None:
     half = look.half
     with transaction.atomic(durable=True):
         # Nobody corrects it meanwhile; before the preflight, as whoever does that has it.
-        if hold_address(look.role_id) != look.role_arn:
+        if lock_address(look.role_id) != look.role_arn:
             return  # it was corrected: what was found is about another role, and this one is due
         preflight = Preflight.objects.select_for_update(no_key=True).get(role=look.role_id)
         now = clock.now()
-        heard = found.verdict(half.way_in) != Verdict.UNKNOWN
+        heard = found.verdict(half.way_in) != Outcome.UNKNOWN
         # That AWS did not answer once is no reason to forget what it last said.
         if heard or getattr(preflight, f"{half}_at") is None:
             setattr(preflight, f"{half}_findings", [_storable(one) for one in found.findings])
@@ -201,7 +201,7 @@ def note(look: Look, found: Found) -> None:
         names_people = Role.objects.values_list("account__allows_source_identity", flat=True).get(pk=look.role_id)
         preflight.usable = _usable(preflight, names_people=names_people)
         preflight.verdict = _verdict(preflight, names_people=names_people)
-        worked = heard and (preflight.usable if half is Half.MINTER else found.verdict(REVOKER)) == Verdict.GOOD
+        worked = heard and (preflight.usable if half is Half.MINTER else found.verdict(REVOKER)) == Outcome.GOOD
         attempts = 0 if worked else min(getattr(preflight, f"{half}_attempts") + 1, 30)
         setattr(preflight, f"{half}_attempts", attempts)
         if getattr(preflight, half.due_at) == look.taken_until:  # else somebody wants another look
@@ -243,7 +243,7 @@ def forget(roles: QuerySet[Role]) -> None:
     Preflight.objects.filter(role__in=roles).update(
         minter_findings=[], minter_at=None, minter_due_at=now, minter_attempts=0,
         revoker_findings=[], revoker_at=None, revoker_due_at=now, revoker_attempts=0,
-        usable=Verdict.UNKNOWN, verdict=Verdict.UNKNOWN, harmless_action="", aws_role_id="",
+        usable=Outcome.UNKNOWN, verdict=Outcome.UNKNOWN, harmless_action="", aws_role_id="",
         longest_session_seconds=None, room=None, doors=[],
     )  # fmt: skip
 
@@ -330,15 +330,15 @@ def _fill(preflight: Preflight, half: Half, found: Found) -> None:
     if half is Half.REVOKER:
         preflight.longest_session_seconds, preflight.room = found.longest_session, found.room
         preflight.doors = [_storable(door) for door in found.doors[:MOST_DOORS]]
-    elif found.verdict(PROOF) != Verdict.UNKNOWN:
+    elif found.verdict(PROOF) != Outcome.UNKNOWN:
         preflight.harmless_action = found.harmless_action
 
 
 def _usable(preflight: Preflight, *, names_people: bool) -> str:
     """Whether somebody could use the role now."""
     trust = _verdict_on(preflight.minter_findings, TRUST)
-    nameless = names_people and _verdict_on(preflight.minter_findings, SOURCE_IDENTITY) == Verdict.BAD
-    return Verdict.BAD if nameless else trust
+    nameless = names_people and _verdict_on(preflight.minter_findings, SOURCE_IDENTITY) == Outcome.BAD
+    return Outcome.BAD if nameless else trust
 
 
 def _verdict(preflight: Preflight, *, names_people: bool) -> str:
@@ -348,14 +348,14 @@ def _verdict(preflight: Preflight, *, names_people: bool) -> str:
         # The catalog says that nobody is named there, and so it is.
         if names_people or one["check"] != SOURCE_IDENTITY
     ]
-    if Verdict.BAD in counted:
-        return Verdict.BAD
+    if Outcome.BAD in counted:
+        return Outcome.BAD
     looked = preflight.minter_at is not None and preflight.revoker_at is not None
-    return Verdict.GOOD if looked and set(counted) == {Verdict.GOOD} else Verdict.UNKNOWN
+    return Outcome.GOOD if looked and set(counted) == {Outcome.GOOD} else Outcome.UNKNOWN
 
 
 def _verdict_on(findings: Sequence[dict[str, str]], check: str) -> str:
-    return next((one["verdict"] for one in findings if one["check"] == check), Verdict.UNKNOWN)
+    return next((one["verdict"] for one in findings if one["check"] == check), Outcome.UNKNOWN)
 
 
 def _gap(attempts: int) -> timedelta:

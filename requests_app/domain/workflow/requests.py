@@ -19,8 +19,8 @@ from requests_app.domain.terms import Terms
 from requests_app.domain.texts import LONGEST_JUSTIFICATION, LONGEST_TICKET, can_be_stored, plain_reason
 from requests_app.domain.transitions import REQUEST, State, may_follow
 from requests_app.domain.workflow import approval, idempotency, operators, revocations, sweeps
-from requests_app.domain.workflow.catalog import hold_address
-from requests_app.domain.workflow.verb import frozen_meanwhile, hold, lock, require_active, verb
+from requests_app.domain.workflow.catalog import lock_address
+from requests_app.domain.workflow.verb import frozen_meanwhile, lock, lock_row, require_active, verb
 
 REMIND_EVERY = timedelta(minutes=15)
 DEACTIVATED = "The person was deactivated."
@@ -80,7 +80,7 @@ def _submit(
     if earlier := idempotency.result_of(key, by=by, contents=contents):
         return _repeated(earlier)
     _one_after_the_other(by, beneficiary)
-    hold_address(role.pk)  # what is judged here is the role that it is stored for
+    lock_address(role.pk)  # what is judged here is the role that it is stored for
     role = Role.objects.select_related("account__unit", "account__owners", "owners").get(pk=role.pk)
     seen, entitlement = entitlement.revision, Entitlement.objects.get(pk=entitlement.pk)
     if entitlement.revision != seen:
@@ -129,7 +129,7 @@ def accept(access_request: AccessRequest, *, by: User) -> AccessRequest:
     if not access_request.waits_for_acceptance:
         raise Conflict("You have accepted this already.", rule="accept.once")
     require_active(by)
-    may_hold_on(access_request).require()
+    still_entitled(access_request).require()
     # From here on it counts. Whoever asks and accepts in several places at once does one after the other; after such
     # a wait its time may be over.
     _one_after_the_other(by)
@@ -170,7 +170,7 @@ def approve(
     approval.check_may_decide(access_request, by, comment, now, stage=stage)
     _check_still_of_use(access_request)
     changed = _offer(access_request, start_at, duration)
-    decision = approval.decide(access_request, by, Decision.Verdict.APPROVE, comment, now)
+    decision = approval.decide(access_request, by, Decision.Answer.APPROVE, comment, now)
     audit.record(
         Action.REQUEST_APPROVED, access_request, by=by, at=now, stage=decision.stage, comment=comment, **changed
     )
@@ -185,7 +185,7 @@ def deny(access_request: AccessRequest, *, by: User, stage: int | None = None, c
     access_request, now = lock(access_request)
     _must_be_pending(access_request)
     approval.check_may_decide(access_request, by, comment, now, stage=stage)
-    decision = approval.decide(access_request, by, Decision.Verdict.DENY, comment, now)
+    decision = approval.decide(access_request, by, Decision.Answer.DENY, comment, now)
     _end(access_request, State.DENIED, by=by, now=decision.decided_at, reason=comment)
     audit.record(
         Action.REQUEST_DENIED,
@@ -260,7 +260,7 @@ def end_passes_of_deactivated(limit: int = 200, *, among: QuerySet[AccessRequest
     ended = 0
     for one in theirs.order_by("pk")[:limit]:
         with transaction.atomic(durable=True):
-            access_request, now = hold(one), clock.now()
+            access_request, now = lock_row(one), clock.now()
             still = access_request.state in (State.APPROVED, State.ACTIVE) and not access_request.due(now)
             if still and access_request.beneficiary.deactivated_at is not None:
                 _end(access_request, State.REVOKED, by=None, now=now, reason=DEACTIVATED)
@@ -342,7 +342,7 @@ def begin(access_request: AccessRequest, *, by: User | None, now: datetime) -> N
     if by is not None:
         if by.pk != access_request.beneficiary_id:
             raise NotAllowed("Only the person a pass is for can start it.", rule="start.not_yours")
-        may_hold_on(access_request).require()
+        still_entitled(access_request).require()
     zone = by.zone if by is not None else UTC
     policy.may_start(facts.of(access_request), access_request.terms, now=now, zone=zone).require()
     _move(access_request, State.ACTIVE)
@@ -568,14 +568,14 @@ def _must_be_pending(access_request: AccessRequest) -> None:
         raise Conflict(_already(access_request), rule="decision.not_pending")
 
 
-def may_hold_on(access_request: AccessRequest) -> policy.Verdict:
+def still_entitled(access_request: AccessRequest) -> policy.Verdict:
     """Whether its beneficiary may still have it, before its end or at it."""
-    return policy.may_hold_on(facts.standing(access_request))
+    return policy.still_entitled(facts.standing(access_request))
 
 
 def _check_still_of_use(access_request: AccessRequest) -> None:
     """The rule that let someone ask must still hold when the answer is yes; a no is always possible."""
-    verdict = may_hold_on(access_request)
+    verdict = still_entitled(access_request)
     if verdict.rule == "freeze":
         raise Conflict(verdict.message, rule=verdict.rule)
     if not verdict:

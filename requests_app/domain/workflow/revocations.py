@@ -237,7 +237,7 @@ def keep(task: Task, *, codes: Collection[str], since: datetime | None, generati
         return _task(policy, now, restored=is_restored())
 
 
-def hold(task: Task, *, unknown: Collection[str]) -> Task:
+def deny_before(task: Task, *, unknown: Collection[str]) -> Task:
     """What to do where the role has no room to name everyone: deny all that AWS issued before a moment ahead.
 
     Until then, and as long as clocks may differ, nothing is minted on this role. Committed before AWS is told, so
@@ -251,7 +251,7 @@ def hold(task: Task, *, unknown: Collection[str]) -> Task:
         policy.held_until = policy.denied_before + OFFSET
         _note_unknown(policy, unknown, now)
         policy.save(update_fields=["denied_before", "held_until", "unknown"])
-        _tell_of_hold(policy, len(task.wanted) + len(unknown), now)
+        _tell_of_denying_before(policy, len(task.wanted) + len(unknown), now)
         return _task(policy, now, restored=task.restored)
 
 
@@ -489,7 +489,7 @@ def _leave_out(policy: DenyPolicy, codes: Collection[str], now: datetime) -> Non
     audit.record_each(Action.REVOCATION_LEFT_OUT, found, [{} for _ in found], at=now)
 
 
-def _tell_of_hold(policy: DenyPolicy, number: int, now: datetime) -> None:
+def _tell_of_denying_before(policy: DenyPolicy, number: int, now: datetime) -> None:
     """A loud word to those who answer for Daypass, and one to each whose own sessions are refused by it."""
     assert policy.denied_before is not None  # noqa: S101
     assert policy.held_until is not None  # noqa: S101

@@ -41,7 +41,7 @@ def lapse_extensions(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest]
     over = ~Q(access_request__state=State.ACTIVE)
     with transaction.atomic():
         due = _pending_extensions(among).filter(Q(decide_by__lte=clock.now()) | over).order_by("decide_by")
-        ids = _hold(due.values_list("access_request", flat=True)[:limit])
+        ids = _lock_requests(due.values_list("access_request", flat=True)[:limit])
         # Only now, so that whoever granted it while we looked is seen.
         now = clock.now()
         late = Extension.objects.filter(Q(decide_by__lte=now) | over, access_request__in=ids)
@@ -89,7 +89,7 @@ def _escalate_extensions(limit: int, among: QuerySet[AccessRequest] | None) -> i
     with transaction.atomic():
         now = clock.now()
         due = _pending_extensions(among).filter(escalate_at__lte=now, decide_by__gt=now).order_by("escalate_at")
-        ids = _hold(due.values_list("access_request", flat=True)[:limit])
+        ids = _lock_requests(due.values_list("access_request", flat=True)[:limit])
         found = list(
             Extension.objects.filter(access_request__in=ids, state=ExtensionState.PENDING, escalate_at__lte=now)
             .select_related("access_request__beneficiary", "access_request__role__account__unit")
@@ -301,7 +301,7 @@ def _pending_extensions(among: QuerySet[AccessRequest] | None) -> QuerySet[Exten
     return pending if among is None else pending.filter(access_request__in=among)
 
 
-def _hold(ids: Iterable[int]) -> list[int]:
+def _lock_requests(ids: Iterable[int]) -> list[int]:
     """Lock the requests of extensions that nobody else is at: the request first, as every verb does."""
     rows = AccessRequest.objects.filter(pk__in=list(ids)).order_by("pk")
     return list(rows.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))

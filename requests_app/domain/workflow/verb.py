@@ -116,14 +116,14 @@ def lock(access_request: AccessRequest) -> tuple[AccessRequest, datetime]:
 
     Raises Due if by that moment the row should be in another state.
     """
-    locked = hold(access_request)
+    locked = lock_row(access_request)
     now = clock.now()
     if locked.due(now):
         raise Due
     return locked, now
 
 
-def hold(access_request: AccessRequest) -> AccessRequest:
+def lock_row(access_request: AccessRequest) -> AccessRequest:
     """The row as it is now, due or not, held until the transaction ends. Ask the clock after this, not before."""
     # Two statements: after a wait, one would join what role and entitlement were before it.
     # No key: rows that point here may be inserted meanwhile, or a sweep and a verb could wait for each other.

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from requests_app.domain import clock
-from requests_app.domain.doctor import Verdict, examine
+from requests_app.domain.doctor import Outcome, examine
 from requests_app.domain.workflow import preflights
 
 
@@ -31,5 +31,5 @@ class Command(BaseCommand):
                 self.stdout.write(str(finding))
         if as_json:
             self.stdout.write(json.dumps([dataclasses.asdict(finding) for finding in found], indent=1))
-        if any(finding.verdict is Verdict.BAD for finding in found):
+        if any(finding.verdict is Outcome.BAD for finding in found):
             raise SystemExit(1)
