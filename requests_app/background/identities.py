@@ -11,8 +11,8 @@ from requests_app.aws.errors import AwsError
 from requests_app.aws.sts import ClockReading
 from requests_app.domain import clock
 from requests_app.domain.models import Account, Identity
+from requests_app.domain.partitions import region
 from requests_app.domain.texts import shortened
-from requests_app.domain.workflow.deliveries import region
 
 log = structlog.get_logger(__name__)
 

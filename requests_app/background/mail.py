@@ -17,12 +17,12 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from requests_app.domain import clock, deciders, notices, password_links
-from requests_app.domain.hours import at_in_words
+from requests_app.domain.durations import at_in_words, in_words
 from requests_app.domain.models import AccessRequest, Decision, Edit, Extension, Notice, User
 from requests_app.domain.notices import Kind
 from requests_app.domain.texts import shortened
 from requests_app.domain.transitions import ExtensionState, State
-from requests_app.domain.workflow import in_words, outlooks, sweeps, verdict_on_deciding
+from requests_app.domain.workflow import deciding, life, sweeps
 
 log = structlog.get_logger(__name__)
 BATCH = 50
@@ -90,10 +90,10 @@ class _Batch:
     def can_decide(self, matter: Matter, person: User) -> bool:
         able = self._ask(_who_can_decide, matter)
         # The list is no longer than so: of whoever is not on a full one, the rules are asked.
-        return person.pk in able or (len(able) >= deciders.MOST_APPROVERS and bool(verdict_on_deciding(matter, person)))
+        return person.pk in able or (len(able) >= deciders.MOST_APPROVERS and bool(deciding.may_deny(matter, person)))
 
     def stages_that_lack_people(self, matter: Matter) -> list[int]:
-        return self._ask(outlooks.stages_that_lack_people, matter)
+        return self._ask(deciding.stages_that_lack_people, matter)
 
     def _ask(self, question: Callable[..., T], *of: Matter) -> T:
         key, now = (question, *((type(one), one.pk) for one in of)), time.monotonic()
@@ -110,7 +110,7 @@ def _is_over(error: SMTPException) -> bool:
 
 
 def _who_can_decide(matter: Matter) -> set[int]:
-    return {person.pk for person in outlooks.who_can_decide(matter)}
+    return {person.pk for person in deciding.who_can_decide(matter)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +328,7 @@ def _on(notice: Notice, at: datetime) -> str:
 
 def _stuck(notice: Notice, access_request: AccessRequest, what: str, who: str, batch: _Batch) -> tuple[str, str, str]:
     if _is_of_no_use(notice):
-        way = outlooks.in_the_way(access_request, notice.recipient)
+        way = life.why_unusable(access_request, notice.recipient)
         return f"{what} for {who}: {way[:1].lower()}{way[1:]}", "Look at it", "You asked for it, or it is for you."
     extension = _extension(notice)
     lacking = batch.stages_that_lack_people(extension or access_request)
@@ -350,7 +350,7 @@ def _is_of_no_use(notice: Notice) -> bool:
 def _is_stuck(notice: Notice, access_request: AccessRequest, state: State, batch: _Batch) -> bool:
     """Whether what a notice says of this is still so."""
     if _is_of_no_use(notice):
-        return state == _occasion(notice) and bool(outlooks.in_the_way(access_request, notice.recipient))
+        return state == _occasion(notice) and bool(life.why_unusable(access_request, notice.recipient))
     matter = _extension(notice) or access_request
     return matter.state == State.PENDING and bool(batch.stages_that_lack_people(matter))
 

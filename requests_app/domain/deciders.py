@@ -56,8 +56,8 @@ class Left:
 
 def facts_of_deciding(matter: Matter, by: User, now: datetime) -> policy.Deciding:
     """What `policy.may_decide` looks at, as it is now."""
-    request, extension = (matter.access_request_id, matter.pk) if isinstance(matter, Extension) else (matter.pk, None)
-    return _DECIDING.one(person=by.pk, request=request, extension=extension, now=now)
+    extension = matter.extension.pk if matter.extension else None
+    return _DECIDING.one(person=by.pk, request=matter.access_request.pk, extension=extension, now=now)
 
 
 def approvers(question: Question) -> list[User]:

@@ -13,7 +13,7 @@ from requests_app.domain import arns, facts, invariants, narrowing_fit, policy, 
 from requests_app.domain.database import installed
 from requests_app.domain.lags import lags
 from requests_app.domain.models import Account, AwsClock, Freeze, Identity, Installation, Notice, Preflight, Role
-from requests_app.domain.workflow.deliveries import region
+from requests_app.domain.partitions import region
 
 # The workers say who they are every two minutes or oftener.
 OLDEST_IDENTITY = timedelta(minutes=6)

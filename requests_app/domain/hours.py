@@ -30,12 +30,6 @@ def zone_or_utc(name: str) -> tzinfo:
         return UTC
 
 
-def at_in_words(at: datetime, there: tzinfo, *, seconds: bool = False) -> str:
-    """A moment by the clocks of a zone, which is named: `26 Nov 2026 08:00 Europe/Berlin`."""
-    local = at.astimezone(there)
-    return f"{local:%d %b %Y %H:%M:%S} {there}" if seconds else f"{local:%d %b %Y %H:%M} {there}"
-
-
 @dataclass(frozen=True, slots=True)
 class Hours:
     """On these ISO weekdays (1 is Monday) from `begin` to `end` of the wall clock in `zone`.

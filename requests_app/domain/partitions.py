@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from django.conf import settings
+
 _LONGEST_DESTINATION = 2000
 _LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 _FEDERATION_URL = re.compile(
@@ -33,6 +35,17 @@ PARTITIONS = {
 def sts_region(partition: str) -> str:
     """The region whose STS endpoint serves this partition unless an operator chose another."""
     return _known(partition).sts_region
+
+
+def region(partition: str) -> str:
+    """Where STS is asked for this partition: in `aws` as an operator chose, elsewhere the partition's own region."""
+    own = sts_region(partition)
+    return settings.AWS_STS_REGION if partition == "aws" else own
+
+
+def regions() -> dict[str, str]:
+    """The region of each partition."""
+    return {partition: region(partition) for partition in PARTITIONS}
 
 
 def federation_url(partition: str, override: str | None = None) -> str:

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Generic, Protocol, TypeVar
 
 from requests_app.domain import arns
+from requests_app.domain.durations import at_in_words
 from requests_app.domain.errors import NotAllowed
-from requests_app.domain.hours import Hours, at_in_words, zone_or_utc
+from requests_app.domain.hours import Hours, zone_or_utc
 from requests_app.domain.terms import BOTH, KEYS, STAGED, Terms
 from requests_app.domain.transitions import State
 

@@ -13,6 +13,9 @@ LONGEST_REASON = 500
 MOST_NUMBER = 10**15
 
 
+CANNOT_BE_STORED = "There is a character in this that cannot be stored. Type it again."
+
+
 def can_be_stored(text: str) -> bool:
     """PostgreSQL takes no NUL, and UTF-8 no half of a surrogate pair, which JSON can smuggle in."""
     return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)

@@ -429,7 +429,7 @@ def test_terms_that_were_edited_meanwhile_are_not_asked_under(
 ) -> None:
     old = Entitlement.objects.get(pk=staged.pk)
     save(operator, address(Entitlement, staged.pk), longest_seconds="7200")
-    monkeypatch.setattr("requests_app.domain.workflow.requests.Entitlement.objects.get", lambda **_: old)
+    monkeypatch.setattr("requests_app.domain.workflow.asking.Entitlement.objects.get", lambda **_: old)
 
     with pytest.raises(Conflict):
         factories.wish(alice, administrator, staged)

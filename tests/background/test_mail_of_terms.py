@@ -8,7 +8,7 @@ from django.core import mail as mailbox
 
 from requests_app.background import mail
 from requests_app.domain import clock, workflow
-from requests_app.domain.hours import at_in_words
+from requests_app.domain.durations import at_in_words
 from requests_app.domain.models import AccessRequest, Entitlement, Extension, Group, Membership, Notice, Role, User
 from requests_app.domain.workflow import own_edits, sweeps
 from tests import factories

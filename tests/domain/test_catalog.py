@@ -26,7 +26,7 @@ from requests_app.domain.models import (
     User,
 )
 from requests_app.domain.terms import Terms
-from requests_app.domain.workflow import preflights, requests, revocations
+from requests_app.domain.workflow import asking, preflights, revocations
 from requests_app.domain.workflow.preflights import Found, Half, Look
 from tests import factories
 from tests.domain.expect import refused
@@ -235,7 +235,7 @@ def ask_uncommitted(alice: User, role: Role, entitlement: Entitlement) -> None:
     """A verb's transaction is its own, so the statement that it stores a request with is made here."""
     now = clock.now()
     terms = Terms.of(entitlement, role)
-    requests._insert(
+    asking._insert(
         AccessRequest(
             requester=alice,
             beneficiary=alice,

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 
 from requests_app.domain import clock, codes
-from requests_app.domain.workflow import in_words
+from requests_app.domain.durations import in_words
 
 
 def test_codes_have_one_length_one_case_and_no_letters_that_look_alike() -> None:

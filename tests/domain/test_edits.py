@@ -520,7 +520,7 @@ def test_rules_lists_and_the_database_agree_on_whose_edits_count(seed: int, db: 
     counted = {"decides": 0, "holds": 0}
     for person in people:
         found = {one.pk for one in AccessRequest.objects.waiting_for(person, clock.now())}
-        allowed = {one.pk for one in pending if workflow.verdict_on_deciding(one, person)}
+        allowed = {one.pk for one in pending if workflow.may_deny(one, person)}
         assert found == allowed == {one.pk for one in pending if person in workflow.who_can_decide(one)}
         assert allowed == {one.pk for one in pending if _attempt_decision(one, person) is WENT_THROUGH}
         counted["decides"] += len(allowed)
@@ -538,7 +538,7 @@ def test_rules_lists_and_the_database_agree_on_whose_edits_count(seed: int, db: 
     # To ask for the same again: whoever asked, and for whomever.
     asked_again = set()
     for again in pending:
-        verdict = workflow.outlooks.on_asking(
+        verdict = workflow.may_request(
             again.role, by=again.requester, entitlement=again.entitlement, beneficiary=again.beneficiary
         )
         may = bool(verdict) or verdict.rule == "stage.nobody_can"

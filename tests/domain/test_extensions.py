@@ -374,7 +374,7 @@ def test_who_is_shown_it_is_who_may_decide_it(
         return {one.username for one in User.objects.all() if Extension.objects.waiting_for(one, now).exists()}
 
     def allowed() -> set[str]:
-        return {one.username for one in User.objects.all() if workflow.verdict_on_deciding(extension, one)}
+        return {one.username for one in User.objects.all() if workflow.may_deny(extension, one)}
 
     assert shown() == allowed() == {"bob"}
     assert [one.username for one in workflow.who_can_decide(extension)] == ["bob"]

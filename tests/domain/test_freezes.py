@@ -507,7 +507,7 @@ def lift_by_hand(begun: Freeze, *, by: User, **values: Any) -> str | None:
 def test_what_was_to_start_at_once_starts_when_it_is_lifted(
     alice: User, bob: User, olivia: User, administrator: Role, staged: Entitlement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("requests_app.domain.workflow.requests.begin", lambda *_, **__: None)
+    monkeypatch.setattr("requests_app.domain.workflow.life.begin", lambda *_, **__: None)
     waiting = factories.wish(alice, administrator, staged, start="at_once")
     workflow.approve(waiting, by=bob)
     for scope in (administrator, administrator.account, Everything()):

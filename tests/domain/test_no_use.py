@@ -20,7 +20,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
-from requests_app.domain.workflow import outlooks, sweeps
+from requests_app.domain.workflow import deciding, life, sweeps
 from tests import factories
 from tests.domain.expect import refused
 from tests.web.pages import page, signed_in
@@ -58,7 +58,7 @@ def end(how: str, one: AccessRequest) -> None:
 def test_what_cannot_be_approved_any_more_says_so_to_those_who_asked_and_decide(
     how: str, pending_request: AccessRequest, alice: User, bob: User, olivia: User
 ) -> None:
-    assert (sweeps.tell_of_no_use(), outlooks.in_the_way(pending_request, alice)) == (0, "")
+    assert (sweeps.tell_of_no_use(), life.why_unusable(pending_request, alice)) == (0, "")
     end(how, pending_request)
 
     assert (sweeps.tell_of_no_use(), sweeps.tell_of_no_use(), told()) == (1, 0, ["alice"])
@@ -150,16 +150,16 @@ def test_whoever_asked_for_somebody_else_hears_of_it_and_not_why(
     with refused("entitlement.excluded"):
         workflow.accept(one, by=alice)
     assert (sweeps.tell_of_no_use(), told()) == (1, ["alice", "erin"])
-    assert "exclude you" in outlooks.in_the_way(one, alice)
-    assert "exclude" not in outlooks.in_the_way(one, erin)
-    assert "Alice may not have this role on these terms any more" in outlooks.in_the_way(one, erin)
+    assert "exclude you" in life.why_unusable(one, alice)
+    assert "exclude" not in life.why_unusable(one, erin)
+    assert "Alice may not have this role on these terms any more" in life.why_unusable(one, erin)
 
 
 def test_what_ends_by_itself_or_is_frozen_is_not_told_twice(
     pending_request: AccessRequest, active_request: AccessRequest, alice: User, olivia: User, staged: Entitlement
 ) -> None:
     workflow.freezes.freeze(active_request.role, by=olivia, reason="an incident")
-    assert (sweeps.tell_of_no_use(), outlooks.in_the_way(active_request, alice)) == (0, "")
+    assert (sweeps.tell_of_no_use(), life.why_unusable(active_request, alice)) == (0, "")
     Role.objects.update(is_active=False)
     AccessRequest.objects.filter(pk=active_request.pk).update(state="returned", ended_at=clock.now())
     # A pending one of a role that is out of use lapses, and that is said.
@@ -177,10 +177,10 @@ def test_more_time_is_not_approved_for_what_is_of_no_use(
     extension = workflow.extend(
         one, by=alice, duration=timedelta(minutes=10), justification="it takes longer than we thought"
     )
-    assert outlooks.on_approving(extension, bob)
+    assert deciding.may_approve(extension, bob)
     end("left", one)
-    assert outlooks.on_approving(extension, bob).rule == "decision.no_use"
-    assert outlooks.on_denying(extension, bob)
+    assert deciding.may_approve(extension, bob).rule == "decision.no_use"
+    assert deciding.may_deny(extension, bob)
     his = shown_to(bob, one)
     assert "deny" in acts(his)
     assert "approve" not in acts(his)

@@ -37,7 +37,7 @@ def test_once_per_quarter_of_an_hour(waiting: AccessRequest, alice: User) -> Non
 
 
 def test_the_wait_is_never_zero_minutes(pending_request: AccessRequest, alice: User) -> None:
-    left = pending_request.asked_at + workflow.requests.REMIND_EVERY - clock.now()
+    left = pending_request.asked_at + workflow.asking.REMIND_EVERY - clock.now()
     with clock.moved(left - timedelta(milliseconds=400)), pytest.raises(TooMany) as refusal:
         workflow.remind(pending_request, by=alice)
     assert "in 1 min" in refusal.value.message

@@ -24,7 +24,7 @@ from requests_app.domain.models import (
     User,
 )
 from requests_app.domain.transitions import State
-from requests_app.domain.workflow import approval, sweeps
+from requests_app.domain.workflow import stages, sweeps
 from tests import factories
 from tests.domain.expect import refused
 from tests.domain.meeting import at_once, in_background, row_held
@@ -473,7 +473,7 @@ def test_who_is_left_is_counted_alike_by_the_database_and_the_rules(
             with connection.cursor() as cursor:
                 cursor.execute("SELECT requests_app_lacks_people(%s, NULL, %s)", [one.pk, now])
                 (lacks,) = cursor.fetchone()
-            assert lacks is bool(approval.stages_that_lack_people(one, now)), (decided, away)
+            assert lacks is bool(stages.that_lack_people(one, now)), (decided, away)
             said.add((decided, lacks))
     assert said == {(False, True), (False, False), (True, True), (True, False)}
 
@@ -511,9 +511,9 @@ LONGER: Any = {"duration": 10 * MINUTE, "justification": "it takes longer than w
 def test_more_time_that_nobody_could_approve_is_found_when_asking(
     running: AccessRequest, alice: User, olivia: User, leads: Group
 ) -> None:
-    assert workflow.outlooks.on_extending(running, alice, MINUTE)
+    assert workflow.may_extend(running, alice, MINUTE)
     Membership.objects.filter(group=leads).delete()
-    assert workflow.outlooks.on_extending(running, alice, MINUTE).rule == "stage.nobody_can"
+    assert workflow.may_extend(running, alice, MINUTE).rule == "stage.nobody_can"
     for _ in range(2):
         with refused("stage.nobody_can", NotAllowed):
             workflow.extend(running, by=alice, **LONGER)
@@ -535,7 +535,7 @@ def test_whoever_would_be_asked_after_the_end_of_the_pass_does_not_count(
             workflow.approve(one, by=bob)
             one = workflow.start(AccessRequest.objects.get(pk=one.pk), by=alice)
         Membership.objects.filter(group=leads).delete()
-        assert workflow.outlooks.on_extending(one, alice, MINUTE).rule == (rule or "extend.terms")
+        assert workflow.may_extend(one, alice, MINUTE).rule == (rule or "extend.terms")
 
 
 def test_more_time_that_nobody_can_approve_any_more_is_told_once(
@@ -557,7 +557,7 @@ def test_a_later_stage_that_nobody_can_decide_is_told_at_once(
     assert sweeps.tell_stuck() == 0
     Membership.objects.filter(group=security).delete()
     assert (sweeps.tell_stuck(), sweeps.tell_stuck()) == (1, 0)
-    assert workflow.outlooks.stages_that_lack_people(one) == [2]
+    assert workflow.stages_that_lack_people(one) == [2]
 
 
 def test_one_person_left_for_two_stages_is_told(

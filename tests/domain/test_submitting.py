@@ -230,7 +230,7 @@ def test_a_narrowing_that_does_not_fit_what_is_selected_later_is_found_when_aski
     other = payments if wrong == "too long" else factories.account()
     path = f"/{'elevated' * 50}/" if wrong == "too long" else "/elevated/"
     later = Role.objects.create(name="Reader", account=other, path=path, tags={"access": "read"})
-    outlook = workflow.outlooks.on_asking(later, by=alice, entitlement=terms, beneficiary=alice)
+    outlook = workflow.may_request(later, by=alice, entitlement=terms, beneficiary=alice)
     assert outlook.rule == "narrowing.does_not_fit"
     with refused("narrowing.does_not_fit", NotAllowed):
         factories.wish(alice, later, terms)

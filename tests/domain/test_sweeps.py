@@ -85,7 +85,7 @@ def test_activation(
     alice: User, bob: User, administrator: Role, staged: Entitlement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No door makes an at-once request wait yet; a scheduled start will.
-    monkeypatch.setattr("requests_app.domain.workflow.requests.begin", lambda *_, **__: None)
+    monkeypatch.setattr("requests_app.domain.workflow.life.begin", lambda *_, **__: None)
     waiting = factories.wish(alice, administrator, staged, start="at_once")
     workflow.approve(waiting, by=bob)
     on_demand = factories.wish(alice, administrator, staged)
@@ -106,7 +106,7 @@ def test_activation(
 def test_a_start_that_came_too_late_lapses_instead(
     alice: User, bob: User, administrator: Role, staged: Entitlement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("requests_app.domain.workflow.requests.begin", lambda *_, **__: None)
+    monkeypatch.setattr("requests_app.domain.workflow.life.begin", lambda *_, **__: None)
     with clock.moved(-timedelta(hours=8)):
         waiting = factories.wish(alice, administrator, staged, start="at_once")
         workflow.approve(waiting, by=bob)

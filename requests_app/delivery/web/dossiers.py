@@ -13,7 +13,7 @@ from requests_app.domain.deciders import Matter
 from requests_app.domain.models import AccessRequest, Decision, DenyPolicy, Extension, Freeze
 from requests_app.domain.terms import StageTerms
 from requests_app.domain.transitions import RevocationState, State
-from requests_app.domain.workflow import approval
+from requests_app.domain.workflow import stages
 
 LATELY = timedelta(days=30)
 # What to read along with requests that are judged: the rules that they follow reach up to here.
@@ -59,7 +59,7 @@ def dossiers(
     `history`: what the beneficiary had lately and who has the role now; `counted`: how many can decide now, of what is
     pending. A page that shows neither does without. `frozen`: what holds each role, where that was read already.
     """
-    requests = [approval.request_of(one) for one in matters]
+    requests = [matter.access_request for matter in matters]
     decisions = _decisions(requests)
     lately = _lately({one.beneficiary_id for one in requests}, now) if history else {}
     alike = _alike({one.role_id for one in requests}, now) if history else {}
@@ -79,7 +79,7 @@ def dossiers(
     asked = []
     for dossier in found:
         outside = {decision.approver_id for decision in decisions[_key(dossier.matter)]}
-        if question := approval.question(dossier.matter, outside, now):
+        if question := stages.question(dossier.matter, outside, now):
             asked.append((dossier, question))
             dossier.escalated = question.further
     if counted:
@@ -111,24 +111,26 @@ def _dossier(
     *,
     frozen: Freeze | None,
 ) -> Dossier:
-    one, terms = approval.request_of(matter), matter.terms
+    access_request, terms = matter.access_request, matter.terms
     return Dossier(
-        access_request=one,
-        extension=matter if isinstance(matter, Extension) else None,
+        access_request=access_request,
+        extension=matter.extension,
         stages=len(terms.stages),
         stage=terms.stage(matter.stage) if matter.stage else None,
         agreed=[decision for decision in decisions if decision.stage == matter.stage],
         passes=sum(lately.values()),
         returned=lately[State.RETURNED],
         revoked=lately[State.REVOKED],
-        begins_at_once=matter is one and one.scheduled_at is not None and one.scheduled_at <= now,
-        alike=[other for other in alike if other.pk != one.pk][:3],
+        begins_at_once=not matter.extension
+        and access_request.scheduled_at is not None
+        and access_request.scheduled_at <= now,
+        alike=[other for other in alike if other.pk != access_request.pk][:3],
         frozen=frozen,
     )
 
 
 def _key(matter: Matter) -> tuple[int, int | None]:
-    return approval.request_of(matter).pk, matter.pk if isinstance(matter, Extension) else None
+    return matter.access_request.pk, matter.extension.pk if matter.extension else None
 
 
 def _decisions(access_requests: Sequence[AccessRequest]) -> dict[tuple[int, int | None], list[Decision]]:

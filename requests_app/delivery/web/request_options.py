@@ -201,7 +201,7 @@ def why_excluded(person: User, public_id: str) -> str:
     if role is None:
         return ""
     for one in Entitlement.objects.naming(person).for_role(role).with_terms().order_by("pk")[:MOST_CHOICES]:
-        verdict = workflow.outlooks.on_asking(role, by=person, entitlement=one, beneficiary=person)
+        verdict = workflow.may_request(role, by=person, entitlement=one, beneficiary=person)
         if verdict.rule == policy.EXCLUDED:
             return verdict.message
     return ""
@@ -280,7 +280,7 @@ def outlook(
     ends = policy.ends_at(opens, int(duration.total_seconds()), terms)
     return Outlook(
         choice=choice,
-        verdict=workflow.outlooks.on_wish(
+        verdict=workflow.may_submit(
             role,
             by=asker,
             entitlement=choice.entitlement,
@@ -316,7 +316,7 @@ def _open_terms(asker: User, role: Role, beneficiary: User | None) -> Entitlemen
 def _refusing(found: Sequence[Choice], role: Role, asker: User, beneficiary: User) -> set[str]:
     """The keys of those that nobody could decide, that do not fit the role, or that are used up or one's own edit.
 
-    For their order only, a few queries however many there are; `workflow.outlooks` knows exactly.
+    For their order only, a few queries however many there are; `workflow.may_submit` knows exactly.
     """
     keys, outside = [choice.entitlement.pk for choice in found], {asker.pk, beneficiary.pk}
     open_ = AccessRequest.objects.open_at(clock.now()).filter(beneficiary=beneficiary, entitlement__in=keys)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
+from requests_app.domain.durations import in_words
 from requests_app.domain.liftable import Liftable
 from requests_app.domain.terms import Terms
-from requests_app.domain.workflow import in_words
 from requests_app.templatetags.daypass import agreement, besides, span
 
 

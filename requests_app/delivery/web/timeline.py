@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from requests_app.domain.audit import Action
+from requests_app.domain.durations import in_words
 from requests_app.domain.models import AccessRequest, AuditEvent, User
-from requests_app.domain.workflow import in_words
 
 MOST_EVENTS = 200
 

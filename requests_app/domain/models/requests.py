@@ -258,6 +258,33 @@ class AccessRequest(models.Model):
         """From start to end, extensions apart, as far as it is settled."""
         return timedelta(seconds=self.approved_seconds or self.offered_seconds or self.duration_seconds)
 
+    # What is decided is a request or an extension of one, and both answer these.
+    @property
+    def access_request(self) -> "AccessRequest":
+        return self
+
+    @property
+    def extension(self) -> "Extension | None":
+        return None
+
+    @property
+    def is_pending(self) -> bool:
+        return self.state == State.PENDING
+
+    @property
+    def deciding_began_at(self) -> datetime:
+        """Since when anybody could decide: what is asked for another waits for that one first."""
+        return self.accepted_at or self.asked_at
+
+    @property
+    def stage_began_at(self) -> datetime:
+        return self.stage_since or self.asked_at
+
+    @property
+    def settled_at(self) -> datetime | None:
+        """When the last stage that began was decided, or no longer mattered."""
+        return self.approved_at or self.ended_at
+
     @property
     def waits_for_acceptance(self) -> bool:
         return self.requester_id != self.beneficiary_id and self.accepted_at is None
@@ -347,6 +374,31 @@ class Extension(models.Model):
     @property
     def duration(self) -> timedelta:
         return timedelta(seconds=self.seconds)
+
+    @property
+    def extension(self) -> "Extension | None":
+        return self
+
+    @property
+    def is_pending(self) -> bool:
+        return self.state == ExtensionState.PENDING
+
+    @property
+    def deciding_began_at(self) -> datetime:
+        return self.asked_at
+
+    @property
+    def stage_began_at(self) -> datetime:
+        return self.stage_since
+
+    @property
+    def settled_at(self) -> datetime | None:
+        return self.finished_at
+
+    @property
+    def waits_for_acceptance(self) -> bool:
+        """Never: only the beneficiary asks for more."""
+        return False
 
     @property
     def terms(self) -> Terms:

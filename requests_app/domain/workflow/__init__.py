@@ -1,4 +1,7 @@
-"""The only writer of request state. Every door calls these and nothing else."""
+"""The only writer of request state. Every door calls these and nothing else.
+
+`may_…` is what a verb would say now, for a page that shows the right buttons; it decides nothing.
+"""
 
 from requests_app.domain.workflow import (
     accounts,
@@ -9,7 +12,6 @@ from requests_app.domain.workflow import (
     idempotency,
     live_sessions,
     operators,
-    outlooks,
     own_edits,
     people,
     preflights,
@@ -17,28 +19,24 @@ from requests_app.domain.workflow import (
     revocations,
     sweeps,
 )
+from requests_app.domain.workflow.asking import accept, may_request, may_submit, remind, submit
+from requests_app.domain.workflow.deciding import (
+    approve,
+    deny,
+    may_approve,
+    may_deny,
+    stages_that_lack_people,
+    who_can_decide,
+)
+from requests_app.domain.workflow.ending import end_passes_of_deactivated, give_back, may_revoke, revoke, withdraw
 from requests_app.domain.workflow.extensions import (
     approve_extension,
     deny_extension,
     extend,
+    may_extend,
     withdraw_extension,
 )
-from requests_app.domain.workflow.requests import (
-    accept,
-    approve,
-    deny,
-    end_passes_of_deactivated,
-    give_back,
-    in_words,
-    may_revoke,
-    remind,
-    revoke,
-    start,
-    submit,
-    verdict_on_deciding,
-    who_can_decide,
-    withdraw,
-)
+from requests_app.domain.workflow.life import start, why_unusable
 
 __all__ = [
     "accept",
@@ -55,11 +53,14 @@ __all__ = [
     "freezes",
     "give_back",
     "idempotency",
-    "in_words",
     "live_sessions",
+    "may_approve",
+    "may_deny",
+    "may_extend",
+    "may_request",
     "may_revoke",
+    "may_submit",
     "operators",
-    "outlooks",
     "own_edits",
     "people",
     "preflights",
@@ -67,11 +68,12 @@ __all__ = [
     "remind",
     "revocations",
     "revoke",
+    "stages_that_lack_people",
     "start",
     "submit",
     "sweeps",
-    "verdict_on_deciding",
     "who_can_decide",
+    "why_unusable",
     "withdraw",
     "withdraw_extension",
 ]

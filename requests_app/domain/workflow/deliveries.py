@@ -21,7 +21,7 @@ from requests_app.domain.prepared import Question
 from requests_app.domain.terms import CONSOLE, KEYS, Terms
 from requests_app.domain.transitions import DELIVERY, DeliveryState, State, may_follow
 from requests_app.domain.workflow import revocations
-from requests_app.domain.workflow.requests import begin
+from requests_app.domain.workflow.life import begin
 from requests_app.domain.workflow.verb import Due, lock_row, looking_again, recorded, verb
 
 # A wish is for now. An older one is not granted: the person has long pressed again, or gone.
@@ -99,7 +99,7 @@ def ask(
     known = _lock_request(access_request, by)
     if known.state == State.APPROVED:
         begin(lock_row(access_request), by=by, now=known.now)
-        known = facts.new_delivery(access_request.pk, by=by.pk, regions=_regions())
+        known = facts.new_delivery(access_request.pk, by=by.pk, regions=partitions.regions())
     _verdict(known, kind).require()
     key, destination = _check_wish(known.partition, kind, recipient_key, destination)
     _check_limits(known, by)
@@ -339,16 +339,6 @@ DISCARDED = (
 ALTERED = "This is not as it was asked: somebody may have changed it on its way. Try again, and tell the operators."
 
 
-def region(partition: str) -> str:
-    """Where STS is asked for this partition: the configured region if it is there, else the partition's own."""
-    own = partitions.sts_region(partition)
-    return settings.AWS_STS_REGION if partition == "aws" else own
-
-
-def _regions() -> dict[str, str]:
-    return {partition: region(partition) for partition in partitions.PARTITIONS}
-
-
 # Two statements, lock and load: after a wait, one would join what role and entitlement were before it. No key: rows
 # that point to these may be inserted meanwhile, or a sweep and a verb could wait for each other.
 _LOCK_REQUEST = Question(
@@ -442,7 +432,7 @@ def _lock_request(access_request: AccessRequest, by: User) -> facts.NewDelivery:
     """The request as it is now, held with whoever asks and the role until the transaction ends. Raises Due."""
     if _LOCK_REQUEST.first(access_request=access_request.pk, by=by.pk) is None:
         raise AccessRequest.DoesNotExist
-    known = facts.new_delivery(access_request.pk, by=by.pk, regions=_regions())
+    known = facts.new_delivery(access_request.pk, by=by.pk, regions=partitions.regions())
     if known.due():
         raise Due
     return known
@@ -452,7 +442,7 @@ def _lock_delivery(delivery_id: int) -> facts.LockedDelivery | None:
     """The delivery with its request as they are now, both held until the transaction ends."""
     if _LOCK_DELIVERY.first(delivery=delivery_id) is None:
         return None
-    return facts.locked_delivery(delivery_id, regions=_regions())
+    return facts.locked_delivery(delivery_id, regions=partitions.regions())
 
 
 def _verdict(known: policy.Minting, kind: str) -> policy.Verdict:

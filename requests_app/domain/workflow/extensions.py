@@ -13,7 +13,7 @@ from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import AccessRequest, Decision, Extension, User
 from requests_app.domain.texts import LONGEST_JUSTIFICATION, can_be_stored
 from requests_app.domain.transitions import ExtensionState
-from requests_app.domain.workflow import approval, idempotency, operators
+from requests_app.domain.workflow import idempotency, operators, stages
 from requests_app.domain.workflow.verb import Due, lock, verb
 
 
@@ -42,7 +42,7 @@ def _extend(access_request: AccessRequest, *, by: User, duration: timedelta, jus
         return first
     access_request, now = lock(access_request)
     terms = access_request.terms
-    may_extend(access_request, by, duration, now).require()
+    _may_extend(access_request, by, duration, now).require()
     if not terms.justification_min <= len(justification) <= LONGEST_JUSTIFICATION or not can_be_stored(justification):
         between = f"{terms.justification_min} to {LONGEST_JUSTIFICATION:,}"
         raise Invalid({"justification": [f"Write {between} plain characters: why it takes longer."]})
@@ -56,7 +56,7 @@ def _extend(access_request: AccessRequest, *, by: User, duration: timedelta, jus
         asked_at=now,
         decide_by=_decide_by(access_request, now),
     )
-    approval.enter_stage(extension, 1 if terms.stages else 0, now)
+    stages.enter(extension, 1 if terms.stages else 0, now)
     extension.save(force_insert=True)
     idempotency.keep(key, by=by, contents=contents, result=str(extension.public_id))
     audit.record(
@@ -65,7 +65,7 @@ def _extend(access_request: AccessRequest, *, by: User, duration: timedelta, jus
     if terms.is_automatic:
         _grant(extension, by=None, now=now, rule="approval.automatic")
     else:
-        approval.ask_the_stage(extension, now)
+        stages.ask(extension, now)
     return extension
 
 
@@ -73,18 +73,18 @@ def _extend(access_request: AccessRequest, *, by: User, duration: timedelta, jus
 def approve_extension(extension: Extension, *, by: User, stage: int | None = None, comment: str = "") -> Decision:
     """Record an approval; the pass goes on when the last stage is satisfied. Raises as `approve` does."""
     extension, now = _lock(extension)
-    approval.check_may_decide(extension, by, comment, now, stage=stage)
+    stages.check_may_decide(extension, by, comment, now, stage=stage)
     _check_still_of_use(extension)
-    decision = approval.decide(extension, by, Decision.Answer.APPROVE, comment, now)
+    decision = stages.decide(extension, by, Decision.Answer.APPROVE, comment, now)
     audit.record(
         Action.EXTENSION_APPROVED, extension.access_request, by=by, at=now, stage=decision.stage, comment=comment
     )
-    if approval.is_last(extension):
+    if stages.is_last(extension):
         _grant(extension, by=by, now=now, rule=f"stage.{extension.stage}")
-    elif approval.stage_is_satisfied(extension):
-        approval.enter_stage(extension, extension.stage + 1, now)
-        extension.save(update_fields=approval.STAGE_FIELDS)
-        approval.ask_the_stage(extension, now)
+    elif stages.is_satisfied(extension):
+        stages.enter(extension, extension.stage + 1, now)
+        extension.save(update_fields=stages.FIELDS)
+        stages.ask(extension, now)
     return decision
 
 
@@ -92,8 +92,8 @@ def approve_extension(extension: Extension, *, by: User, stage: int | None = Non
 def deny_extension(extension: Extension, *, by: User, stage: int | None = None, comment: str = "") -> Decision:
     """Record a denial: the pass ends when it would have ended. Raises as `approve_extension` does."""
     extension, now = _lock(extension)
-    approval.check_may_decide(extension, by, comment, now, stage=stage)
-    decision = approval.decide(extension, by, Decision.Answer.DENY, comment, now)
+    stages.check_may_decide(extension, by, comment, now, stage=stage)
+    decision = stages.decide(extension, by, Decision.Answer.DENY, comment, now)
     _finish(extension, ExtensionState.DENIED, now)
     audit.record(
         Action.EXTENSION_DENIED, extension.access_request, by=by, at=now, stage=decision.stage, comment=comment
@@ -115,8 +115,12 @@ def withdraw_extension(extension: Extension, *, by: User) -> Extension:
     return extension
 
 
-def may_extend(access_request: AccessRequest, by: User, duration: timedelta, now: datetime) -> policy.Verdict:
-    """What asking for so much more would say to this person, whatever is typed."""
+def may_extend(access_request: AccessRequest, by: User, duration: timedelta) -> policy.Verdict:
+    """What `extend` would say to so much more, whatever is typed."""
+    return _may_extend(access_request, by, duration, clock.now())
+
+
+def _may_extend(access_request: AccessRequest, by: User, duration: timedelta, now: datetime) -> policy.Verdict:
     left = (_decide_by(access_request, now) - now).total_seconds()
     enough = facts.stages_with_enough_people(
         access_request.terms.stages,

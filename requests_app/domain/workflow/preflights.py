@@ -26,10 +26,10 @@ from requests_app.domain.models import (
     Preflight,
     Role,
 )
+from requests_app.domain.partitions import region
 from requests_app.domain.transitions import DeliveryState
 from requests_app.domain.workflow import revocations
 from requests_app.domain.workflow.catalog import lock_address
-from requests_app.domain.workflow.deliveries import region
 
 Outcome = Preflight.Outcome
 

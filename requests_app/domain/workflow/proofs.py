@@ -8,9 +8,9 @@ from django.db import transaction
 from requests_app.domain import clock, notices
 from requests_app.domain.audit import Action
 from requests_app.domain.models import DenyPolicy, Installation, Revocation, User
+from requests_app.domain.partitions import region
 from requests_app.domain.texts import shortened
 from requests_app.domain.transitions import RevocationState
-from requests_app.domain.workflow.deliveries import region
 from requests_app.domain.workflow.revocations import LOOK_AFTER, MOST_COUNTED, lock, move
 
 # IAM takes some seconds to tell everyone; then it is said that AWS has not confirmed.

@@ -16,8 +16,8 @@ from django.db.models import QuerySet
 
 from requests_app.domain import audit, clock, jobs, notices
 from requests_app.domain.audit import Action
+from requests_app.domain.durations import at_in_words
 from requests_app.domain.errors import TooMany
-from requests_app.domain.hours import at_in_words
 from requests_app.domain.models import (
     AccessRequest,
     DenyPolicy,
@@ -27,6 +27,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
+from requests_app.domain.partitions import region
 from requests_app.domain.policy import CALL_TAKES_SECONDS, LARGEST_OFFSET_SECONDS
 from requests_app.domain.prepared import Question
 from requests_app.domain.texts import shortened
@@ -555,6 +556,4 @@ def _revoker(role: Role) -> str:
 
 
 def _region(role: Role) -> str:
-    from requests_app.domain.workflow.deliveries import region
-
     return region(role.account.partition)

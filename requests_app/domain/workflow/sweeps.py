@@ -15,7 +15,7 @@ from requests_app.domain.hours import Hours
 from requests_app.domain.models import AccessRequest, Account, Extension, Freeze, Notice, Role, User
 from requests_app.domain.models.requests import START_WITHIN, AccessRequestQuerySet
 from requests_app.domain.transitions import ExtensionState, State
-from requests_app.domain.workflow import approval, candidates
+from requests_app.domain.workflow import candidates, stages
 
 # What is moved by statements alone, whose rows never leave the database, and what Python looks at one by one.
 BATCH = 10_000
@@ -343,8 +343,8 @@ def _escalate(matter: AccessRequest | Extension, action: audit.Action, now: date
     groups, users = matter.terms.stage(matter.stage).asked(escalated=True)
     matter.deciding_groups, matter.deciding_users, matter.escalate_at = sorted(groups), sorted(users), None
     matter.save(update_fields=["deciding_groups", "deciding_users", "escalate_at"])
-    approval.ask_the_stage(matter, now)
-    audit.record(action, approval.request_of(matter), by=None, at=now, stage=matter.stage)
+    stages.ask(matter, now)
+    audit.record(action, matter.access_request, by=None, at=now, stage=matter.stage)
 
 
 def _tell(found: list[int], action: audit.Action, now: datetime, **detail: Any) -> None:

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 
 from requests_app.domain import audit, clock
 from requests_app.domain.errors import Conflict, DomainError, NotAllowed
-from requests_app.domain.models import AccessRequest, Delivery, Extension, User
+from requests_app.domain.models import AccessRequest, User
 from requests_app.domain.workflow import sweeps
 
 P = ParamSpec("P")
@@ -139,9 +139,8 @@ def require_active(by: User) -> None:
 
 
 def _request_of(subject: object) -> AccessRequest | None:
-    if isinstance(subject, Delivery | Extension):
-        return subject.access_request
-    return subject if isinstance(subject, AccessRequest) else None
+    found = getattr(subject, "access_request", None)
+    return found if isinstance(found, AccessRequest) else None
 
 
 def _record_refusal(action: audit.Action, subject: object, by: object, refusal: DomainError) -> None:

@@ -17,7 +17,7 @@ from requests_app.domain.models import AccessRequest, DenyPolicy, Extension, Use
 from requests_app.domain.terms import CONSOLE
 from requests_app.domain.transitions import RevocationState, State
 from requests_app.domain.workflow import live_sessions
-from requests_app.domain.workflow.requests import REMIND_EVERY
+from requests_app.domain.workflow.asking import REMIND_EVERY
 
 MOST_SESSIONS = 50
 NOTHING_TO_DECIDE = policy.Verdict(False, "decision.not_pending")
@@ -35,7 +35,7 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
     asked_only = only_asked(request.user, one)
     longer = more([one], now).get(one.pk) if state == State.ACTIVE else None
     dossier, *more_dossiers = dossiers([one, *_asked_now(longer, one)], now, history=False)
-    in_the_way = workflow.outlooks.in_the_way(one, request.user) if state == one.state and one.is_open else ""
+    in_the_way = workflow.why_unusable(one, request.user) if state == one.state and one.is_open else ""
     return render(
         request,
         "access_request.html",
@@ -76,7 +76,7 @@ def _acts(
     mine = viewer.pk == one.beneficiary_id
     asking_side = viewer.pk in one.asking_side
     about = one if state == State.PENDING else longer.pending if longer else None
-    deciding = workflow.outlooks.on_approving(about, viewer) if about else NOTHING_TO_DECIDE
+    deciding = workflow.may_approve(about, viewer) if about else NOTHING_TO_DECIDE
     accept = mine and state == State.PENDING and one.waits_for_acceptance
     return {
         "approve": bool(deciding),
@@ -101,7 +101,7 @@ def _acts(
 
 def _may_extend(one: AccessRequest, viewer: User) -> bool:
     shortest = timedelta(seconds=policy.SHORTEST_SECONDS)
-    return bool(workflow.outlooks.on_extending(one, viewer, shortest))
+    return bool(workflow.may_extend(one, viewer, shortest))
 
 
 def _asked_now(longer: More | None, one: AccessRequest) -> list[Extension]:

@@ -21,7 +21,7 @@ def approve(request: PersonRequest, code: str) -> HttpResponse:
     other way."""
     one = find_request(request, code)
     if only_looks(request):
-        verdict = workflow.outlooks.on_approving(one, request.user)
+        verdict = workflow.may_approve(one, request.user)
         if not verdict or one.due(now_of(request)):
             return _too_late(request, one, verdict.message)
         return _page(
@@ -50,7 +50,7 @@ def approve(request: PersonRequest, code: str) -> HttpResponse:
 def deny(request: PersonRequest, code: str) -> HttpResponse:
     one = find_request(request, code)
     if only_looks(request):
-        verdict = workflow.verdict_on_deciding(one, request.user)
+        verdict = workflow.may_deny(one, request.user)
         if not verdict or one.due(now_of(request)):
             return _too_late(request, one, verdict.message)
         return _page(request, one, CommentForm(initial=typed_before(request)), approving=False)
@@ -92,7 +92,7 @@ def _refused(
     """Where another stage is theirs to decide too, they look at that, with what they typed."""
     if refusal.rule == "decision.other_stage":
         one = find_request(request, one.code)
-        ask = workflow.outlooks.on_approving if approving else workflow.outlooks.on_denying
+        ask = workflow.may_approve if approving else workflow.may_deny
         if ask(one, request.user):
             form.add_error(None, refusal.message)
             return _page(request, one, form, approving=approving, status=409)

@@ -85,7 +85,7 @@ def deny(request: PersonRequest, code: str, public_id: UUID) -> HttpResponse:
 
 
 def _may_extend(request: PersonRequest, one: AccessRequest) -> policy.Verdict:
-    return workflow.outlooks.on_extending(one, request.user, timedelta(seconds=policy.SHORTEST_SECONDS))
+    return workflow.may_extend(one, request.user, timedelta(seconds=policy.SHORTEST_SECONDS))
 
 
 def _extend_page(
@@ -157,7 +157,7 @@ def _not_decided(
 def _refused(request: PersonRequest, extension: Extension, *, approving: bool) -> str:
     if extension.state != ExtensionState.PENDING or extension.decide_by <= now_of(request):
         return "This was decided in the meantime, or its time ran out."
-    ask = workflow.outlooks.on_approving if approving else workflow.outlooks.on_denying
+    ask = workflow.may_approve if approving else workflow.may_deny
     return ask(extension, request.user).message
 
 

@@ -12,7 +12,7 @@ from requests_app.delivery.web.passes import begins, more
 from requests_app.domain.models import AccessRequest
 from requests_app.domain.transitions import ENDED, State
 from requests_app.domain.workflow import live_sessions
-from requests_app.domain.workflow.requests import REMIND_EVERY
+from requests_app.domain.workflow.asking import REMIND_EVERY
 
 MOST_OPEN = 50
 MOST_RECENT = 10

@@ -8,11 +8,8 @@ from django.db.models import Max
 from requests_app.domain import deciders, notices, policy
 from requests_app.domain.deciders import Matter
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed
-from requests_app.domain.models import AccessRequest, Decision, Extension, User
+from requests_app.domain.models import Decision, User
 from requests_app.domain.texts import LONGEST_COMMENT, can_be_stored
-from requests_app.domain.transitions import ExtensionState, State
-
-CANNOT_BE_STORED = "There is a character in this that cannot be stored. Type it again."
 
 
 def who_can_decide(matter: Matter, now: datetime) -> list[User]:
@@ -41,39 +38,38 @@ def to_be_asked(matter: Matter, now: datetime) -> list[User]:
 
 def question(matter: Matter, outside: set[int], now: datetime) -> deciders.Question | None:
     """Who could decide the present stage, if `outside` have had their say; None where nothing is to be decided."""
-    one = request_of(matter)
-    if not _is_pending(matter) or not matter.stage or (matter is one and one.waits_for_acceptance):
+    if not matter.is_pending or not matter.stage or matter.waits_for_acceptance:
         return None
-    stage = matter.terms.stage(matter.stage)
+    access_request, stage = matter.access_request, matter.terms.stage(matter.stage)
     return deciders.Question(
         stage,
         asking=matter.asking_side,
         outside=outside,
-        entitlement=one.entitlement_id,
-        role=one.role_id,
-        further=stage.is_escalated(_since(matter), now),
+        entitlement=access_request.entitlement_id,
+        role=access_request.role_id,
+        further=stage.is_escalated(matter.stage_began_at, now),
     )
 
 
-def stages_that_lack_people(matter: Matter, now: datetime) -> list[int]:
+def that_lack_people(matter: Matter, now: datetime) -> list[int]:
     """The positions of the stages, from the present one on, for which too few people are left."""
-    if not _is_pending(matter) or not matter.stage:
+    if not matter.is_pending or not matter.stage:
         return []
     return deciders.lacking([_left(matter, _agreed(matter), _deciders(matter), now)])[0]
 
 
 def _left(matter: Matter, agreed: int, outside: set[int], now: datetime) -> deciders.Left:
-    one = request_of(matter)
-    began = now if matter is one and one.waits_for_acceptance else _since(matter)
+    access_request = matter.access_request
+    began_at = now if matter.waits_for_acceptance else matter.stage_began_at
     return deciders.Left(
         matter.terms.stages[matter.stage - 1 :],
         asking=matter.asking_side,
         seconds=(matter.decide_by - now).total_seconds(),
         outside=outside,
-        entitlement=one.entitlement_id,
-        role=one.role_id,
+        entitlement=access_request.entitlement_id,
+        role=access_request.role_id,
         agreed=agreed,
-        passed=(now - began).total_seconds(),
+        passed=(now - began_at).total_seconds(),
     )
 
 
@@ -99,8 +95,8 @@ def decide(matter: Matter, by: User, verdict: Decision.Answer, comment: str, now
     if verdict == Decision.Answer.APPROVE:
         check_who_is_left(matter, by, now)
     return Decision.objects.create(
-        access_request=request_of(matter),
-        extension=matter if isinstance(matter, Extension) else None,
+        access_request=matter.access_request,
+        extension=matter.extension,
         stage=matter.stage,
         approver=by,
         approver_name=str(by)[:150],
@@ -112,10 +108,10 @@ def decide(matter: Matter, by: User, verdict: Decision.Answer, comment: str, now
 
 def is_last(matter: Matter) -> bool:
     """Whether the last stage has agreed."""
-    return stage_is_satisfied(matter) and matter.stage == len(matter.terms.stages)
+    return is_satisfied(matter) and matter.stage == len(matter.terms.stages)
 
 
-def stage_is_satisfied(matter: Matter) -> bool:
+def is_satisfied(matter: Matter) -> bool:
     return _agreed(matter) >= matter.terms.stage(matter.stage).quorum
 
 
@@ -123,8 +119,8 @@ def _agreed(matter: Matter) -> int:
     return matter.decisions.filter(stage=matter.stage, verdict=Decision.Answer.APPROVE).count()
 
 
-def enter_stage(matter: Matter, number: int, now: datetime) -> None:
-    """Ask whoever decides this stage. Sets the fields; the caller stores them with `STAGE_FIELDS` and announces."""
+def enter(matter: Matter, number: int, now: datetime) -> None:
+    """Ask whoever decides this stage. Sets the fields; the caller stores them with `FIELDS` and announces."""
     matter.stage, matter.stage_since, matter.escalate_at = number, now, None
     matter.deciding_groups, matter.deciding_users = [], []
     if number:
@@ -134,17 +130,17 @@ def enter_stage(matter: Matter, number: int, now: datetime) -> None:
             matter.escalate_at = now + timedelta(seconds=stage.escalate_seconds)
 
 
-STAGE_FIELDS = ["stage", "stage_since", "escalate_at", "deciding_groups", "deciding_users"]
+FIELDS = ["stage", "stage_since", "escalate_at", "deciding_groups", "deciding_users"]
 
 
-def ask_the_stage(matter: Matter, now: datetime) -> None:
+def ask(matter: Matter, now: datetime) -> None:
     """Mail whoever can decide now and was not written to about this stage."""
     people = to_be_asked(matter, now)
-    if isinstance(matter, Extension):
-        kind, occasion = notices.Kind.MORE_ASKED, f"stage {matter.stage} of extension {matter.pk}"
+    if matter.extension:
+        kind, occasion = notices.Kind.MORE_ASKED, f"stage {matter.stage} of extension {matter.extension.pk}"
     else:
         kind, occasion = notices.Kind.ASKED, f"stage {matter.stage}"
-    notices.announce(kind, [request_of(matter)], at=now, to=people, occasion=occasion)
+    notices.announce(kind, [matter.access_request], at=now, to=people, occasion=occasion)
 
 
 def asked_so_far(matter: Matter, now: datetime) -> list[tuple[frozenset[int], frozenset[int]]]:
@@ -152,33 +148,12 @@ def asked_so_far(matter: Matter, now: datetime) -> list[tuple[frozenset[int], fr
     that they were asked too."""
     agreed = matter.decisions.order_by().values("stage").annotate(last=Max("decided_at"))
     agreed_at = dict(agreed.values_list("stage", "last"))
-    begun, asked = _first_since(matter), []
+    begun, asked = matter.deciding_began_at, []
     for stage in matter.terms.stages[: matter.stage]:
-        over = agreed_at[stage.position] if stage.position < matter.stage else _settled_at(matter) or now
+        over = agreed_at[stage.position] if stage.position < matter.stage else matter.settled_at or now
         asked.append(stage.asked(escalated=stage.is_escalated(begun, over)))
         begun = over
     return asked
-
-
-def request_of(matter: Matter) -> AccessRequest:
-    return matter.access_request if isinstance(matter, Extension) else matter
-
-
-def _is_pending(matter: Matter) -> bool:
-    return matter.state == (ExtensionState.PENDING if isinstance(matter, Extension) else State.PENDING)
-
-
-def _since(matter: Matter) -> datetime:
-    return matter.stage_since or matter.asked_at
-
-
-def _first_since(matter: Matter) -> datetime:
-    return matter.asked_at if isinstance(matter, Extension) else matter.accepted_at or matter.asked_at
-
-
-def _settled_at(matter: Matter) -> datetime | None:
-    """When the last stage that began was decided, or did not matter any more."""
-    return matter.finished_at if isinstance(matter, Extension) else matter.approved_at or matter.ended_at
 
 
 def _deciders(matter: Matter) -> set[int]:
