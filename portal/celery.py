@@ -4,6 +4,7 @@ import os
 
 from celery import Celery
 from celery.signals import task_prerun
+from django.db import close_old_connections
 from kombu.entity import Queue
 
 from portal import broker
@@ -21,8 +22,6 @@ app.conf["CELERY_DB_REUSE_MAX"] = 10**9
 
 @task_prerun.connect
 def check_connections(**_: object) -> None:
-    from django.db import close_old_connections
-
     close_old_connections()
 
 

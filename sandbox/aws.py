@@ -9,65 +9,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import boto3
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.config import Config
-from botocore.credentials import Credentials
-
 from sandbox import landscape
+from sandbox.caller import IN_REGION, Caller
 from sandbox.child import Child, listen
-
-REGION = "us-east-1"
-_REGION = {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}  # the AWS CLI 1 knows only the second
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Somebody with keys for the stand-in; `client("s3")` is an ordinary boto3 client."""
-
-    endpoint: str
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
-    session_token: str | None = field(default=None, repr=False)
-
-    def client(self, service: str, *, region: str = REGION, checked: bool = True, **options: Any) -> Any:
-        """`checked=False` skips botocore's own validation, which refuses sessions under 900 s before AWS can."""
-        session = boto3.session.Session(
-            self.access_key_id, self.secret_access_key, self.session_token, region_name=region
-        )
-        config = Config(
-            connect_timeout=3,
-            read_timeout=10,
-            retries={"total_max_attempts": 1},
-            parameter_validation=checked,
-            **options,
-        )
-        return session.client(service, endpoint_url=self.endpoint, config=config)  # type: ignore[call-overload]
-
-    def post(self, service: str, action: str, *, region: str = REGION, **parameters: str) -> tuple[int, str]:
-        """Status and text of a query call, signed as botocore does: for calls that it does not know yet."""
-        keys = Credentials(self.access_key_id, self.secret_access_key, self.session_token)
-        body = urllib.parse.urlencode({"Action": action, "Version": "2011-06-15", **parameters})
-        asked = AWSRequest("POST", f"{self.endpoint}/", {"Content-Type": "application/x-www-form-urlencoded"}, body)
-        SigV4Auth(keys, service, region).add_auth(asked)
-        request = urllib.request.Request(f"{self.endpoint}/", body.encode(), dict(asked.headers), method="POST")
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as refused:
-            with refused:
-                return refused.code, refused.read().decode()
-
-    def environment(self) -> dict[str, str]:
-        """What `aws` or any SDK needs in its environment to act as this caller."""
-        keys = {"AWS_ACCESS_KEY_ID": self.access_key_id, "AWS_SECRET_ACCESS_KEY": self.secret_access_key}
-        token = {"AWS_SESSION_TOKEN": self.session_token} if self.session_token else {}
-        return {**keys, **token, "AWS_ENDPOINT_URL": self.endpoint, **_REGION}
 
 
 class AwsStandIn:
@@ -164,7 +111,7 @@ class AwsStandIn:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_PROFILE": name,
             "AWS_ENDPOINT_URL": self.url,
-            **_REGION,
+            **IN_REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 

@@ -7,12 +7,12 @@ import configparser
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
 
-if TYPE_CHECKING:
-    from sandbox.aws import AwsStandIn, Caller
+from sandbox.caller import Caller
 
 HUB_ACCOUNT = "111111111111"
 BOOTSTRAP_USER = "daypass-bootstrap"
@@ -150,7 +150,22 @@ def revoker_arn(account_id: str) -> str:
     return f"arn:aws:iam::{account_id}:role/{REVOKER_IN_TARGET}"
 
 
-def settle(stand_in: "AwsStandIn") -> None:
+class StandIn(Protocol):
+    """As much of `sandbox.aws.AwsStandIn` as it takes."""
+
+    config_file: Path
+
+    @property
+    def url(self) -> str: ...
+
+    def forget(self) -> None: ...
+
+    def root(self, account: str) -> Caller: ...
+
+    def as_session(self, keys: Mapping[str, Any]) -> Caller: ...
+
+
+def settle(stand_in: StandIn) -> None:
     """Put the landscape into the stand-in, once, and write the AWS config file that leads to it."""
     if not _settled(stand_in):
         stand_in.forget()
@@ -163,7 +178,7 @@ def settle(stand_in: "AwsStandIn") -> None:
     _write_config(stand_in, known.access_key_id, known.secret_access_key)  # the port may be another
 
 
-def bootstrap(stand_in: "AwsStandIn") -> "Caller":
+def bootstrap(stand_in: StandIn) -> Caller:
     """The IAM user whose keys stand in the config file: all it may do is become the two hub roles."""
     config = configparser.ConfigParser()
     config.read(stand_in.config_file)
@@ -189,7 +204,7 @@ def trust_policy(external_id: str, *, profile: str = "minter", source_identity: 
     return _document(assume, *([name] if source_identity else []))
 
 
-def _settled(stand_in: "AwsStandIn") -> bool:
+def _settled(stand_in: StandIn) -> bool:
     try:
         bootstrap(stand_in).client("sts").get_caller_identity()
     except (KeyError, ClientError):
@@ -197,7 +212,7 @@ def _settled(stand_in: "AwsStandIn") -> bool:
     return True
 
 
-def _make_hub(stand_in: "AwsStandIn") -> dict[str, str]:
+def _make_hub(stand_in: StandIn) -> dict[str, str]:
     iam = stand_in.root(HUB_ACCOUNT).client("iam")
     user = iam.create_user(UserName=BOOTSTRAP_USER)["User"]["Arn"]
     hub_roles = [hub_role_arn("minter"), hub_role_arn("revoker")]
@@ -214,7 +229,7 @@ def _make_hub(stand_in: "AwsStandIn") -> dict[str, str]:
     return keys
 
 
-def _make_account(stand_in: "AwsStandIn", account: Account) -> None:
+def _make_account(stand_in: StandIn, account: Account) -> None:
     root = stand_in.root(account.id)
     iam = root.client("iam")
     trust = trust_policy(account.external_id, source_identity=account.source_identity)
@@ -242,7 +257,7 @@ def _make_revoker(iam: Any, account: Account) -> None:
     iam.put_role_policy(RoleName=REVOKER_IN_TARGET, PolicyName="deny-policies", PolicyDocument=_document(may))
 
 
-def _fill_payments(root: "Caller") -> None:
+def _fill_payments(root: Caller) -> None:
     _bucket(root, "payments-prod-ledger", {"2026/10/summary.csv": "day,payments,eur\n2026-10-31,18211,904223.10\n"})
     root.client("sqs").create_queue(QueueName="payouts-failed")
     table = root.client("dynamodb")
@@ -258,14 +273,14 @@ def _fill_payments(root: "Caller") -> None:
     root.client("ssm").put_parameter(Name="/payments/payout-batch-size", Value="250", Type="String")
 
 
-def _fill_data_lake(root: "Caller") -> None:
+def _fill_data_lake(root: Caller) -> None:
     _bucket(root, "data-lake-prod-raw", {"events/2026-11-01.json": '{"event": "order", "count": 5123}\n'})
     _bucket(root, "data-lake-prod-refined", {"orders/part-0000.csv": "order,country\n1,DE\n2,FR\n"})
     root.client("sqs").create_queue(QueueName="refine-jobs")
     root.client("ssm").put_parameter(Name="/lake/last-refined", Value="2026-11-01", Type="String")
 
 
-def _fill_web(root: "Caller") -> None:
+def _fill_web(root: Caller) -> None:
     _bucket(root, "web-staging-assets", {"index.html": "<h1>The shop, build 812</h1>\n"})
     root.client("sqs").create_queue(QueueName="deploys")
     root.client("ssm").put_parameter(Name="/web/build", Value="812", Type="String")
@@ -274,14 +289,14 @@ def _fill_web(root: "Caller") -> None:
 _CONTENTS = {"payments-prod": _fill_payments, "data-lake-prod": _fill_data_lake, "web-staging": _fill_web}
 
 
-def _bucket(root: "Caller", name: str, files: Mapping[str, str]) -> None:
+def _bucket(root: Caller, name: str, files: Mapping[str, str]) -> None:
     s3 = root.client("s3")
     s3.create_bucket(Bucket=name)
     for key, body in files.items():
         s3.put_object(Bucket=name, Key=key, Body=body.encode())
 
 
-def _write_config(stand_in: "AwsStandIn", access_key_id: str, secret_access_key: str) -> None:
+def _write_config(stand_in: StandIn, access_key_id: str, secret_access_key: str) -> None:
     config = configparser.ConfigParser()
     shared = {"region": "us-east-1", "endpoint_url": stand_in.url}
     config["profile hub"] = {

@@ -1,7 +1,7 @@
 """The map of the code, kept true: who imports whom, read from the sources."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -97,6 +97,44 @@ def test_an_array_that_was_asked_for_is_never_null() -> None:
         assert trespasses(package, "django.contrib.postgres.aggregates") == []
 
 
+def test_no_module_needs_one_that_needs_it() -> None:
+    """No circle of imports, those for type checkers and those inside functions counted."""
+    paths = {module_name(path): path for path in sources(*PRODUCT, "sandbox")}
+    needs = {name: _modules_needed(path, paths.keys()) - {name} for name, path in paths.items()}
+    # Whatever needs none of the rest is in no circle, and whatever none of the rest needs.
+    while outside := {
+        name for name in needs if not needs[name] & needs.keys() or name not in set().union(*needs.values())
+    }:
+        needs = {name: wanted for name, wanted in needs.items() if name not in outside}
+    assert needs == {}
+
+
+def _modules_needed(path: Path, modules: Collection[str]) -> set[str]:
+    """Of `from package import module` that is the module: the package is there before it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= whole & set(modules)
+            found |= {node.module} if whole - set(modules) else set()
+    return found & set(modules)
+
+
+def test_imports_stand_at_the_top() -> None:
+    """But where Django has models only once it is set up, and where sandbox sets it up itself."""
+    late = [
+        f"{path.relative_to(ROOT)}:{inner.lineno}"
+        for path in sources(*PRODUCT)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Import | ast.ImportFrom)
+    ]
+    assert [place.rpartition(":")[0] for place in late] == ["requests_app/apps.py"], late
+
+
 def test_portal_only_wires() -> None:
     """It names things of ours; rules and rows are none of its business."""
     forbidden = ("requests_app.domain.workflow", "requests_app.domain.policy", "requests_app.domain.models")
@@ -116,16 +154,9 @@ def test_inside_the_domain_rules_know_no_rows_and_models_know_no_verbs() -> None
     for path in sources("requests_app/domain"):
         if path.parent.name != "domain" or path.stem not in pure:
             continue
-        # A type checker may look at the models; nothing else.
-        tree = ast.parse(path.read_text())
-        tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and _is_type_checking(node))]
-        names = set(_imports(tree, module_name(path), is_package=False))
+        names = imports(path)
         assert not [name for name in names if is_within(name, "requests_app.domain.models")], path
         assert not [name for name in names if is_within(name, "django.db") and path.stem != "transitions"], path
-
-
-def _is_type_checking(node: ast.If) -> bool:
-    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def test_only_the_workflow_and_the_models_write_requests() -> None:

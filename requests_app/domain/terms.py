@@ -2,13 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from requests_app.domain.hours import Hours
-
-if TYPE_CHECKING:
-    from requests_app.domain.models.catalog import Role
-    from requests_app.domain.models.entitlements import Entitlement
 
 AUTOMATIC = "automatic"
 STAGED = "staged"
@@ -75,35 +71,6 @@ class Terms:
     most_at_once: int | None = None
 
     @classmethod
-    def of(cls, entitlement: "Entitlement", role: "Role | None" = None) -> "Terms":
-        """The terms as they are now; `role` is whose owners decide, where a stage asks them."""
-        return cls(
-            entitlement=entitlement.pk,
-            name=entitlement.name,
-            revision=entitlement.revision,
-            longest_seconds=entitlement.longest_seconds,
-            approval=entitlement.approval,
-            stages=tuple(_stages(entitlement, role)) if entitlement.approval == STAGED else (),
-            session_ceiling_seconds=entitlement.session_ceiling_seconds,
-            pending_seconds=entitlement.pending_seconds,
-            start_within_seconds=entitlement.start_within_seconds,
-            ticket=entitlement.ticket,
-            justification_min=entitlement.justification_min,
-            narrowing_statements=tuple(entitlement.narrowing_statements),
-            narrowing_policy_arns=tuple(entitlement.narrowing_policy_arns),
-            lifted=tuple(entitlement.lifted),
-            default_seconds=min(entitlement.default_seconds, entitlement.longest_seconds),
-            schedule_ahead_seconds=entitlement.schedule_ahead_seconds,
-            hours=entitlement.hours,
-            justification_pattern=entitlement.justification_pattern,
-            ticket_pattern=entitlement.ticket_pattern,
-            extensions_most=entitlement.extensions_most,
-            extension_total_seconds=entitlement.extension_total_seconds,
-            channels=entitlement.channels,
-            most_at_once=entitlement.most_at_once,
-        )
-
-    @classmethod
     def from_document(cls, document: dict[str, Any]) -> "Terms":
         # What a newer Daypass may have stored besides is left alone.
         values = {name: value for name, value in document.items() if name in cls.__slots__}
@@ -144,31 +111,3 @@ def _stage_from(document: dict[str, Any]) -> StageTerms:
     values = {name: value for name, value in document.items() if name in StageTerms.__slots__}
     lists = ("groups", "users", "more_groups", "more_users")
     return StageTerms(**values | {name: tuple(values.get(name, ())) for name in lists})
-
-
-def _stages(entitlement: "Entitlement", role: "Role | None") -> list[StageTerms]:
-    stages = []
-    for position, stage in enumerate(entitlement.stages.all(), start=1):
-        owners = stage.owning_group(role) if role else None
-        groups = {group.pk: str(group) for group in (*stage.groups.all(), *([owners] if owners else []))}
-        users = {user.pk: str(user) for user in stage.users.all()}
-        more_groups = {group.pk: str(group) for group in stage.more_groups.all()}
-        more_users = {user.pk: str(user) for user in stage.more_users.all()}
-        stages.append(
-            StageTerms(
-                position=position,
-                quorum=stage.quorum,
-                groups=tuple(sorted(groups)),
-                users=tuple(sorted(users)),
-                asks=_names(groups, users) or (stage.get_owners_display() if stage.owners else ""),
-                escalate_seconds=stage.escalate_seconds,
-                more_groups=tuple(sorted(more_groups)),
-                more_users=tuple(sorted(more_users)),
-                more_asks=_names(more_groups, more_users),
-            )
-        )
-    return stages
-
-
-def _names(*named: dict[int, str]) -> str:
-    return " or ".join(sorted(name for names in named for name in names.values()))

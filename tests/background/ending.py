@@ -15,7 +15,8 @@ from requests_app.background import minting, revoking
 from requests_app.domain import envelopes, workflow
 from requests_app.domain.models import AccessRequest, AwsClock, Entitlement, Group, Installation, Revocation, Role, User
 from requests_app.domain.workflow import deliveries
-from sandbox.aws import AwsStandIn, Caller
+from sandbox.aws import AwsStandIn
+from sandbox.caller import Caller
 from tests import factories
 
 

@@ -25,7 +25,6 @@ from requests_app.domain.models import (
     Role,
     User,
 )
-from requests_app.domain.terms import Terms
 from requests_app.domain.workflow import asking, preflights, revocations
 from requests_app.domain.workflow.preflights import Found, Half, Look
 from tests import factories
@@ -234,7 +233,7 @@ def test_whoever_asks_and_whoever_corrects_do_not_miss_each_other(
 def ask_uncommitted(alice: User, role: Role, entitlement: Entitlement) -> None:
     """A verb's transaction is its own, so the statement that it stores a request with is made here."""
     now = clock.now()
-    terms = Terms.of(entitlement, role)
+    terms = entitlement.terms_now(role)
     asking._insert(
         AccessRequest(
             requester=alice,

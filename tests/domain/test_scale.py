@@ -32,7 +32,6 @@ from requests_app.domain.models import (
     Role,
     User,
 )
-from requests_app.domain.terms import Terms
 from requests_app.domain.workflow import deliveries, preflights, sweeps
 from requests_app.domain.workflow.preflights import Half
 from tests import crowd, factories, plans, servers
@@ -326,7 +325,7 @@ def test_the_own_newest_are_found_by_their_index(in_company: None) -> None:
 def test_approvers_by_group_and_by_name_are_found_once_in_order(bob: User, carol: User, alice: User) -> None:
     leads = bob.memberships.get().group
     entitlement = factories.entitlement(factories.role(), users=[alice], stages=[([leads, bob, alice], 1)])
-    (stage,) = Terms.of(entitlement).stages
+    (stage,) = entitlement.terms_now().stages
     assert deciders.approvers(deciders.Question(stage, asking=[alice.pk])) == [bob, carol]
 
 

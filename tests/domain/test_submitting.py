@@ -20,7 +20,6 @@ from requests_app.domain.models import (
     Stage,
     User,
 )
-from requests_app.domain.terms import Terms
 from requests_app.domain.transitions import State
 from tests import factories, plans
 from tests.domain.expect import refused
@@ -191,7 +190,7 @@ def test_the_stored_terms_read_back_as_they_were(alice: User, administrator: Rol
     )
     made = factories.wish(alice, administrator, terms)
     made.refresh_from_db()
-    assert made.terms == Terms.of(terms)
+    assert made.terms == terms.terms_now()
     assert made.terms.stage(1).asks == "Bob or Payments leads"
     assert made.terms.narrows
 

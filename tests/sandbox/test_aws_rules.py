@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from sandbox.aws import AwsStandIn, Caller
+from sandbox.aws import AwsStandIn
+from sandbox.caller import Caller
 from sandbox.landscape import ACCOUNTS, HUB_ACCOUNT, bootstrap, hub_role_arn, revoker_arn, trust_policy
 
 PAYMENTS, LAKE, WEB = ACCOUNTS

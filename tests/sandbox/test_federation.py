@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from sandbox.aws import AwsStandIn, Caller
+from sandbox.aws import AwsStandIn
+from sandbox.caller import Caller
 from sandbox.federation import Federation
 from sandbox.landscape import ACCOUNTS
 

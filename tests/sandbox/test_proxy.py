@@ -14,7 +14,8 @@ from botocore import exceptions as botocore
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from sandbox.aws import REGION, AwsStandIn, Caller
+from sandbox.aws import AwsStandIn
+from sandbox.caller import REGION, Caller
 from sandbox.landscape import ACCOUNTS
 from sandbox.proxy import Fault, FaultProxy, Seen
 

@@ -7,7 +7,6 @@ from django.utils.safestring import SafeString
 
 from requests_app.delivery.web.terms_in_words import said
 from requests_app.domain.models import Entitlement
-from requests_app.domain.terms import Terms
 
 MOST_NAMES = 10
 
@@ -20,7 +19,7 @@ def summary(entitlement: Entitlement) -> SafeString:
 def sentences(entitlement: Entitlement) -> list[str]:
     return [
         *([] if entitlement.is_active else ["Out of use: nobody may ask on these terms."]),
-        *said(Terms.of(entitlement)),
+        *said(entitlement.terms_now()),
         *_asking(entitlement),
     ]
 

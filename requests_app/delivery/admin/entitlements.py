@@ -680,7 +680,7 @@ def _check_people(stages: list[Any]) -> None:
 
 def _terms_of(stages: list[Any]) -> Terms:
     """Only the stages matter here: the rest is what an entitlement has when nothing was typed."""
-    blank = Terms.of(Entitlement(approval="automatic")).document()
+    blank = Entitlement(approval="automatic").terms_now().document()
     document = [
         {
             **{name: form.cleaned_data[name] for name in ("quorum", "escalate_seconds")},

@@ -61,7 +61,7 @@ class Choice:
 
     @cached_property
     def terms(self) -> Terms:
-        return Terms.of(self.entitlement, self.role)
+        return self.entitlement.terms_now(self.role)
 
     @property
     def key(self) -> str:

@@ -13,6 +13,7 @@ from requests_app.domain import hours, patterns
 from requests_app.domain.hours import Hours
 from requests_app.domain.models.catalog import Role
 from requests_app.domain.models.people import Group, User
+from requests_app.domain.terms import STAGED, StageTerms, Terms
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -182,6 +183,34 @@ class Entitlement(models.Model):
             return None
         return Hours(self.hours_zone, tuple(self.hours_days), f"{self.hours_begin:%H:%M}", f"{self.hours_end:%H:%M}")
 
+    def terms_now(self, role: Role | None = None) -> Terms:
+        """As they are now; `role` is whose owners decide, where a stage asks them."""
+        return Terms(
+            entitlement=self.pk,
+            name=self.name,
+            revision=self.revision,
+            longest_seconds=self.longest_seconds,
+            approval=self.approval,
+            stages=tuple(_stages(self, role)) if self.approval == STAGED else (),
+            session_ceiling_seconds=self.session_ceiling_seconds,
+            pending_seconds=self.pending_seconds,
+            start_within_seconds=self.start_within_seconds,
+            ticket=self.ticket,
+            justification_min=self.justification_min,
+            narrowing_statements=tuple(self.narrowing_statements),
+            narrowing_policy_arns=tuple(self.narrowing_policy_arns),
+            lifted=tuple(self.lifted),
+            default_seconds=min(self.default_seconds, self.longest_seconds),
+            schedule_ahead_seconds=self.schedule_ahead_seconds,
+            hours=self.hours,
+            justification_pattern=self.justification_pattern,
+            ticket_pattern=self.ticket_pattern,
+            extensions_most=self.extensions_most,
+            extension_total_seconds=self.extension_total_seconds,
+            channels=self.channels,
+            most_at_once=self.most_at_once,
+        )
+
 
 class EntitlementGroup(models.Model):
     entitlement = models.ForeignKey(Entitlement, models.CASCADE)
@@ -335,3 +364,31 @@ class StageMoreUser(models.Model):
 
     def __str__(self) -> str:
         return str(self.user)
+
+
+def _stages(entitlement: Entitlement, role: Role | None) -> list[StageTerms]:
+    stages = []
+    for position, stage in enumerate(entitlement.stages.all(), start=1):
+        owners = stage.owning_group(role) if role else None
+        groups = {group.pk: str(group) for group in (*stage.groups.all(), *([owners] if owners else []))}
+        users = {user.pk: str(user) for user in stage.users.all()}
+        more_groups = {group.pk: str(group) for group in stage.more_groups.all()}
+        more_users = {user.pk: str(user) for user in stage.more_users.all()}
+        stages.append(
+            StageTerms(
+                position=position,
+                quorum=stage.quorum,
+                groups=tuple(sorted(groups)),
+                users=tuple(sorted(users)),
+                asks=_names(groups, users) or (stage.get_owners_display() if stage.owners else ""),
+                escalate_seconds=stage.escalate_seconds,
+                more_groups=tuple(sorted(more_groups)),
+                more_users=tuple(sorted(more_users)),
+                more_asks=_names(more_groups, more_users),
+            )
+        )
+    return stages
+
+
+def _names(*named: dict[int, str]) -> str:
+    return " or ".join(sorted(name for names in named for name in names.values()))

@@ -82,7 +82,7 @@ def _submit(
     seen, entitlement = entitlement.revision, Entitlement.objects.get(pk=entitlement.pk)
     if entitlement.revision != seen:
         raise _terms_changed()
-    terms = Terms.of(entitlement, role)
+    terms = entitlement.terms_now(role)
     now = _check_asking(
         role, entitlement, terms, by=by, beneficiary=beneficiary, duration=duration, start=start, start_at=start_at,
         typed=(justification, ticket),
@@ -185,7 +185,7 @@ def may_submit(
     start_at: datetime | None,
 ) -> policy.Verdict:
     """What `submit` would say to this, limits included, whatever reason and ticket are typed."""
-    terms = Terms.of(entitlement, role)
+    terms = entitlement.terms_now(role)
     try:
         _check_asking(
             role, entitlement, terms, by=by, beneficiary=beneficiary, duration=duration, start=start, start_at=start_at
@@ -197,7 +197,7 @@ def may_submit(
 
 def may_request(role: Role, *, by: User, entitlement: Entitlement, beneficiary: User) -> policy.Verdict:
     """Whether these terms, as they are now, let them ask, whatever for and however often."""
-    return _may_request(role, entitlement, Terms.of(entitlement, role), by=by, beneficiary=beneficiary)
+    return _may_request(role, entitlement, entitlement.terms_now(role), by=by, beneficiary=beneficiary)
 
 
 def _check_asking(
