@@ -25,8 +25,8 @@ class Scheduler(beat.Scheduler):
         try:
             self.apply_async(entry, producer=producer, advance=False)
         except Exception as error:  # beat goes on, whatever became of a wake
-            if said := _of_broker(error):
-                standing.note_failure(said)
+            if message := _of_broker(error):
+                standing.note_failure(message)
             else:
                 log.exception("beat.failed", task=entry.name)
 

@@ -117,7 +117,7 @@ class _Rule(NamedTuple):
     code: str
     kind: type[AwsError]
     advice: str
-    said: str = ""  # a piece of the message that this rule needs
+    contains: str = ""  # a piece of the message that this rule needs
 
 
 # The first rule that fits, most specific first. Codes stand without the suffix "Exception": AWS's
@@ -128,20 +128,20 @@ _RULES = (
         Refused,
         "Daypass's own identity is a role, so AWS allows one hour per session: "
         "the entitlement's ceiling must come down to 3,600 seconds.",
-        said="1 hour session limit",
+        contains="1 hour session limit",
     ),
     _Rule(
         "ValidationError",
         Refused,
         "The role allows less time than the catalog says: an operator should correct its longest session there.",
-        said="MaxSessionDuration",
+        contains="MaxSessionDuration",
     ),
     _Rule(
         "ValidationError",
         Refused,
         "A managed policy that narrows this access is missing in the account: "
         "its owner must create it there, or an operator must correct the entitlement.",
-        said="Policy ARN",
+        contains="Policy ARN",
     ),
     _Rule("ValidationError", Refused, _OUR_FAULT),
     _Rule(
@@ -149,14 +149,14 @@ _RULES = (
         Refused,
         "Either the role's trust policy or Daypass's own permissions do not allow sts:SetSourceIdentity: "
         "the account's owner should add it, or an operator record that this account does not allow it.",
-        said="sts:SetSourceIdentity",
+        contains="sts:SetSourceIdentity",
     ),
     _Rule(
         "AccessDenied",
         Refused,
         "Daypass sends no session tags of its own, so its worker's identity passes some on: "
         "its operators must switch them off.",
-        said="sts:TagSession",
+        contains="sts:TagSession",
     ),
     _Rule("AccessDenied", Refused, _FIX_TRUST),
     _Rule(
@@ -215,7 +215,7 @@ def _from_answer(error: botocore.ClientError) -> AwsError:
     code = str(answer.get("Error", {}).get("Code") or "Unknown")
     message = scrub(str(answer.get("Error", {}).get("Message") or "AWS gave no reason."))
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    fitting = (rule for rule in _RULES if rule.code == code.removesuffix("Exception") and rule.said in message)
+    fitting = (rule for rule in _RULES if rule.code == code.removesuffix("Exception") and rule.contains in message)
     if rule := next(fitting, None):
         return rule.kind(scrub(code), message, rule.advice)
     if status == 429:

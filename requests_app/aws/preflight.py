@@ -368,7 +368,7 @@ def _principals(statement: Mapping[str, Any]) -> Iterable[str]:
 
 def _flat(principal: Any) -> list[str]:
     kinds = principal.values() if isinstance(principal, dict) else [principal]
-    return [str(one) for kind in kinds for one in _listed(kind)]
+    return [str(statement) for kind in kinds for statement in _listed(kind)]
 
 
 def _is_minter(principal: str, condition: Any, minter_arn: str) -> bool:

@@ -76,7 +76,9 @@ def _as_revoker(task: Look) -> Found:
 
 def _found(findings: Findings) -> Found:
     return Found(
-        findings=[{name: str(value) for name, value in dataclasses.asdict(one).items()} for one in findings.findings],
+        findings=[
+            {name: str(value) for name, value in dataclasses.asdict(finding).items()} for finding in findings.findings
+        ],
         harmless_action=findings.harmless_action,
         aws_role_id=findings.role_id,
         longest_session=findings.longest_session,

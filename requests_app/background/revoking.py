@@ -111,7 +111,7 @@ def _put(task: Task, place: Place, since: datetime | None) -> None:
     except NoRoom as full:
         if not _has_room_for_fallback(task, full.room):
             raise
-        known = {one.code for one in task.wanted}
+        known = {wanted.code for wanted in task.wanted}
         unknown = [entry.code for entry in (*full.fit.kept, *full.fit.dropped) if entry.code not in known]
         task = revocations.deny_before(task, unknown=unknown)
         _write(task, place, task.since)
@@ -150,7 +150,7 @@ def _require_no_news(task: Task, standing: Standing) -> None:
     """Nothing that AWS denies is taken away by a database which may have forgotten it."""
     since = _plausible(standing)
     if task.restored:
-        forgotten = standing.codes - {one.code for one in task.wanted}
+        forgotten = standing.codes - {wanted.code for wanted in task.wanted}
         news = bool(forgotten) or (since is not None and (task.since is None or since > task.since))
     else:
         unknown = standing.unknown(task.expected, _entries(task))
@@ -188,7 +188,7 @@ def _has_room_for_fallback(task: Task, room: int) -> bool:
 
 
 def _entries(task: Task) -> list[Entry]:
-    return [Entry(one.code, one.returned, one.issued_before) for one in task.wanted]
+    return [Entry(wanted.code, wanted.returned, wanted.issued_before) for wanted in task.wanted]
 
 
 def _left_out(fitting: Fit, since: datetime | None) -> list[str]:

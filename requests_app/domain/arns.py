@@ -81,7 +81,7 @@ def _others(text: str) -> list[str]:
 
 def _listed(characters: list[str]) -> str:
     """For a sentence."""
-    words = ["a space" if one == " " else one if one.isprintable() else f"U+{ord(one):04X}" for one in characters]
+    words = ["a space" if c == " " else c if c.isprintable() else f"U+{ord(c):04X}" for c in characters]
     return f"{' '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
 
 

@@ -149,8 +149,8 @@ def record_each(
 ) -> None:
     """Write one event for each of these that a sweep moved, with details of its own, in one statement."""
     AuditEvent.objects.bulk_create(
-        AuditEvent(**_values(action, one, by=None, at=at, beneficiary=None, subject="", detail=detail))
-        for one, detail in zip(access_requests, details, strict=True)
+        AuditEvent(**_values(action, access_request, by=None, at=at, beneficiary=None, subject="", detail=detail))
+        for access_request, detail in zip(access_requests, details, strict=True)
     )
 
 

@@ -52,9 +52,9 @@ def examine(now: datetime, *, every_role: bool = False) -> Iterator[Finding]:
     yield from _guards()
     yield from _history()
     at = _regions()
-    yield from (_identity(worker, one, now) for one in at for worker in Identity.Worker)
-    yield from (_apart(one) for one in at)
-    yield from (_clock(one, now) for one in at)
+    yield from (_identity(worker, region, now) for region in at for worker in Identity.Worker)
+    yield from (_apart(region) for region in at)
+    yield from (_clock(region, now) for region in at)
     yield _redis()
     yield from _lags(now)
     yield from _troubles()
@@ -69,10 +69,10 @@ def examine(now: datetime, *, every_role: bool = False) -> Iterator[Finding]:
 
 def _rules(now: datetime) -> Iterator[Finding]:
     broken = invariants.broken(now)
-    for one in broken:
-        verdict = Outcome.BAD if one.count else Outcome.UNKNOWN
-        some = f" {one.count} times: {', '.join(one.examples)}." if one.count else ""
-        yield Finding(verdict, f"rule {one.rule}", f"{one.sentence}{some}", one.advice)
+    for rule in broken:
+        verdict = Outcome.BAD if rule.count else Outcome.UNKNOWN
+        some = f" {rule.count} times: {', '.join(rule.examples)}." if rule.count else ""
+        yield Finding(verdict, f"rule {rule.rule}", f"{rule.sentence}{some}", rule.advice)
     if not broken:
         yield Finding(Outcome.GOOD, "rules", f"All {len(invariants.RULES)} that must always hold do.")
 
@@ -174,9 +174,10 @@ def _lags(now: datetime) -> Iterator[Finding]:
 
 def _troubles() -> Iterator[Finding]:
     found = list(troubles.open_now().order_by("-last_at")[: MOST_TROUBLES + 1])
-    for one in found[:MOST_TROUBLES]:
-        sentence = f"{one.error} at {one.where}, {one.times} times since {_at(one.first_at)}, last {_at(one.last_at)}."
-        yield Finding(Outcome.BAD, f"trouble {one}", sentence, "The logs of that moment say more.")
+    for trouble in found[:MOST_TROUBLES]:
+        since = f"since {_at(trouble.first_at)}, last {_at(trouble.last_at)}"
+        sentence = f"{trouble.error} at {trouble.where}, {trouble.times} times {since}."
+        yield Finding(Outcome.BAD, f"trouble {trouble}", sentence, "The logs of that moment say more.")
     if len(found) > MOST_TROUBLES:
         yield Finding(Outcome.BAD, "troubles", "There are more.", "See them in the admin.")
     if not found:
@@ -185,12 +186,12 @@ def _troubles() -> Iterator[Finding]:
 
 def _freezes() -> Iterator[Finding]:
     found = list(Freeze.objects.in_force().select_related("account", "role__account", "begun_by").order_by("pk"))
-    for one in found[:MOST_FREEZES]:
-        restored = one.cause == Freeze.Cause.RESTORED
-        who = f" by {one.begun_by}" if one.begun_by else ""
-        sentence = f"In force since {_at(one.begun_at)}{who}: {one.reason}"
+    for freeze in found[:MOST_FREEZES]:
+        restored = freeze.cause == Freeze.Cause.RESTORED
+        who = f" by {freeze.begun_by}" if freeze.begun_by else ""
+        sentence = f"In force since {_at(freeze.begun_at)}{who}: {freeze.reason}"
         advice = "Operators must look at each pass: confirm it or end it." if restored else ""
-        yield Finding(Outcome.BAD if restored else Outcome.GOOD, f"freeze of {one}", sentence, advice)
+        yield Finding(Outcome.BAD if restored else Outcome.GOOD, f"freeze of {freeze}", sentence, advice)
     if not found:
         yield Finding(Outcome.GOOD, "freezes", "None is in force.")
 
@@ -219,8 +220,8 @@ def _roles(now: datetime) -> Iterator[Finding]:
     if counts["better"]:
         sentence += f", {counts['better']:,} of them with something to mend"
     yield Finding(Outcome.GOOD, "roles", f"{sentence}.")
-    for one in looks.filter(usable="bad").order_by("pk")[:MOST_WORST]:
-        yield _role(one)
+    for preflight in looks.filter(usable="bad").order_by("pk")[:MOST_WORST]:
+        yield _role(preflight)
     if counts["bad"] > MOST_WORST:
         sentence = f"{counts['bad']:,} cannot be used, those above among them."
         yield Finding(Outcome.BAD, "roles", sentence, "`--all` lists each, as the admin does.")
@@ -240,8 +241,8 @@ def _addresses() -> Finding:
     few = list(wrong[: MOST_WORST + 1])
     if not few:
         return Finding(Outcome.GOOD, "paths", "Every role's ARN can stand in the policies of its sessions.")
-    said = ", ".join(one.arn for one in few[:MOST_WORST]) + (", and more" if len(few) > MOST_WORST else "")
-    sentence = f"Nothing can be issued for roles whose path has other characters than {arns.IN_WORDS}: {said}."
+    arns_in_words = ", ".join(role.arn for role in few[:MOST_WORST]) + (", and more" if len(few) > MOST_WORST else "")
+    sentence = f"Nothing can be issued for roles whose path has other characters than {arns.IN_WORDS}: {arns_in_words}."
     return Finding(Outcome.BAD, "paths", sentence, "Their owners must make them under other paths; then enter those.")
 
 
@@ -249,15 +250,15 @@ def _narrowing() -> Finding:
     wrong = list(narrowing_fit.unfit())
     if not wrong:
         return Finding(Outcome.GOOD, "narrowing", "It fits every role that is given.")
-    said = " ".join(f"“{entitlement}”: {sentence}" for entitlement, sentence in wrong[:MOST_WORST])
+    sentences = " ".join(f"“{entitlement}”: {sentence}" for entitlement, sentence in wrong[:MOST_WORST])
     more = f" And {len(wrong) - MOST_WORST} more." if len(wrong) > MOST_WORST else ""
     advice = "Nobody can ask for those roles under these: shorten the narrowing, or let it give fewer roles."
-    return Finding(Outcome.BAD, "narrowing", f"It does not fit every role that is given. {said}{more}", advice)
+    return Finding(Outcome.BAD, "narrowing", f"It does not fit every role that is given. {sentences}{more}", advice)
 
 
 def _each_role() -> Iterator[Finding]:
-    for one in _in_use().order_by("role__account", "role__name").iterator(chunk_size=1000):
-        yield _role(one)
+    for preflight in _in_use().order_by("role__account", "role__name").iterator(chunk_size=1000):
+        yield _role(preflight)
 
 
 def _in_use() -> QuerySet[Preflight]:
@@ -265,22 +266,24 @@ def _in_use() -> QuerySet[Preflight]:
     return used.select_related("role__account")
 
 
-def _role(one: Preflight) -> Finding:
-    about = f"role {one.role.arn}"
-    if one.minter_at is None:
+def _role(preflight: Preflight) -> Finding:
+    about = f"role {preflight.role.arn}"
+    if preflight.minter_at is None:
         return Finding(Outcome.UNKNOWN, about, "It was never looked at.")
-    wrong = [one.obstacle] if one.obstacle else []
-    wrong += [finding for finding in (*one.minter_findings, *one.revoker_findings) if _counts(finding, one)]
-    said = [f"{f['check']}: {': '.join(part for part in (f['code'], f['words']) if part)}" for f in wrong]
-    words = f"Looked at {_at(one.minter_at)}. {' '.join(said) or 'All is well.'}"
+    wrong = [preflight.obstacle] if preflight.obstacle else []
+    wrong += [
+        finding for finding in (*preflight.minter_findings, *preflight.revoker_findings) if _counts(finding, preflight)
+    ]
+    found = [f"{f['check']}: {': '.join(part for part in (f['code'], f['words']) if part)}" for f in wrong]
+    words = f"Looked at {_at(preflight.minter_at)}. {' '.join(found) or 'All is well.'}"
     # What is only to be mended keeps nobody out.
-    verdict = Outcome(one.usable) if one.usable != "good" else Outcome.GOOD
+    verdict = Outcome(preflight.usable) if preflight.usable != "good" else Outcome.GOOD
     return Finding(verdict, about, words, wrong[0]["advice"] if wrong else "")
 
 
-def _counts(finding: dict[str, str], one: Preflight) -> bool:
-    named = one.role.account.allows_source_identity or finding["check"] != "source identity"
-    return finding["verdict"] != "good" and finding != one.obstacle and named
+def _counts(finding: dict[str, str], preflight: Preflight) -> bool:
+    named = preflight.role.account.allows_source_identity or finding["check"] != "source identity"
+    return finding["verdict"] != "good" and finding != preflight.obstacle and named
 
 
 def _principal(arn: str) -> str:

@@ -34,13 +34,15 @@ def check_effect(statements: Sequence[Mapping[str, Any]], policy_arns: Sequence[
 
     Only what is certain: what an Allow has in common with the role is known to AWS alone.
     """
-    for action in (one for statement in statements for one in _texts(statement, "Action")):
+    for action in (action for statement in statements for action in _texts(statement, "Action")):
         if not ACTION.fullmatch(action):
             raise ValueError(f"AWS has no action of this form: {action[:100]}. Write the service first: s3:GetObject.")
-    if any(one["Effect"] == "Deny" and _is_about_everything(one) for one in statements):
+    if any(statement["Effect"] == "Deny" and _is_about_everything(statement) for statement in statements):
         raise ValueError("One statement denies everything, so nothing would be allowed: deny less, or take it out.")
-    denies = any(one["Effect"] == "Deny" for one in statements)
-    if not denies and any(one["Effect"] == "Allow" and _is_about_everything(one) for one in statements):
+    denies = any(statement["Effect"] == "Deny" for statement in statements)
+    if not denies and any(
+        statement["Effect"] == "Allow" and _is_about_everything(statement) for statement in statements
+    ):
         raise ValueError("One statement allows everything, so nothing is narrowed: allow less, or take it out.")
 
 
@@ -71,7 +73,7 @@ def check_length(policy_length: int, policy_arns: Sequence[str]) -> None:
 
 def length_with(statements: Sequence[Mapping[str, Any]], role_arn: str) -> int:
     """How long the session policy for this role gets at most: no deny lifted."""
-    return OWN_DENIES + len(role_arn) + sum(len(compact(one)) + 1 for one in statements)
+    return OWN_DENIES + len(role_arn) + sum(len(compact(statement)) + 1 for statement in statements)
 
 
 def problem(statements: Sequence[Mapping[str, Any]], policy_arns: Sequence[str], role_arn: str) -> str:

@@ -34,7 +34,7 @@ def problem(entitlement: Entitlement, roles: Q) -> str:
 def unfit(among: Q = IN_USE) -> Iterator[tuple[Entitlement, str]]:
     """Entitlements in use whose narrowing does not fit one of these roles that they give, and what is wrong with it."""
     wide = Q(narrowing_statements=[], narrowing_policy_arns=[])
-    for one in Entitlement.objects.filter(~wide, is_active=True).order_by("pk")[:MOST_ENTITLEMENTS]:
-        given = [Q(entitlementrole__entitlement=one), *one.selectors.questions()]
-        if wrong := next(filter(None, (problem(one, question & among) for question in given)), ""):
-            yield one, wrong
+    for entitlement in Entitlement.objects.filter(~wide, is_active=True).order_by("pk")[:MOST_ENTITLEMENTS]:
+        given = [Q(entitlementrole__entitlement=entitlement), *entitlement.selectors.questions()]
+        if wrong := next(filter(None, (problem(entitlement, question & among) for question in given)), ""):
+            yield entitlement, wrong

@@ -104,8 +104,8 @@ class Audited(OperatorsChange, admin.ModelAdmin):
         """Where something is posted, the row is held, so that old and new are what this change made of it."""
         found = super().get_object(request, object_id, from_field)
         if found is not None and request.method == "POST":
-            held = self.get_queryset(request).select_for_update(of=("self",), no_key=True)
-            found = held.filter(pk=found.pk).first()
+            locked = self.get_queryset(request).select_for_update(of=("self",), no_key=True)
+            found = locked.filter(pk=found.pk).first()
         return found
 
     def get_search_results(
@@ -278,9 +278,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, Model):
         return str(value)
     if isinstance(value, QuerySet | list | tuple | set):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

@@ -90,11 +90,11 @@ class FirstLines(BaseInlineFormSet):
     def _refuse_what_is_there(self, names: list[str], added: list[Any]) -> None:
         """Beyond the rows shown, or since they were shown; those that are shown were compared before."""
         columns = [self._kind._meta.get_field(name).attname for name in names]  # type: ignore[union-attr]
-        alike = {f"{one}__in": {getattr(form.instance, one) for form in added} for one in columns}
+        alike = {f"{column}__in": {getattr(form.instance, column) for form in added} for column in columns}
         rows = self._kind._default_manager.filter(**{self.fk.name: self.instance}, **alike)
         there = set(rows.exclude(pk__in=[form.instance.pk for form in self.initial_forms]).values_list(*columns))
         for form in added:
-            if tuple(getattr(form.instance, one) for one in columns) in there:
+            if tuple(getattr(form.instance, column) for column in columns) in there:
                 field = next(name for name in names if name in form.fields)
                 form.add_error(field, "This is here already, perhaps beyond the rows shown. Take this row out.")
 

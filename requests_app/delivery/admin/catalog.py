@@ -271,10 +271,10 @@ class RoleAdmin(TakenOutElsewhere):
         if found is None or found.minter_at is None:
             return "not looked at yet"
         words = {"good": "yes", "bad": "no: AWS refuses Daypass", "unknown": "not known: AWS did not answer"}
-        said = words[found.usable]
+        sentence = words[found.usable]
         if found.usable == "good" and found.verdict == "bad":
-            said = "yes, with something to mend"
-        return format_html("{}, as of {}", said, shown.utc(found.minter_at))
+            sentence = "yes, with something to mend"
+        return format_html("{}, as of {}", sentence, shown.utc(found.minter_at))
 
     @admin.display(description="the minter found")
     def minter_found(self, role: Role) -> SafeString | str:
@@ -305,7 +305,7 @@ class RoleAdmin(TakenOutElsewhere):
         # Where nothing can be corrected there is nothing to paste.
         if not self.has_change_permission(request, obj) or "path" in self.get_readonly_fields(request, obj):
             hidden.add("arn")
-        return [one for one in super().get_fields(request, obj) if one not in hidden]
+        return [field for field in super().get_fields(request, obj) if field not in hidden]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Also of `?arn=`, such as that of a role that was entered wrongly."""
@@ -332,8 +332,12 @@ class RoleAdmin(TakenOutElsewhere):
             return "Save the role first."
         selecting = Entitlement.objects.for_role(obj).exclude(roles=obj).order_by("name")
         links = [
-            (reverse("admin:requests_app_entitlement_change", args=[one.pk]), one, _unfit(one, obj))
-            for one in selecting[:MOST_SHOWN]
+            (
+                reverse("admin:requests_app_entitlement_change", args=[entitlement.pk]),
+                entitlement,
+                _unfit(entitlement, obj),
+            )
+            for entitlement in selecting[:MOST_SHOWN]
         ]
         return format_html_join(", ", '<a href="{}">{}</a>{}', links) or "No entitlement"
 

@@ -18,7 +18,7 @@ from requests_app.domain.models import Identity, OwnSession, Preflight, Trouble
 
 def findings(found: list[dict[str, str]]) -> SafeString | str:
     """One line a check; AWS's words folded."""
-    lines = format_html_join("", "<li><strong>{}</strong>: {}{}</li>", (_line(one) for one in found))
+    lines = format_html_join("", "<li><strong>{}</strong>: {}{}</li>", (_line(finding) for finding in found))
     return format_html("<ul>{}</ul>", lines) if found else shown.NOTHING
 
 
@@ -32,10 +32,10 @@ def doors(preflight: Preflight) -> SafeString | str:
     return format_html("This role has other doors:<ul>{}</ul>", lines) if preflight.doors else "None were found."
 
 
-def _line(one: dict[str, str]) -> tuple[Any, ...]:
-    said = " ".join(part for part in (one["code"], one["words"]) if part)
-    folded = format_html('<details class="fold"><summary>AWS says</summary>{}</details>', said) if said else ""
-    return one["check"], f"{one['verdict']}. {one['advice']}".strip(), folded
+def _line(finding: dict[str, str]) -> tuple[Any, ...]:
+    message = " ".join(part for part in (finding["code"], finding["words"]) if part)
+    folded = format_html('<details class="fold"><summary>AWS says</summary>{}</details>', message) if message else ""
+    return finding["check"], f"{finding['verdict']}. {finding['advice']}".strip(), folded
 
 
 class OutcomeFilter(admin.SimpleListFilter):

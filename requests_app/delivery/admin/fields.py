@@ -187,7 +187,7 @@ class Statements(forms.JSONField):
             raise ValidationError(self.error_messages["other_kind"], code="other_kind")
         text = json.dumps(statements, ensure_ascii=False)
         # PostgreSQL stores no NUL, and UTF-8 no half of a surrogate pair.
-        if "\\u0000" in text or any("\ud800" <= one <= "\udfff" for one in text):
+        if "\\u0000" in text or any("\ud800" <= character <= "\udfff" for character in text):
             raise ValidationError(self.error_messages["character"], code="character")
         return statements
 

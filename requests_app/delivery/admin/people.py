@@ -136,9 +136,9 @@ class WithMemberships(TakenOutElsewhere):
         if formset.model is not Membership:
             super().save_formset(request, form, formset, change)
             return
-        gone = [(one.instance.group, one.instance.user, one.instance.source) for one in formset.deleted_forms]
-        for one in formset.extra_forms:
-            one.instance.added_by = request.user
+        gone = [(form.instance.group, form.instance.user, form.instance.source) for form in formset.deleted_forms]
+        for added in formset.extra_forms:
+            added.instance.added_by = request.user
         super().save_formset(request, form, formset, change)
         for group, user, source in gone:
             self._record_membership(request, group, user, removed=source)
@@ -221,7 +221,7 @@ class PersonAdmin(WithMemberships, UserAdmin):
         return (
             super()
             .get_queryset(request)
-            .annotate(**{f"invited_{one}": Subquery(last.values(one)[:1]) for one in names})
+            .annotate(**{f"invited_{name}": Subquery(last.values(name)[:1]) for name in names})
         )
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:

@@ -87,7 +87,7 @@ class Record(ReadOnly, admin.ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         # An address with any other one could make the database read millions of rows.
-        names = {getattr(one, "parameter_name", one) for one in self.list_filter}
+        names = {getattr(entry, "parameter_name", entry) for entry in self.list_filter}
         return lookup == OLDER_THAN or lookup in names or lookup.removesuffix("__exact") in names
 
     def history_view(

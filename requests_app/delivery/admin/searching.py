@@ -20,7 +20,7 @@ def ways(words: str, finders: list[Finder]) -> list[Q]:
         meant = next((meant for finder in finders if (meant := finder(word)) is not None), None)
         if meant is None:
             return []
-        found = [way & one for way in found for one in (meant if isinstance(meant, list) else [meant])]
+        found = [way & question for way in found for question in (meant if isinstance(meant, list) else [meant])]
     return found
 
 

@@ -38,7 +38,7 @@ def changes(all_of_them: Any) -> list[tuple[str, str]]:
 def change(value: Any) -> str:
     """One entry of an event's changes: what it was and what it is, or the lines."""
     if isinstance(value, list) and len(value) == 2:
-        return " → ".join(NOTHING if one in (None, "") else _short(one) for one in value)
+        return " → ".join(NOTHING if item in (None, "") else _short(item) for item in value)
     if isinstance(value, dict) and value and value.keys() <= _OF_LINES:
         return "; ".join(f"{what} {_line(line, what)}" for what, lines in value.items() for line in lines)
     return _short(value)
@@ -66,7 +66,7 @@ def _in_lengths(name: str, value: Any) -> Any:
     if not name.endswith(_SECONDS):
         return value
     if isinstance(value, list):
-        return [_in_lengths(name, one) for one in value]
+        return [_in_lengths(name, item) for item in value]
     return length(value) if isinstance(value, int) else value
 
 

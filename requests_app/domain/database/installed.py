@@ -109,8 +109,8 @@ def _text(subject: str) -> str:
 def _source() -> str:
     """Of what the files say, however it is laid out and explained."""
     lines = (line for subject in SUBJECTS for line in _text(subject).splitlines())
-    said = (" ".join(line.split()) for line in lines if not line.lstrip().startswith("--"))
-    return sha256("\n".join(filter(None, said)).encode()).hexdigest()
+    without_comments = (" ".join(line.split()) for line in lines if not line.lstrip().startswith("--"))
+    return sha256("\n".join(filter(None, without_comments)).encode()).hexdigest()
 
 
 def _noted(using: str) -> tuple[str, str] | None:

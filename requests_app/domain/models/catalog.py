@@ -209,13 +209,13 @@ class RoleQuerySet(models.QuerySet["Role"]):
         # Each way by itself, because each is found by other indexes: asked for all at once, the database may read
         # role after role in the order of names until it has found enough.
         order = ("account__name", "name")
-        ways = [self._first(one, way, order, most) for one in among for way in ways_to_match(words)]
+        ways = [self._first(question, way, order, most) for question in among for way in ways_to_match(words)]
         first, *others = [way.values("pk") for way in ways]
         return self.filter(pk__in=first.union(*others)).order_by(*order)[:most]
 
-    def _first(self, one: Q | Exists, way: Q, order: tuple[str, ...], most: int) -> "RoleQuerySet":
-        found = self.filter(one).filter(way)
-        if not isinstance(one, Scattered):
+    def _first(self, question: Q | Exists, way: Q, order: tuple[str, ...], most: int) -> "RoleQuerySet":
+        found = self.filter(question).filter(way)
+        if not isinstance(question, Scattered):
             return found.order_by(*order)[:most]
         # Mostly there are enough in the first accounts already.
         beyond = Account.objects.order_by("name").values("name")[FIRST_ACCOUNTS : FIRST_ACCOUNTS + 1]
@@ -364,7 +364,7 @@ def _ways_by_account(words: list[str]) -> Iterator[Q]:
 def _accounts_having(words: list[str]) -> dict[tuple[bool, ...], list[int]]:
     """Accounts that have at least one of the words, by which of them they have."""
     has = [account_has(word) for word in words]
-    told = {f"has_{number}": ExpressionWrapper(one, models.BooleanField()) for number, one in enumerate(has)}
+    told = {f"has_{number}": ExpressionWrapper(question, models.BooleanField()) for number, question in enumerate(has)}
     found: dict[tuple[bool, ...], list[int]] = defaultdict(list)
     rows = Account.objects.filter(reduce(or_, has)).annotate(**told).values_list("pk", *told)
     for account, *which in rows[:MOST_ACCOUNTS]:

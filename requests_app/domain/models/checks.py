@@ -58,8 +58,8 @@ class Preflight(models.Model):
     @property
     def obstacle(self) -> dict[str, str]:
         """What keeps everybody out of the role, if something does: the finding, with AWS's words."""
-        wrong = (one for one in self.minter_findings if one["verdict"] == self.Outcome.BAD)
-        kept_out = (one for one in wrong if one["check"] in ("trust", "source identity"))
+        wrong = (finding for finding in self.minter_findings if finding["verdict"] == self.Outcome.BAD)
+        kept_out = (finding for finding in wrong if finding["check"] in ("trust", "source identity"))
         return next(kept_out, {}) if self.usable == self.Outcome.BAD else {}
 
 

@@ -128,8 +128,8 @@ class User(AbstractBaseUser, PermissionsMixin):
         return f"{super().get_session_auth_hash()}{self._in_epoch}"
 
     def get_session_auth_fallback_hash(self) -> Iterator[str]:
-        for one in super().get_session_auth_fallback_hash():
-            yield f"{one}{self._in_epoch}"
+        for fallback in super().get_session_auth_fallback_hash():
+            yield f"{fallback}{self._in_epoch}"
 
     @property
     def _in_epoch(self) -> str:

@@ -40,7 +40,7 @@ class RoleSelectorQuerySet(models.QuerySet["RoleSelector"]):
             (of_roles if selector.asks_of_the_role else of_accounts).append(question)
         # How many roles have some name or tag is guessed less well, and guessed worst for many at once.
         few = of_roles if len(of_roles) <= FEW_SELECTORS else _one(of_roles)
-        return _one(of_accounts) + [Scattered(one) for one in few]
+        return _one(of_accounts) + [Scattered(question) for question in few]
 
 
 class RoleSelector(models.Model):
@@ -148,8 +148,8 @@ class RoleSelector(models.Model):
 
 def in_questions(selectors: Collection[RoleSelector]) -> list[Q]:
     """For each what it asks of the roles; one query for all their units."""
-    below = OrganisationalUnit.objects.below(one.unit for one in selectors if one.unit is not None)
-    return [one.as_question(below) for one in selectors]
+    below = OrganisationalUnit.objects.below(selector.unit for selector in selectors if selector.unit is not None)
+    return [selector.as_question(below) for selector in selectors]
 
 
 def _one(questions: list[Q]) -> list[Q]:

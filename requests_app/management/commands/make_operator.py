@@ -46,15 +46,15 @@ _CALLED = {"email": "address", "username": "user name", "name": "name"}
 
 def _in_words(wrong: Invalid, typed: dict[str, str]) -> str:
     """Which of these is wrong, and how to give another."""
-    said = [
+    messages = [
         f"The {_CALLED[field]} “{typed[field]}” will not do: {' '.join(sentences)}"
         if field in typed
         else " ".join(sentences)
         for field, sentences in wrong.fields.items()
     ]
     if set(wrong.fields) == {"username"}:
-        said.append("Give another one with --username.")
-    return " ".join([*said, "Nobody was made."])
+        messages.append("Give another one with --username.")
+    return " ".join([*messages, "Nobody was made."])
 
 
 def _password() -> str:
