@@ -10,7 +10,7 @@ from django.test import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requests_app.delivery.admin.entitlement_in_words import sentences
+from requests_app.delivery.admin.entitlements.in_words import sentences
 from requests_app.delivery.admin.fields import Duration
 from requests_app.delivery.admin.shown import length
 from requests_app.domain import workflow

@@ -219,6 +219,12 @@ class Lines(OperatorsChange, admin.TabularInline):
     show_change_link = False
     # Where whatever is not among the first can be taken out.
     elsewhere: ClassVar[str] = ""
+    # What the words of a row need, read with it.
+    related: ClassVar[tuple[str, ...]] = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request)
+        return rows.select_related(*self.related) if self.related else rows
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -18,7 +18,8 @@ from django.utils.safestring import SafeString
 from requests_app.delivery.admin import shown
 from requests_app.delivery.admin.audited import Audited
 from requests_app.delivery.admin.checks import OutcomeFilter, doors, findings
-from requests_app.delivery.admin.entitlements import RoleGivenBy, TakenOutElsewhere
+from requests_app.delivery.admin.entitlements.lines import EntitlementsOfRole
+from requests_app.delivery.admin.entitlements.revisions import NamedByEntitlements
 from requests_app.delivery.admin.fields import HOUR, AccountNumber, Duration, RolePath, Tags
 from requests_app.delivery.admin.site import site
 from requests_app.domain import arns, narrowing_fit, workflow
@@ -199,7 +200,7 @@ class AccountAdmin(Audited):
 
 
 @admin.register(Role, site=site)
-class RoleAdmin(TakenOutElsewhere):
+class RoleAdmin(NamedByEntitlements):
     form = RoleForm
     action = Action.CATALOG_CHANGED
     # What was approved for one role must not become a pass for another.
@@ -225,7 +226,7 @@ class RoleAdmin(TakenOutElsewhere):
         "look_again",
     )
     readonly_fields = ("selected_by", "can_be_used", "minter_found", "revoker_found", "other_doors", "look_again")
-    inlines = (RoleGivenBy,)
+    inlines = (EntitlementsOfRole,)
     autocomplete_fields = ("account", "owners")
     list_display = ("name", "account", "path", "power", "is_active", "identity_is_access", "can_be_used")
     list_select_related = ("account", "preflight")

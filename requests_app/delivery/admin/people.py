@@ -19,7 +19,8 @@ from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin import shown
 from requests_app.delivery.admin.audited import Audited, Changes, Lines, by_admin
-from requests_app.delivery.admin.entitlements import GroupGivenBy, PersonGivenBy, TakenOutElsewhere
+from requests_app.delivery.admin.entitlements.lines import EntitlementsOfGroup, EntitlementsOfPerson
+from requests_app.delivery.admin.entitlements.revisions import NamedByEntitlements
 from requests_app.delivery.admin.site import site
 from requests_app.delivery.web.time_zones import TimeZone
 from requests_app.domain import clock, normal_form, password_links, workflow
@@ -95,9 +96,8 @@ class MembershipLines(Lines):
     model = Membership
     verbose_name = "membership"
     readonly_fields = ("added", "added_by")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
-        return super().get_queryset(request).select_related("user", "group", "added_by").order_by("pk")
+    related = ("user", "group", "added_by")
+    ordering = ("pk",)
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> type[Any]:
         formset = super().get_formset(request, obj, **kwargs)
@@ -126,7 +126,7 @@ class GroupsOfPerson(MembershipLines):
     elsewhere = "Take others out on the group's own page."
 
 
-class WithMemberships(TakenOutElsewhere):
+class WithMemberships(NamedByEntitlements):
     """A page with `MembershipLines`: each one added or taken out is an event of its own, about that person."""
 
     def records_lines_itself(self, formset: Any) -> bool:
@@ -154,7 +154,7 @@ class WithMemberships(TakenOutElsewhere):
 class GroupAdmin(WithMemberships):
     action = Action.GROUP_CHANGED
     fields = ("name", "description")
-    inlines = (MembersOfGroup, GroupGivenBy)
+    inlines = (MembersOfGroup, EntitlementsOfGroup)
     list_display = ("name", "description")
     search_fields = ("name",)
     search_help_text = "Any part of a name"
@@ -178,7 +178,7 @@ class PersonAdmin(WithMemberships, UserAdmin):
     add_form_template = "admin/new_person.html"
     readonly_fields = ("source_identity", "public_id", "joined", "invitation", "signed_in", "deactivated")
     filter_horizontal = ()
-    inlines = (GroupsOfPerson, PersonGivenBy)
+    inlines = (GroupsOfPerson, EntitlementsOfPerson)
     list_display = ("username", "name", "email", "active", "came", "rights")
     list_filter = (ActiveFilter, CameFilter, "is_staff", "is_superuser")
     actions = ("invite_again",)
