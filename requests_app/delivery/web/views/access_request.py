@@ -40,7 +40,7 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
         request,
         "access_request.html",
         {
-            "one": one,
+            "access_request": one,
             "state_now": state,
             "terms": one.terms,
             "dossier": dossier,

@@ -39,4 +39,4 @@ def _page(request: PersonRequest, code: str, channel: str, template: str) -> Htt
         messages.warning(request, gives.message)
         return redirect("access_request", one.code)
     home = partitions.console_home(one.role.account.partition)
-    return render(request, template, {"one": one, "state_now": state, "console_home": home})
+    return render(request, template, {"access_request": one, "state_now": state, "console_home": home})

@@ -109,6 +109,6 @@ def _page(
     request: PersonRequest, one: AccessRequest, form: CommentForm, *, approving: bool, status: int = 0
 ) -> HttpResponse:
     (dossier,) = dossiers([one], now_of(request), counted=False)
-    context = {"one": one, "form": form, "approving": approving, "dossier": dossier, "lifted": lifted(one)}
+    context = {"access_request": one, "form": form, "approving": approving, "dossier": dossier, "lifted": lifted(one)}
     status = status or (422 if form.errors else 200)
     return render(request, "decide.html", context | {"terms": one.terms}, status=status)

@@ -49,7 +49,7 @@ def give_back(request: PersonRequest, code: str) -> HttpResponse:
     if request.method == "POST":
         return _act(request, code, workflow.give_back, "You gave your pass back.")
     one = find_request(request, code)
-    return render(request, "give_back.html", {"one": one, "still_until": _would_work_until(request, one)})
+    return render(request, "give_back.html", {"access_request": one, "still_until": _would_work_until(request, one)})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -68,7 +68,7 @@ def revoke(request: PersonRequest, code: str) -> HttpResponse:
         else:
             messages.info(request, f"You revoked {one.beneficiary}'s pass {one.code}.")
             return redirect("access_request", one.code)
-    context = {"one": one, "form": form, "still_until": _would_work_until(request, one)}
+    context = {"access_request": one, "form": form, "still_until": _would_work_until(request, one)}
     return render(request, "revoke.html", context, status=422 if form.errors else 200)
 
 

@@ -91,7 +91,7 @@ def _may_extend(request: PersonRequest, one: AccessRequest) -> policy.Verdict:
 def _extend_page(
     request: PersonRequest, one: AccessRequest, form: ExtendForm, longer: More, *, used_up: bool
 ) -> HttpResponse:
-    context = {"one": one, "terms": one.terms, "form": form, "more": longer, "steps": longer.steps}
+    context = {"access_request": one, "terms": one.terms, "form": form, "more": longer, "steps": longer.steps}
     context["once"] = once.to_show(request, used_up=used_up)
     return render(request, "extend.html", context, status=422 if form.errors else 200)
 
@@ -165,6 +165,11 @@ def _decide_page(
     request: PersonRequest, extension: Extension, form: CommentForm, *, approving: bool, status: int = 0
 ) -> HttpResponse:
     (dossier,) = dossiers([extension], now_of(request), counted=False)
-    context = {"one": extension.access_request, "extension": extension, "until": until(extension), "dossier": dossier}
+    context = {
+        "access_request": extension.access_request,
+        "extension": extension,
+        "until": until(extension),
+        "dossier": dossier,
+    }
     status = status or (422 if form.errors else 200)
     return render(request, "decide_more.html", context | {"form": form, "approving": approving}, status=status)
