@@ -1,5 +1,6 @@
 """Words, times and marks: how Daypass speaks, in one place."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -20,6 +21,14 @@ from requests_app.domain.transitions import State
 register = template.Library()
 
 CHANNELS = {CONSOLE: "console", KEYS: "keys"}
+# By the tags that allauth gives a button, the most telling first.
+BUTTON_CLASSES = {
+    "danger": "btn-end",
+    "link": "btn-quiet",
+    "outline": "btn-plain",
+    "secondary": "btn-plain",
+    "panel": "btn-plain",
+}
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 # A word and an icon first, then a colour.
@@ -195,6 +204,15 @@ def plural(number: int, words: str) -> str:
 def control(field: BoundField) -> SafeString:
     """The field's own input, in Bootstrap's clothes."""
     return field.as_widget(attrs={"class": _clothes(field.field.widget)})
+
+
+@register.filter
+def button_class(tags: Collection[str]) -> str:
+    """One primary button a screen: whatever allauth tags as secondary, outlined or a link is plain."""
+    for tag, css_class in BUTTON_CLASSES.items():
+        if tag in tags:
+            return css_class
+    return "btn-primary"
 
 
 @register.filter
