@@ -63,6 +63,10 @@ def _take(form: forms.Form, refusal: Invalid, **where: str) -> None:
         form.add_error(name if name in form.fields else None, sentences)
 
 
+def _errors_of(form: forms.Form, *names: str) -> list[str]:
+    return [str(error) for name in names for error in form.errors.get(name, ())]
+
+
 def _clean_minutes(form: forms.Form, cleaned: dict[str, Any]) -> None:
     """`minutes`: one of those offered, or what was typed beside `other`."""
     chosen = cleaned.get("duration")
@@ -141,6 +145,24 @@ class RequestForm(forms.Form):
     @property
     def wanted(self) -> timedelta:
         return timedelta(minutes=self.cleaned_data["minutes"])
+
+    @property
+    def duration_errors(self) -> list[str]:
+        return _errors_of(self, "duration", "duration_other")
+
+    @property
+    def start_errors(self) -> list[str]:
+        return _errors_of(self, "start", "start_date", "start_time")
+
+    @property
+    def starts(self) -> list[tuple[str, str, bool]]:
+        """How it can start: value, words, and whether that is chosen."""
+        chosen = self["start"].value() or AccessRequest.Start.ON_DEMAND
+        return [
+            (value, words, value == chosen)
+            for value, words in AccessRequest.Start.choices
+            if value != AccessRequest.Start.AT_TIME or self.may_be_scheduled
+        ]
 
     def take(self, refusal: Invalid) -> None:
         _take(self, refusal, start_at="start_date")
@@ -235,6 +257,10 @@ class ApproveForm(CommentForm):
         names = {"shorter", "start_date", "start_time"}
         return self.is_bound and bool(names & set(self.errors) or self.data.get("shorter") or self.start_at)
 
+    @property
+    def start_errors(self) -> list[str]:
+        return _errors_of(self, "start_date", "start_time")
+
     def take(self, refusal: Invalid) -> None:
         _take(self, refusal, start_at="start_date", duration="shorter")
 
@@ -260,6 +286,10 @@ class ExtendForm(forms.Form):
     @property
     def wanted(self) -> timedelta:
         return timedelta(minutes=self.cleaned_data["minutes"])
+
+    @property
+    def duration_errors(self) -> list[str]:
+        return _errors_of(self, "duration", "duration_other")
 
     def take(self, refusal: Invalid) -> None:
         _take(self, refusal)

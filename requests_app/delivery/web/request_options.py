@@ -90,6 +90,15 @@ class Choice:
         return timedelta(seconds=self.terms.schedule_ahead_seconds)
 
     @property
+    def limits_justification(self) -> bool:
+        """Whether not any text will do."""
+        return self.terms.justification_min > 1 or bool(self.terms.justification_pattern)
+
+    @property
+    def limits_ticket(self) -> bool:
+        return self.terms.ticket != Entitlement.Ticket.NONE and bool(self.terms.ticket_pattern)
+
+    @property
     def demands(self) -> tuple[int, int, int]:
         """For putting the least demanding first: fewer to agree, fewer stages, then longer."""
         staged = not self.terms.is_automatic
@@ -148,6 +157,18 @@ class StageOutlook:
     @property
     def mostly_asleep(self) -> bool:
         return 2 * self.at_night > self.can_now
+
+    @property
+    def asleep_in_words(self) -> str:
+        """For whom it is night, within a sentence."""
+        if self.at_night < self.can_now:
+            return f"{self.at_night} of them"
+        return "that person" if self.can_now == 1 else "all of them"
+
+    @property
+    def asks_further_ones(self) -> bool:
+        """Whether more people are asked when nobody answers in time."""
+        return bool(self.stage.escalate_seconds and self.stage.more_asks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ _FROM_LINK = (
     *("entitlement", "duration", "duration_other", "start", "start_date", "start_time"),
     *("justification", "ticket"),
 )
+# What stands on the page before a role is chosen.
+SHOWN_WITHOUT_ROLE = ("role", "justification")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,7 @@ def person_search(request: PersonRequest) -> HttpResponse:
     """Those for whom this person may ask for the role, by what was typed so far."""
     role, words = request_options.find_role(request.user, request.GET.get("role", "")), _words(request, "person")
     people = request_options.find_people(request.user, role, words) if role else []
-    context = {"role": role, "people": people, "person_words": words, "letters": request_options.LETTERS}
-    return render(request, "request_access/found_people.html", context)
+    return render(request, "request_access/found_people.html", {"role": role, **_people_found(people, words)})
 
 
 @require_safe
@@ -101,7 +102,8 @@ def role_terms(request: PersonRequest) -> HttpResponse:
     typed = _typed(request)
     asking = Asking.of(request.user, typed)
     form = RequestForm(initial=_initial(typed, asking), found=asking.found)
-    context = _context(request, form, asking) | {"focus": True}
+    chosen = form.chosen.key if form.chosen else ""
+    context = _context(request, form, asking) | {"focus": True, "focused": chosen}
     return replace_url(render(request, "request_access/asking.html", context), context["address"])
 
 
@@ -226,17 +228,21 @@ def _context(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
     role = asking.role
     words, person_words = _words(request, "q"), _words(request, "person")  # without script, plain GETs of this page
     searching = role is None and bool(words)
+    for_another = asking.beneficiary != request.user
+    may_ask_for_others = role is not None and request_options.may_ask_for_others(request.user, role)
+    people = request_options.find_people(request.user, role, person_words) if role and person_words else None
     return {
         "form": form,
+        "mistakes": [field for field in form if field.errors and (role or field.name in SHOWN_WITHOUT_ROLE)],
         "role": role,
         "address": _address(request, asking),
         "beneficiary": asking.beneficiary,
-        "for_another": asking.beneficiary != request.user,
+        "for_another": for_another,
         "excluded": asking.excluded,
-        "may_ask_for_others": role is not None and request_options.may_ask_for_others(request.user, role),
-        "people": request_options.find_people(request.user, role, person_words) if role and person_words else None,
-        "person_words": person_words,
-        "letters": request_options.LETTERS,
+        "may_ask_for_others": may_ask_for_others,
+        "only_for_others": may_ask_for_others and not for_another and not asking.found,
+        "for_whom_is_open": not asking.found or people is not None or "beneficiary" in form.errors,
+        **_people_found(people, person_words),
         "choices": asking.found,
         "standing": request_options.standing(request.user, role, asking.beneficiary, now_of(request)) if role else [],
         "freezes": frozen_by([role] if role else []).values(),
@@ -246,6 +252,12 @@ def _context(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
         "words": words,
         **_outlook(request, _as_if_posted(form, asking), asking),
     }
+
+
+def _people_found(people: list[User] | None, words: str) -> dict[str, Any]:
+    """`people` is None where nobody was looked for."""
+    nobody = not people and len(words) >= request_options.LETTERS
+    return {"people": people, "person_words": words, "letters": request_options.LETTERS, "nobody_found": nobody}
 
 
 def _as_if_posted(form: RequestForm, asking: Asking) -> RequestForm:
@@ -271,11 +283,15 @@ def _outlook(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
         start_at=form.start_at,
         now=now_of(request),
     )
+    mine = asking.beneficiary == request.user
+    on_demand = form["start"].value() in (None, "", AccessRequest.Start.ON_DEMAND)
     return {
         "outlook": outlook,
         "beneficiary": asking.beneficiary,
-        "for_another": asking.beneficiary != request.user,
-        "on_demand": form["start"].value() in (None, "", AccessRequest.Start.ON_DEMAND),
+        "for_another": not mine,
+        "on_demand": on_demand,
+        "starts_with_a_press": mine and not outlook.scheduled,
+        "counts_from_own_start": mine and on_demand,
         "start_said": _start_said(form),
     }
 
