@@ -25,6 +25,10 @@ class More:
     keys_until: datetime | None = None
 
     @property
+    def has_news(self) -> bool:
+        return self.pending is not None or self.keys_until is not None
+
+    @property
     def possible(self) -> bool:
         return self.pending is None and self.most >= timedelta(seconds=SHORTEST_SECONDS)
 

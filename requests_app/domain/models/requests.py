@@ -286,8 +286,12 @@ class AccessRequest(models.Model):
         return self.approved_at or self.ended_at
 
     @property
+    def is_for_another(self) -> bool:
+        return self.requester_id != self.beneficiary_id
+
+    @property
     def waits_for_acceptance(self) -> bool:
-        return self.requester_id != self.beneficiary_id and self.accepted_at is None
+        return self.is_for_another and self.accepted_at is None
 
     @property
     def asking_side(self) -> set[int]:

@@ -15,7 +15,7 @@ from requests_app.domain import facts, policy, workflow
 from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import AccessRequest, DenyPolicy, Extension, User
 from requests_app.domain.terms import CONSOLE
-from requests_app.domain.transitions import RevocationState, State
+from requests_app.domain.transitions import OPEN, RevocationState, State
 from requests_app.domain.workflow import live_sessions
 from requests_app.domain.workflow.asking import REMIND_EVERY
 
@@ -36,6 +36,7 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
     longer = more([one], now).get(one.pk) if state == State.ACTIVE else None
     dossier, *more_dossiers = dossiers([one, *_asked_now(longer, one)], now, history=False)
     in_the_way = workflow.why_unusable(one, request.user) if state == one.state and one.is_open else ""
+    still_until = None if one.is_open else live_sessions.may_work_until([one], now).get(one.pk)
     return render(
         request,
         "access_request.html",
@@ -43,7 +44,11 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
             "access_request": one,
             "state_now": state,
             "terms": one.terms,
+            "open_now": state in OPEN,
+            "ended_early": state in (State.REVOKED, State.RETURNED) and one.activated_at is not None,
+            "waits_for_acceptance": state == State.PENDING and one.waits_for_acceptance,
             "dossier": dossier,
+            "freeze": dossier.frozen if state == one.state else None,
             "more": longer,
             "more_dossier": more_dossiers[0] if more_dossiers else None,
             "more_until": until(longer.pending) if longer and longer.pending else None,
@@ -52,13 +57,14 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
             "sessions": one.issued_sessions.select_related("delivery").order_by("-issued_at")[:MOST_SESSIONS],
             "most_sessions": MOST_SESSIONS,
             "most_moments": MOST_EVENTS,
-            "still_until": None if one.is_open else live_sessions.may_work_until([one], now).get(one.pk),
-            **_at_aws(one),
+            "still_until": still_until,
+            **_at_aws(one, still_until),
             "held": _held(one, now) if state == State.ACTIVE else None,
             "lifted": lifted(one),
             "may": _acts(one, state, request.user, longer, now, of_use=not in_the_way),
             "in_the_way": in_the_way,
-            "begins": begins(one, now),
+            "begins": None if in_the_way else begins(one, now),
+            "waits_for_start": state == State.APPROVED and not one.scheduled_at and not in_the_way,
             "remind_at": (one.reminded_at or one.asked_at) + REMIND_EVERY,
         },
     )
@@ -78,11 +84,10 @@ def _acts(
     about = one if state == State.PENDING else longer.pending if longer else None
     deciding = workflow.may_approve(about, viewer) if about else NOTHING_TO_DECIDE
     accept = mine and state == State.PENDING and one.waits_for_acceptance
-    return {
+    acts = {
         "approve": bool(deciding),
         # Whoever must leave the approval to somebody else may still end it.
         "deny": bool(deciding) or deciding.rule in ("decision.needed_later", "decision.no_use"),
-        "not_decide": deciding.message if deciding.rule in _WORTH_SAYING else "",
         "use": of_use and mine and state == State.ACTIVE,
         "console": of_use and mine and state == State.ACTIVE and one.terms.allows(CONSOLE),
         "give_back": mine and state == State.ACTIVE,
@@ -93,10 +98,13 @@ def _acts(
         and state == State.APPROVED
         and bool(policy.may_start(facts.of(one), one.terms, now=now)),
         "withdraw": asking_side and not accept and state in (State.PENDING, State.APPROVED),
+        "withdraw_more": mine and longer is not None and longer.pending is not None,
         "remind": asking_side and state == State.PENDING and not one.waits_for_acceptance,
         "revoke": state in (State.APPROVED, State.ACTIVE) and workflow.may_revoke(one, viewer),
-        "ask_again": asking_side and state not in (State.PENDING, State.APPROVED, State.ACTIVE),
+        "ask_again": asking_side and state not in OPEN,
     }
+    not_decide = deciding.message if deciding.rule in _WORTH_SAYING else ""
+    return {**acts, "anything": any(acts.values()), "not_decide": not_decide}
 
 
 def _may_extend(one: AccessRequest, viewer: User) -> bool:
@@ -112,16 +120,24 @@ def _asked_now(longer: More | None, one: AccessRequest) -> list[Extension]:
     return [longer.pending]
 
 
-def _at_aws(one: AccessRequest) -> dict[str, object]:
+def _at_aws(one: AccessRequest, still_until: datetime | None) -> dict[str, object]:
     """What AWS has of an early end; `revoking` while that is still on its way."""
     revocation = getattr(one, "revocation", None)
     if revocation is None:
-        return {}
+        return {"still_tone": "amber" if still_until else "grey"}
     deny_policy = DenyPolicy.objects.filter(role=one.role_id).first()
     left_out = deny_policy.left_out if deny_policy else []
     on_its_way = revocation.state in (RevocationState.WANTED, RevocationState.WRITTEN) and one.code not in left_out
     said = _what_aws_says(deny_policy, revocation.state) if deny_policy and one.code not in left_out else {}
-    return {"revoking": on_its_way, "deny_policy": deny_policy, "left_out": left_out, "said": said}
+    over = revocation.state == RevocationState.OVER
+    return {
+        "still_tone": "amber" if still_until and revocation.state != RevocationState.PROVED else "grey",
+        "revoking": on_its_way,
+        "deny_policy": deny_policy,
+        "changed_outside_at": deny_policy.changed_outside_at if deny_policy and not over else None,
+        "left_out": left_out,
+        "said": said,
+    }
 
 
 def _what_aws_says(policy: DenyPolicy, state: str) -> dict[str, str]:
