@@ -14,7 +14,7 @@ from requests_app.delivery.web.access import PersonRequest, signed_in
 from requests_app.delivery.web.context import MOST_COUNTED, asked_of, note_waiting, now_of
 from requests_app.delivery.web.dossiers import JUDGED, dossiers
 from requests_app.delivery.web.passes import until
-from requests_app.delivery.web.views.decide import stage_seen
+from requests_app.delivery.web.views.decide import stage_seen, verb
 from requests_app.delivery.web.visibility import Viewer
 from requests_app.domain import workflow
 from requests_app.domain.codes import CODE
@@ -62,6 +62,7 @@ def approvals(request: PersonRequest) -> HttpResponse:
         "approvals/page.html",
         {
             "dossiers": judged[len(more) :],
+            "first": judged[0] if judged else None,
             "more": [(dossier, until(one)) for dossier, one in zip(judged, more, strict=False)],
             "more_than_shown": len(found_more) > MOST_SHOWN,
             "after": after,
@@ -97,7 +98,9 @@ def updates(request: PersonRequest) -> HttpResponse:
     if not after and not last:
         _note_waiting(request, waiting, waiting_more)
     gone = _gone(request, set(codes) - waiting, set(ids) - waiting_more)
-    return render(request, "approvals/updates.html", {"new": new, "most": MOST_SHOWN, **gone})
+    number = f"{new}+" if new > MOST_SHOWN else str(new or "")
+    context = {"new": number, "changed": bool(new or any(gone.values())), **gone}
+    return render(request, "approvals/updates.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -116,7 +119,8 @@ def decide_several(request: PersonRequest) -> HttpResponse:
         _decide_all(request, chosen, approving=approving)
         return redirect("approvals")
     left_out = [one for one in ticked if one.role.is_powerful]
-    return render(request, "approvals/several.html", {"chosen": chosen, "left_out": left_out, "approving": approving})
+    context = {"chosen": chosen, "left_out": left_out, "approving": approving, "verb": verb(approving)}
+    return render(request, "approvals/several.html", context)
 
 
 def outcome(one: AccessRequest, now: datetime) -> str:

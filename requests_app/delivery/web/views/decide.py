@@ -69,6 +69,10 @@ def deny(request: PersonRequest, code: str) -> HttpResponse:
     return _page(request, one, form, approving=False)
 
 
+def verb(approving: bool) -> str:
+    return "Approve" if approving else "Deny"
+
+
 def only_looks(request: PersonRequest) -> bool:
     """Whether nothing is decided yet: what was typed on the page before is posted, so that it is in no address."""
     return request.method != "POST" or "look" in request.POST
@@ -110,5 +114,5 @@ def _page(
 ) -> HttpResponse:
     (dossier,) = dossiers([one], now_of(request), counted=False)
     context = {"access_request": one, "form": form, "approving": approving, "dossier": dossier, "lifted": lifted(one)}
-    status = status or (422 if form.errors else 200)
-    return render(request, "decide.html", context | {"terms": one.terms}, status=status)
+    context |= {"terms": one.terms, "freeze": dossier.frozen if approving else None, "verb": verb(approving)}
+    return render(request, "decide.html", context, status=status or (422 if form.errors else 200))

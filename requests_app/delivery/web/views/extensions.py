@@ -14,7 +14,7 @@ from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.dossiers import dossiers
 from requests_app.delivery.web.forms import CommentForm, ExtendForm
 from requests_app.delivery.web.passes import More, more, until
-from requests_app.delivery.web.views.decide import only_looks, stage_seen, typed_before
+from requests_app.delivery.web.views.decide import only_looks, stage_seen, typed_before, verb
 from requests_app.delivery.web.visibility import find_request
 from requests_app.domain import policy, workflow
 from requests_app.domain.errors import DomainError, Invalid
@@ -172,4 +172,9 @@ def _decide_page(
         "dossier": dossier,
     }
     status = status or (422 if form.errors else 200)
-    return render(request, "decide_more.html", context | {"form": form, "approving": approving}, status=status)
+    return render(
+        request,
+        "decide_more.html",
+        context | {"form": form, "approving": approving, "verb": verb(approving)},
+        status=status,
+    )
