@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.http import HttpResponse
@@ -8,14 +9,54 @@ from requests_app.delivery.web.access import PersonRequest, signed_in
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.dossiers import JUDGED, Dossier, dossiers, left_out
 from requests_app.delivery.web.frozen import each_once, frozen_by
-from requests_app.delivery.web.passes import begins, more
-from requests_app.domain.models import AccessRequest
-from requests_app.domain.transitions import ENDED, State
+from requests_app.delivery.web.passes import More, begins, more
+from requests_app.domain.models import AccessRequest, User
+from requests_app.domain.terms import CONSOLE
+from requests_app.domain.transitions import ENDED, RevocationState, State
 from requests_app.domain.workflow import live_sessions
 from requests_app.domain.workflow.asking import REMIND_EVERY
 
 MOST_OPEN = 50
 MOST_RECENT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePass:
+    """A pass that runs, and what its reader may do with it."""
+
+    access_request: AccessRequest
+    more: More | None
+    reader: User
+
+    @property
+    def is_mine(self) -> bool:
+        return self.access_request.beneficiary_id == self.reader.pk
+
+    @property
+    def may_extend(self) -> bool:
+        return self._may_use and self.more is not None and self.more.possible
+
+    @property
+    def may_open_console(self) -> bool:
+        return self._may_use and self.access_request.terms.allows(CONSOLE)
+
+    @property
+    def _may_use(self) -> bool:
+        return self.is_mine and _is_of_use(self.access_request)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyPass:
+    """A pass that is approved; `begins` where it can be or will be started later."""
+
+    access_request: AccessRequest
+    begins: datetime | None
+    reader: User
+
+    @property
+    def may_start(self) -> bool:
+        mine = self.access_request.beneficiary_id == self.reader.pk
+        return mine and self.begins is None and _is_of_use(self.access_request)
 
 
 @require_safe
@@ -36,23 +77,29 @@ def home(request: PersonRequest) -> HttpResponse:
     longer = more([one for one in active if one.terms.may_be_extended], now)
     frozen = frozen_by([one.role for one in going_on])
     pending = dossiers(by_clock[State.PENDING], now, history=False, frozen=frozen)
+    to_accept = [dossier.access_request for dossier in pending if _is_asked(request, dossier)]
+    waiting = [(dossier, _may_remind(dossier, now)) for dossier in pending if not _is_asked(request, dossier)]
+    # The one primary button of the page belongs to the first of these.
+    first = next(iter([*active, *by_clock[State.APPROVED], *to_accept]), None)
     return render(
         request,
         "home.html",
         {
             "freezes": each_once(frozen.values()),
-            "active": [(one, longer.get(one.pk)) for one in active],
-            "ready": [(one, begins(one, now)) for one in by_clock[State.APPROVED]],
-            "to_accept": [dossier.access_request for dossier in pending if _is_asked(request, dossier)],
-            "waiting": [
-                (dossier, _remind_at(dossier.access_request) <= now)
-                for dossier in pending
-                if not _is_asked(request, dossier)
-            ],
+            "first": first,
+            "active": [ActivePass(one, longer.get(one.pk), request.user) for one in active],
+            "ready": [ReadyPass(one, begins(one, now), request.user) for one in by_clock[State.APPROVED]],
+            "to_accept": to_accept,
+            "waiting": waiting,
+            "nothing_open": first is None and not waiting,
             "left_out": left_out(recent),
-            "recent": [(one, still.get(one.pk)) for one in recent],
+            "recent": [(one, None if _is_refused(one) else still.get(one.pk)) for one in recent],
         },
     )
+
+
+def _is_of_use(one: AccessRequest) -> bool:
+    return bool(getattr(one, "is_of_use", False))  # by `with_use`
 
 
 def _is_asked(request: PersonRequest, dossier: Dossier) -> bool:
@@ -61,5 +108,12 @@ def _is_asked(request: PersonRequest, dossier: Dossier) -> bool:
     return one.waits_for_acceptance and one.beneficiary_id == request.user.pk
 
 
-def _remind_at(access_request: AccessRequest) -> datetime:
-    return (access_request.reminded_at or access_request.asked_at) + REMIND_EVERY
+def _may_remind(dossier: Dossier, now: datetime) -> bool:
+    one = dossier.access_request
+    return not one.waits_for_acceptance and (one.reminded_at or one.asked_at) + REMIND_EVERY <= now
+
+
+def _is_refused(one: AccessRequest) -> bool:
+    """Whether AWS was seen to refuse what was issued."""
+    revocation = getattr(one, "revocation", None)
+    return revocation is not None and revocation.state == RevocationState.PROVED
