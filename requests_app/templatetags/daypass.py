@@ -6,6 +6,8 @@ from functools import cache
 from typing import Any
 
 from django import template
+from django.contrib import messages
+from django.contrib.messages.storage.base import Message
 from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple, RadioSelect, Select
 from django.utils import timezone
 from django.utils.html import format_html
@@ -213,6 +215,16 @@ def button_class(tags: Collection[str]) -> str:
         if tag in tags:
             return css_class
     return "btn-primary"
+
+
+@register.filter
+def ticks(input_type: str) -> bool:
+    return input_type in ("checkbox", "radio")
+
+
+@register.filter
+def warns(message: Message) -> bool:
+    return message.level >= messages.WARNING
 
 
 @register.filter

@@ -51,9 +51,7 @@ def stop(request: PersonRequest) -> HttpResponse:
         freezes = freezes.filter(pk__lt=before.pk)
     shown = list(freezes.order_by("-pk")[: MOST_FREEZES + 1])
     alone = workflow.freezes.operates_alone(request.user)
-    steps = [
-        (one, str(workflow.freezes.next_step(one, request.user, alone=alone)), alone) for one in shown[:MOST_FREEZES]
-    ]
+    steps = [(one, str(workflow.freezes.next_step(one, request.user, alone=alone))) for one in shown[:MOST_FREEZES]]
     last = shown[MOST_FREEZES - 1].public_id if shown[MOST_FREEZES:] else ""
     context = {"words": words, "freezes": steps, "last": last}
     return render(request, "stop/page.html", context | (_find(words) if words else {}))
@@ -211,7 +209,8 @@ def _find(words: str) -> dict[str, object]:
     accounts = Account.objects.filter(reduce(and_, [account_has(word) for word in each])).order_by("name")
     roles = Role.objects.select_related("account").first_matching(words, MOST_FOUND)
     people = User.objects.filter(reduce(and_, person)).order_by("username")
-    return {"people": people[:MOST_FOUND], "accounts": accounts[:MOST_FOUND], "roles": roles}
+    found = {"people": list(people[:MOST_FOUND]), "accounts": list(accounts[:MOST_FOUND]), "roles": list(roles)}
+    return {**found, "found_nothing": not any(found.values())}
 
 
 def _settle(request: PersonRequest, freeze: Freeze, form: ReasonForm) -> HttpResponse:
