@@ -72,9 +72,11 @@ faketime:
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends libfaketime >/dev/null 2>&1; } \
 		|| echo "Left out: clocks set apart, for Debian's libfaketime is not installed."
 
-lint: $(BIN)/installed  ## style, types, forgotten migrations, production settings
+lint: $(BIN)/installed  ## style of code and templates, types, forgotten migrations, production settings
 	@echo "ruff check" && $(BIN)/ruff check --quiet
 	@echo "ruff format --check" && $(BIN)/ruff format --check --quiet
+	@echo "djlint --lint" && $(BIN)/djlint templates --lint --quiet
+	@echo "djlint --check" && $(BIN)/djlint templates --check --quiet
 	@echo "mypy" && $(TOOLS) $(BIN)/mypy
 	@echo "manage.py makemigrations --check" && $(TOOLS) $(BIN)/python manage.py makemigrations --check --dry-run
 	@echo "manage.py check --deploy" && $(TOOLS) $(BIN)/python manage.py check --deploy --fail-level WARNING
