@@ -1,4 +1,4 @@
-"""Words, times and marks: how Daypass speaks, in one place."""
+"""Words, times and icons of the pages: how Daypass writes them, in one place."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
@@ -50,11 +50,12 @@ STATES = {
 @register.simple_tag
 def icon(name: str, size: int = 18) -> str:
     """A picture beside its label; never the only thing that says something."""
-    return _drawn(name, size)
+    return _svg(name, size)
 
 
 @register.simple_tag
 def state(value: str) -> SafeString:
+    """A request's state, as its word, icon and colour."""
     return mark(*STATES[State(value)])
 
 
@@ -66,6 +67,7 @@ def mark(word: str, name: str, tone: str) -> SafeString:
 
 @register.filter
 def tone(value: str) -> str:
+    """The class that colours a state."""
     return f"tone-{STATES[State(value)][2]}"
 
 
@@ -77,13 +79,8 @@ def state_at(access_request: AccessRequest, now: datetime) -> str:
 
 @register.filter
 def browser(user_agent: str) -> str:
-    """In words that people know it by, and as it calls itself where there are none."""
+    """A browser by the name that people know, and as it calls itself where there is none."""
     return browsers.in_words(user_agent) or shortened(user_agent, 140)
-
-
-@register.filter
-def account_number(number: str) -> str:
-    return "-".join((number[:4], number[4:8], number[8:]))
 
 
 @register.filter
@@ -102,17 +99,19 @@ def span(value: timedelta | float | None) -> str:
 
 @register.filter
 def minutes(number: int) -> str:
+    """So many minutes, as a length of time."""
     return span(number * 60)
 
 
 @register.filter
 def lasted(end: datetime, start: datetime) -> str:
+    """How long it went on from `start` to `end`, in whole minutes."""
     return span(end - start)
 
 
 @register.filter
-def later(end: datetime, start: datetime) -> str:
-    """How long somebody waited for it: `3.1 s`, `2 min`."""
+def after(end: datetime, start: datetime) -> str:
+    """How long it took from `start` to `end`, to a tenth of a second while that matters: `3.1 s`, `2 min`."""
     waited = end - start
     return f"{waited.total_seconds():.1f} s" if waited < timedelta(minutes=1) else span(waited)
 
@@ -126,23 +125,24 @@ def agreement(terms: Terms) -> str:
         return "nobody is named to decide"
     first, *others = terms.stages
     begins = "approval" if first.quorum == 1 else f"{_counted(first.quorum)} approvals"
-    return ", then ".join([f"{begins} from {asked(first)}", *(_from(stage) for stage in others)])
+    return ", then ".join([f"{begins} from {deciders(first)}", *(_from(stage) for stage in others)])
 
 
 @register.filter
-def asked(stage: StageTerms) -> str:
+def deciders(stage: StageTerms) -> str:
+    """Who decides at a stage, by the names of groups and people."""
     return stage.asks or "nobody"
 
 
 @register.filter
-def besides(terms: Terms) -> list[str]:
-    """What else makes these terms different from others, a few words each."""
-    said = [f"{CHANNELS[terms.channels]} only"] if terms.channels in CHANNELS else []
+def particulars(terms: Terms) -> list[str]:
+    """What makes these terms different from others besides who decides, a few words each."""
+    found = [f"{CHANNELS[terms.channels]} only"] if terms.channels in CHANNELS else []
     if terms.hours:
-        said.append(terms.hours.in_words())
+        found.append(terms.hours.in_words())
     if terms.may_be_extended:
-        said.append(f"may be extended, to {span(terms.extension_total_seconds)} in all")
-    return [*said, "narrowed"] if terms.narrows else said
+        found.append(f"may be extended, to {span(terms.extension_total_seconds)} in all")
+    return [*found, "narrowed"] if terms.narrows else found
 
 
 @register.filter
@@ -153,10 +153,10 @@ def works_until(session: IssuedSession) -> datetime:
 
 @register.filter
 def since(then: datetime, now: datetime) -> str:
+    """How long ago: `just now`, `4 min ago`."""
     return "just now" if now - then < timedelta(minutes=1) else f"{span(now - then)} ago"
 
 
-@register.filter
 def left(end: datetime, now: datetime) -> str:
     """How long is left, rounded up so that it never says zero while something is left."""
     return span(timedelta(minutes=-((now - end) // timedelta(minutes=1)))) if end > now else "no time"
@@ -164,6 +164,7 @@ def left(end: datetime, now: datetime) -> str:
 
 @register.filter
 def iso(at: datetime) -> str:
+    """For scripts: UTC, to the millisecond."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -204,8 +205,8 @@ def plural(number: int, words: str) -> str:
 
 @register.filter
 def control(field: BoundField) -> SafeString:
-    """The field's own input, in Bootstrap's clothes."""
-    return field.as_widget(attrs={"class": _clothes(field.field.widget)})
+    """The field's own input, with Bootstrap's class for its kind."""
+    return field.as_widget(attrs={"class": _class_of(field.field.widget)})
 
 
 @register.filter
@@ -218,17 +219,20 @@ def button_class(tags: Collection[str]) -> str:
 
 
 @register.filter
-def ticks(input_type: str) -> bool:
+def is_checkable(input_type: str) -> bool:
+    """Whether an input of this type is ticked and not typed into."""
     return input_type in ("checkbox", "radio")
 
 
 @register.filter
-def warns(message: Message) -> bool:
+def is_warning(message: Message) -> bool:
+    """Whether a message is about what did not happen, and no mere note."""
     return message.level >= messages.WARNING
 
 
 @register.filter
-def is_tick(field: BoundField) -> bool:
+def is_checkbox(field: BoundField) -> bool:
+    """Its label stands behind it."""
     return isinstance(field.field.widget, CheckboxInput)
 
 
@@ -239,13 +243,13 @@ def is_group(field: BoundField) -> bool:
 
 
 @cache  # the names stand in templates, so there are only so many
-def _drawn(name: str, size: int) -> str:
+def _svg(name: str, size: int) -> str:
     return lucide(name, size=size, aria_hidden="true", focusable="false")
 
 
 def _parts(*parts: tuple[int, str]) -> str:
-    said = [f"{number}\N{NO-BREAK SPACE}{unit}" for number, unit in parts if number]
-    return " ".join(said) or f"0\N{NO-BREAK SPACE}{parts[-1][1]}"
+    shown = [f"{number}\N{NO-BREAK SPACE}{unit}" for number, unit in parts if number]
+    return " ".join(shown) or f"0\N{NO-BREAK SPACE}{parts[-1][1]}"
 
 
 def _counted(number: int) -> str:
@@ -253,10 +257,10 @@ def _counted(number: int) -> str:
 
 
 def _from(stage: StageTerms) -> str:
-    return f"{_counted(stage.quorum)} from {asked(stage)}"
+    return f"{_counted(stage.quorum)} from {deciders(stage)}"
 
 
-def _clothes(widget: Any) -> str:
+def _class_of(widget: Any) -> str:
     if isinstance(widget, CheckboxInput | RadioSelect | CheckboxSelectMultiple):
         return "form-check-input"
     return "form-select" if isinstance(widget, Select) else "form-control"

@@ -53,12 +53,12 @@ def test_what_is_left_is_never_said_to_be_nothing_while_it_is_something() -> Non
 def test_a_picture_is_drawn_once_however_often_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     monkeypatch.setattr(daypass, "lucide", lambda name, **_: f"<svg>{drawn.append(name)}</svg>")  # type: ignore[func-returns-value]
-    daypass._drawn.cache_clear()
+    daypass._svg.cache_clear()
     for _ in range(3):
         daypass.mark("active", "zap", "green")
         daypass.icon("zap", 15)
         daypass.icon("zap", 22)
-    daypass._drawn.cache_clear()
+    daypass._svg.cache_clear()
     assert drawn == ["zap", "zap"]
 
 

@@ -6,13 +6,13 @@ from datetime import timedelta
 from requests_app.domain.durations import in_words
 from requests_app.domain.liftable import Liftable
 from requests_app.domain.terms import Terms
-from requests_app.templatetags.daypass import agreement, besides, span
+from requests_app.templatetags.daypass import agreement, particulars, span
 
 
 def said(terms: Terms) -> list[str]:
     """Sentence by sentence; what differs between two of these is what changed for whoever asks."""
     return [
-        ", ".join([f"Up to {span(terms.longest_seconds)}", agreement(terms), *besides(terms)]) + ".",
+        ", ".join([f"Up to {span(terms.longest_seconds)}", agreement(terms), *particulars(terms)]) + ".",
         *_deciding(terms),
         *_starting(terms),
         *_saying(terms),
