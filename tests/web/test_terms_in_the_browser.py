@@ -116,7 +116,7 @@ def test_choosing_among_terms(
     page.get_by_label("minutes").press_sequentially("45")
     end = clock.now() + timedelta(minutes=45)
     either = f"{end:%H:%M}|{end + timedelta(minutes=1):%H:%M}"
-    expect(outlook).to_contain_text(re.compile(f"it would end (tomorrow )?({either})"), timeout=15_000)
+    expect(outlook).to_contain_text(re.compile(rf"it would end\s+(tomorrow\s+)?({either})"), timeout=15_000)
     page.get_by_label("15 min").check()
     ask(page)
     page.get_by_text("Nobody had to agree.").wait_for()
