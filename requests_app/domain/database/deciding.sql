@@ -27,9 +27,11 @@ LANGUAGE sql STABLE AS $$
          jsonb_array_elements_text(a.people) AS named (id)
     UNION ALL
     SELECT m.user_id, a.further
-    FROM (VALUES (stage->'groups', false), (stage->'more_groups', true)) AS a (groups, further),
-         jsonb_array_elements_text(a.groups) AS named (id)
-         JOIN public.requests_app_memberships(asking) m ON m.group_id = named.id::bigint
+    FROM (VALUES (stage->'groups', false), (stage->'more_groups', true)) AS a (groups, further)
+         -- As an array: joined, these few groups would have all memberships read that there are.
+         JOIN public.requests_app_memberships(asking) m ON m.group_id = ANY(ARRAY(
+             SELECT named.id::bigint FROM jsonb_array_elements_text(a.groups) AS named (id)
+         ))
 $$;
 
 -- Who of them could decide: active, not one of those who ask, and by no edit of theirs that nobody has confirmed.

@@ -1,9 +1,9 @@
 """Which open requests the sweeps ask their exact, expensive questions about: all others are surely fine.
 
 Whether a request can still be decided, and whether its beneficiary may still have it, depends on rows that change
-without it. Asked of each of ten thousand, the exact question takes seconds. Asked of all at once it is coarse and takes
-a moment: with people to spare, or named and with nothing unconfirmed about them. What is in doubt is a candidate.
-Nothing is decided here, and tests hold that whatever the exact questions find is among these.
+without it. Asked of each of ten thousand, the exact question takes seconds. Here the same relations are asked of all at
+once: what is in doubt is a candidate. Nothing is decided here, and tests hold that whatever the exact questions find
+is among these.
 """
 
 from datetime import datetime
@@ -46,56 +46,45 @@ _EXTENSIONS = """
     WHERE x.state = 'pending' AND x.stage > 0 AND x.decide_by > %(now)s
 """
 
-# People are to spare where a stage asks more than all stages need, the asking side apart, of whom nothing keeps any
-# from deciding, whatever they are asked about. Further people do not count: it may be too late for them.
+# People are to spare where each stage asks more than all stages need and the two of the asking side, of whom nothing
+# keeps any from deciding, whatever they are asked about: they have no edit that nobody has confirmed, and of those
+# who ask for anything none had a hand in their membership. Further people do not count: it may be too late for them.
+# Alike terms are asked about once, and a group is read no further than is needed.
 _WANT_PEOPLE = """
 WITH waiting AS MATERIALIZED ({waiting}),
-asking AS MATERIALIZED (
-    SELECT requester_id AS id FROM waiting UNION SELECT beneficiary_id FROM waiting
+editors AS MATERIALIZED (
+    SELECT DISTINCT e.editor_id AS id FROM requests_app_edit e WHERE e.confirmed_at IS NULL
 ),
-placers AS MATERIALIZED (
-    SELECT DISTINCT e.editor_id AS id FROM requests_app_edit e JOIN asking ON asking.id = e.member_id
-    WHERE e.confirmed_at IS NULL
+hands AS MATERIALIZED (
+    SELECT coalesce(array_agg(e.id), '{{}}') AS of_all,
+           coalesce(array_agg(e.id) FILTER (WHERE e.id IN (
+               SELECT requester_id FROM waiting UNION ALL SELECT beneficiary_id FROM waiting
+           )), '{{}}') AS of_those_who_ask
+    FROM editors e
 ),
 terms AS MATERIALIZED (
-    SELECT stages, (SELECT sum((s.stage->>'quorum')::int) + 2 FROM jsonb_array_elements(stages) AS s(stage)) AS enough
+    SELECT stages, (SELECT sum((s.stage->>'quorum')::int) + 2 FROM jsonb_array_elements(stages) AS s (stage)) AS enough
     FROM (SELECT DISTINCT stages FROM waiting) AS alike
 ),
 scarce AS (
     SELECT terms.stages, max(s.n) AS up_to
-    FROM terms, jsonb_array_elements(terms.stages) WITH ORDINALITY AS s(stage, n)
+    FROM hands, terms, jsonb_array_elements(terms.stages) WITH ORDINALITY AS s (stage, n)
     WHERE enough IS NULL OR enough > (
-        SELECT count(DISTINCT able.id)
-        FROM (SELECT member.id
-              FROM jsonb_array_elements_text(s.stage->'groups') AS g(id),
-                   LATERAL (SELECT DISTINCT m.user_id AS id
-                            FROM requests_app_membership m JOIN requests_app_user u ON u.id = m.user_id
-                            WHERE m.group_id = g.id::bigint AND u.deactivated_at IS NULL
-                              AND m.user_id NOT IN (SELECT id FROM placers)
-                              AND NOT EXISTS (SELECT FROM requests_app_edit e
-                                              WHERE e.editor_id = m.user_id AND e.member_id IS NULL
-                                                AND e.confirmed_at IS NULL)
-                              AND NOT EXISTS (SELECT FROM requests_app_edit e
-                                              WHERE e.member_id = m.user_id AND e.group_id = m.group_id
-                                                AND e.confirmed_at IS NULL
-                                                AND (e.editor_id = m.user_id
-                                                     OR e.editor_id IN (SELECT id FROM asking)))
-                            LIMIT enough) AS member
-              UNION ALL
-              SELECT u.id
-              FROM jsonb_array_elements_text(s.stage->'users') AS named(id)
-              JOIN requests_app_user u ON u.id = named.id::bigint
-              WHERE u.deactivated_at IS NULL AND u.id NOT IN (SELECT id FROM placers)
-                AND NOT EXISTS (SELECT FROM requests_app_edit e
-                                WHERE e.editor_id = u.id AND e.member_id IS NULL
-                                  AND e.confirmed_at IS NULL)) AS able)
+        SELECT count(DISTINCT able.person_id)
+        FROM (
+            SELECT d.person_id FROM requests_app_deciders(s.stage, hands.of_those_who_ask, NULL, NULL) d
+            WHERE NOT d.further AND d.person_id <> ALL(hands.of_all)
+            -- Somebody may be asked by name and with each of three groups.
+            LIMIT 4 * enough
+        ) AS able
+    )
     GROUP BY terms.stages
 )
 SELECT waiting.id FROM waiting JOIN scarce USING (stages) WHERE waiting.stage <= scarce.up_to
 """
 
-# Surely fine: the role is given by its name or a selector, the person is named or in a group that is, not by their own
-# doing, nothing excludes them, and they changed no rule that nobody has confirmed. Each is looked up by its index:
+# Surely fine: `requests_app_standing`, asked so that what mostly holds is a join, which the database can make once of
+# many: the role is given by name, the person is named themselves. Of the others each is looked up by its index:
 # without OFFSET, the database may read all there are of them once, and of all people there are many.
 _OF_NO_USE = """
 SELECT r.id
@@ -104,34 +93,40 @@ JOIN requests_app_entitlement t ON t.id = r.entitlement_id
 JOIN requests_app_user u ON u.id = r.beneficiary_id
 JOIN requests_app_role o ON o.id = r.role_id
 JOIN requests_app_account a ON a.id = o.account_id
+LEFT JOIN requests_app_entitlementuser themselves
+    ON themselves.entitlement_id = r.entitlement_id AND themselves.user_id = r.beneficiary_id
+LEFT JOIN requests_app_entitlementrole by_name
+    ON by_name.entitlement_id = r.entitlement_id AND by_name.role_id = r.role_id
 WHERE (r.state = 'pending' AND r.decide_by > %(now)s OR r.state = 'approved' AND r.start_by > %(now)s
        OR r.state = 'active' AND r.expires_at > %(now)s)
   AND NOT (
     t.is_active AND u.deactivated_at IS NULL AND o.is_active AND a.is_active
-    AND NOT EXISTS (SELECT FROM requests_app_edit e
-                    WHERE e.editor_id = r.beneficiary_id AND e.member_id IS NULL AND e.confirmed_at IS NULL
-                    OFFSET 0)
-    AND NOT EXISTS (SELECT FROM requests_app_excludeduser x
-                    WHERE x.entitlement_id = r.entitlement_id AND x.user_id = r.beneficiary_id
-                    OFFSET 0)
-    AND NOT EXISTS (SELECT FROM requests_app_excludedgroup x
-                    WHERE x.entitlement_id = r.entitlement_id
-                      AND (EXISTS (SELECT FROM requests_app_membership m
-                                   WHERE m.group_id = x.group_id AND m.user_id = r.beneficiary_id)
-                           OR EXISTS (SELECT FROM requests_app_edit e
-                                      WHERE e.member_id = r.beneficiary_id AND e.group_id = x.group_id
-                                        AND e.confirmed_at IS NULL))
-                    OFFSET 0)
-    AND (EXISTS (SELECT FROM requests_app_entitlementuser n
-                 WHERE n.entitlement_id = r.entitlement_id AND n.user_id = r.beneficiary_id OFFSET 0)
-         OR EXISTS (SELECT FROM requests_app_entitlementgroup n
-                    JOIN requests_app_membership m ON m.group_id = n.group_id
-                    WHERE n.entitlement_id = r.entitlement_id AND m.user_id = r.beneficiary_id
-                      AND NOT EXISTS (SELECT FROM requests_app_edit e
-                                      WHERE e.member_id = m.user_id AND e.group_id = m.group_id
-                                        AND e.editor_id = m.user_id AND e.confirmed_at IS NULL)
-                    OFFSET 0))
-    AND (EXISTS (SELECT FROM requests_app_entitlementrole n
-                 WHERE n.entitlement_id = r.entitlement_id AND n.role_id = r.role_id OFFSET 0)
-         OR requests_app_gives(r.entitlement_id, r.role_id)))
+    AND NOT (
+        r.beneficiary_id IN (
+            SELECT e.editor_id FROM requests_app_edit e WHERE e.member_id IS NULL AND e.confirmed_at IS NULL
+        )
+        AND EXISTS (
+            SELECT FROM requests_app_editors(r.entitlement_id, r.role_id) e
+            WHERE e.person_id = r.beneficiary_id OFFSET 0
+        )
+    )
+    AND (themselves.id IS NOT NULL OR EXISTS (
+        SELECT FROM requests_app_named_person n
+        WHERE n.entitlement_id = r.entitlement_id AND n.person_id = r.beneficiary_id OFFSET 0
+    ))
+    AND NOT (
+        r.entitlement_id IN (
+            SELECT x.entitlement_id FROM requests_app_excludeduser x
+            UNION SELECT x.entitlement_id FROM requests_app_excludedgroup x
+        )
+        AND EXISTS (
+            SELECT FROM requests_app_excluded_person x
+            WHERE x.entitlement_id = r.entitlement_id AND x.person_id = r.beneficiary_id OFFSET 0
+        )
+    )
+    AND (by_name.id IS NOT NULL OR EXISTS (
+        SELECT FROM requests_app_given_role g
+        WHERE g.entitlement_id = r.entitlement_id AND g.role_id = r.role_id OFFSET 0
+    ))
+  )
 """
