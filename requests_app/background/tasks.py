@@ -98,7 +98,7 @@ def sweep_revocations() -> None:
 @shared_task(name="default.sweep_requests")
 def sweep_requests() -> None:
     troubles.attempt("default.sweep_requests", restored.keep_watch)
-    for due in (
+    in_order = (
         sweeps.expire_due,
         sweeps.lapse_due,
         sweeps.lapse_extensions,
@@ -107,21 +107,20 @@ def sweep_requests() -> None:
         sweeps.escalate_due,
         sweeps.announce_endings,
         workflow.end_passes_of_deactivated,
-    ):
-        troubles.sweep("default.sweep_requests", due, AccessRequest.objects.all())
+    )
+    troubles.sweep("default.sweep_requests", in_order, AccessRequest.objects.all())
     troubles.attempt("default.sweep_requests", workflow.idempotency.forget_old)
 
 
 @shared_task(name="default.find_stuck")
 def find_stuck() -> None:
     """Nobody loses anything by hearing of this a minute later, and it looks at every pending request."""
-    for tell in (sweeps.tell_stuck, sweeps.tell_of_no_use):
-        troubles.sweep("default.find_stuck", tell, AccessRequest.objects.all())
+    troubles.sweep("default.find_stuck", (sweeps.tell_stuck, sweeps.tell_of_no_use), AccessRequest.objects.all())
 
 
 @shared_task(name="default.sweep_deliveries")
 def sweep_deliveries() -> None:
-    troubles.sweep("default.sweep_deliveries", deliveries.give_up_old, Delivery.objects.all())
+    troubles.sweep("default.sweep_deliveries", (deliveries.give_up_old,), Delivery.objects.all())
     deliveries.nudge_waiting()
 
 

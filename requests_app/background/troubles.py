@@ -60,9 +60,7 @@ def subject_of(task: str, args: Sequence[object]) -> str:
 
 
 def note(task: str, subject: str, error: BaseException, *, tell_at: int = 1) -> Trouble:
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    trouble = troubles.note(task, subject, error=name, where=_where(error), tell_at=tell_at)
+    trouble = troubles.note(task, subject, error=_name(error), where=_where(error), tell_at=tell_at)
     _memory.add(trouble)
     return trouble
 
@@ -93,22 +91,21 @@ def attempt(task: str, run: Callable[[], object]) -> None:
         over(task, run.__name__)
 
 
-def sweep(task: str, run: Sweep, rows: QuerySet[Any]) -> None:
-    """Run a sweep until nothing is due, going round what cannot be moved. Raises only if the database stays away.
+def sweep(task: str, runs: Sequence[Sweep], rows: QuerySet[Any]) -> None:
+    """Run sweeps one after the other, each until nothing is due, going round what cannot be moved.
 
-    Where it fails, rows are halved until those that make it fail are found: each is a trouble of its own and left
-    out, and tried again by itself with growing gaps.
+    Where one fails, rows are halved until those that make it fail are found: each is a trouble of its own, and is put
+    off for this sweep: until it is due, it is left out, and then tried alone. Raises only if the database stays away.
     """
-    try:
-        culprits = _culprits(task, run)
-        for key, trouble in culprits.items():
-            if clock.now() >= troubles.again_at(trouble):
-                _run_alone(task, run, rows, key)
-        _sweep(task, run, rows.exclude(pk__in=culprits) if culprits else rows)
-    except (*_AWAY, InternalError) as error:
-        if not _is_away(error):
-            raise
-        note(task, run.__name__, error, tell_at=TELL_IF_AWAY)
+    known = troubles.of_task(task)
+    for run in runs:
+        of_this = [one for one in known if one.sweep == run.__name__ or one.subject == run.__name__]
+        try:
+            _sweep(task, run, rows, of_this)
+        except (*_AWAY, InternalError) as error:
+            if not _is_away(error):
+                raise
+            note(task, run.__name__, error, tell_at=TELL_IF_AWAY)
 
 
 # A role's own work, by the name of the task that does it.
@@ -121,7 +118,10 @@ _WORK: dict[str, tuple[type[Model], str]] = {
 
 
 class _Memory:
-    """Which troubles there are, as this process last read them: nobody asks the database at each task."""
+    """Which troubles there are, as this process last read them: nobody asks the database after each task that worked.
+
+    Sweeps do not go by it: which of their rows are put off, and until when, they read each time.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -130,9 +130,6 @@ class _Memory:
 
     def has(self, task: str, subject: str) -> bool:
         return (task, subject) in self._read()
-
-    def has_any(self, task: str) -> bool:
-        return any(one == task for one, _ in self._read())
 
     def add(self, trouble: Trouble) -> None:
         with self._lock:
@@ -152,17 +149,16 @@ class _Memory:
 _memory = _Memory()
 
 
-def _culprits(task: str, run: Sweep) -> dict[int, Trouble]:
-    """Rows that this sweep could not move, by their keys."""
-    if not _memory.has_any(task):
-        return {}
-    found = (
-        troubles.open_now().filter(task=task, subject__regex=rf"^{run.__name__} [0-9]{{1,18}}$").order_by("-last_at")
-    )
-    return {int(one.subject.removeprefix(f"{run.__name__} ")): one for one in found[: troubles.MOST_SUBJECTS]}
-
-
-def _sweep(task: str, run: Sweep, rows: QuerySet[Any]) -> None:
+def _sweep(task: str, run: Sweep, rows: QuerySet[Any], known: Sequence[Trouble]) -> None:
+    """`known`: what fails of this sweep, single rows and the whole of it."""
+    put_off = [one for one in known if one.row is not None]
+    if put_off:
+        now = clock.now()
+        for trouble in put_off:
+            if trouble.due_at is None or now >= trouble.due_at:
+                _run_alone(task, run, rows, trouble)
+        rows = rows.exclude(pk__in=[one.row for one in put_off])
+    whole = next((one for one in known if one.row is None), None)
     try:
         for _ in range(MOST_BATCHES):
             if not run(among=rows):
@@ -171,11 +167,11 @@ def _sweep(task: str, run: Sweep, rows: QuerySet[Any]) -> None:
         if _is_away(error):
             raise
         log.exception("sweep.failed", sweep=run.__name__)
-        known = troubles.open_now().filter(task=task, subject=run.__name__).first()
-        if known is None or clock.now() >= troubles.again_at(known):
+        if whole is None or clock.now() >= troubles.again_at(whole):
             _go_round(task, run, rows, error)
     else:
-        over(task, run.__name__)
+        if whole is not None:
+            troubles.over(task, run.__name__, was_put_off=False)
 
 
 def _go_round(task: str, run: Sweep, rows: QuerySet[Any], error: Exception) -> None:
@@ -186,7 +182,7 @@ def _go_round(task: str, run: Sweep, rows: QuerySet[Any], error: Exception) -> N
     while waiting and culprits <= MOST_CULPRITS:
         first, last = waiting.pop()
         if first == last:
-            culprits += not _run_alone(task, run, rows, first)
+            culprits += not _runs_alone(task, run, rows, first)
         elif not _runs(run, rows.filter(pk__gte=first, pk__lte=last)):
             middle = (first + last) // 2
             waiting += [(middle + 1, last), (first, middle)]
@@ -206,23 +202,35 @@ def _runs(run: Sweep, rows: QuerySet[Any]) -> bool:
     return True
 
 
-def _run_alone(task: str, run: Sweep, rows: QuerySet[Any], key: int) -> bool:
-    """The sweep of one row, which is noted if it fails."""
-    subject = f"{run.__name__} {key}"
+def _run_alone(task: str, run: Sweep, rows: QuerySet[Any], trouble: Trouble) -> None:
+    """The sweep of one row that was put off until now."""
+    assert trouble.row is not None  # noqa: S101 - of those only
+    if _runs_alone(task, run, rows, trouble.row):
+        troubles.over(task, trouble.subject, was_put_off=False)
+
+
+def _runs_alone(task: str, run: Sweep, rows: QuerySet[Any], key: int) -> bool:
+    """The sweep of one row, which is put off if it fails."""
     try:
         run(among=rows.filter(pk=key))
     except Exception as error:  # whatever it is, the others go on
         if _is_away(error):
             raise
-        note(task, subject, error, tell_at=TELL_OF_CULPRIT)
+        troubles.put_off(
+            task, run.__name__, key, error=_name(error), where=_where(error), tell_at=TELL_OF_CULPRIT
+        )  # fmt: skip
         return False
-    over(task, subject)
     return True
 
 
 def _is_away(error: BaseException) -> bool:
     """Whether the database is of no use at the moment, to whatever row."""
     return isinstance(error, _AWAY) or getattr(error.__cause__, "sqlstate", "") == _READ_ONLY
+
+
+def _name(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _where(error: BaseException) -> str:

@@ -6,7 +6,7 @@ Never what an error said: that might hold what must not be stored. The logs have
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 
 from requests_app.domain import clock, notices
@@ -24,14 +24,19 @@ def note(task: str, subject: str, *, error: str, where: str, tell_at: int = 1) -
     `error` is the error's class, and `where` the file and line.
     """
     with transaction.atomic():
-        now = clock.now()
-        values = {"task": task[:64], "subject": _subject(task, subject), "error": error[:200], "where": where[-200:]}
-        with connection.cursor() as cursor:
-            cursor.execute(_NOTE, values | {"now": now})
-        trouble = Trouble.objects.get(task=values["task"], subject=values["subject"])
-        if trouble.times == tell_at:
-            _tell(trouble, now)
-    return trouble
+        task = task[:64]
+        return _note(task, _subject(task, subject), error=error, where=where, tell_at=tell_at)
+
+
+def put_off(task: str, sweep: str, row: int, *, error: str, where: str, tell_at: int) -> Trouble:
+    """This sweep could not move this row: it is tried again, alone, with growing gaps; the others go on."""
+    with transaction.atomic():
+        return _note(task, f"{sweep} {row}", error=error, where=where, tell_at=tell_at, sweep=sweep, row=row)
+
+
+def of_task(task: str) -> list[Trouble]:
+    """What fails now of what this task does, its rows among it, the oldest first; one query."""
+    return list(open_now().filter(task=task).order_by("pk"))
 
 
 def over(task: str, subject: str, *, was_put_off: bool) -> None:
@@ -51,14 +56,31 @@ def again_at(trouble: Trouble) -> datetime:
     return trouble.last_at + min(FIRST_GAP * 2 ** min(trouble.times - 1, 20), LONGEST_GAP)
 
 
+def _note(
+    task: str, subject: str, *, error: str, where: str, tell_at: int, sweep: str | None = None, row: int | None = None
+) -> Trouble:
+    now = clock.now()
+    values = {"task": task, "subject": subject, "error": error[:200], "where": where[-200:], "now": now}
+    values |= {"sweep": sweep, "row": row, "first_gap": FIRST_GAP, "longest_gap": LONGEST_GAP}
+    (trouble,) = Trouble.objects.raw(_NOTE, values)
+    if trouble.times == tell_at:
+        _tell(trouble, now)
+    return trouble
+
+
 # After it was over it begins anew.
 _NOTE = """
-INSERT INTO requests_app_trouble AS old (task, subject, error, "where", times, first_at, last_at)
-VALUES (%(task)s, %(subject)s, %(error)s, %(where)s, 1, %(now)s, %(now)s)
+INSERT INTO requests_app_trouble AS old (task, subject, sweep, row, error, "where", times, first_at, last_at, due_at)
+VALUES (%(task)s, %(subject)s, %(sweep)s, %(row)s, %(error)s, %(where)s, 1, %(now)s, %(now)s,
+        CASE WHEN %(row)s::bigint IS NOT NULL THEN %(now)s::timestamptz + %(first_gap)s END)
 ON CONFLICT (task, subject) DO UPDATE SET
+    sweep = excluded.sweep, row = excluded.row,
     error = excluded.error, "where" = excluded."where", last_at = excluded.last_at, over_at = NULL,
     times = CASE WHEN old.over_at IS NULL THEN old.times + 1 ELSE 1 END,
-    first_at = CASE WHEN old.over_at IS NULL THEN old.first_at ELSE excluded.first_at END
+    first_at = CASE WHEN old.over_at IS NULL THEN old.first_at ELSE excluded.first_at END,
+    due_at = CASE WHEN excluded.row IS NOT NULL THEN excluded.last_at + least(
+        %(first_gap)s * 2 ^ CASE WHEN old.over_at IS NULL THEN least(old.times, 20) ELSE 0 END, %(longest_gap)s) END
+RETURNING *
 """
 
 

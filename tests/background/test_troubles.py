@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from psycopg.errors import ReadOnlySqlTransaction
 
 from requests_app.background import clocks, minting, revoking, tasks, troubles
 from requests_app.domain import clock, restored, workflow
+from requests_app.domain import troubles as domain_troubles
 from requests_app.domain.models import AccessRequest, AuditEvent, Delivery, DenyPolicy, Notice, Role, Trouble, User
 from requests_app.domain.transitions import State
 from requests_app.domain.workflow import revocations, sweeps
@@ -304,6 +306,65 @@ def test_a_culprit_is_tried_again_by_itself_and_is_over_when_it_moves(
         tasks.sweep_requests.apply()
         assert not AccessRequest.objects.exclude(state=State.EXPIRED).exists()
         assert Trouble.objects.get().over_at is not None
+
+
+def test_another_process_knows_at_once_what_is_put_off(
+    passes: list[AccessRequest], poison: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(passes[7])
+    elsewhere = troubles._Memory()
+    elsewhere._read()
+    with clock.moved(AN_HOUR):
+        tasks.sweep_requests.apply()
+        monkeypatch.setattr(troubles, "_memory", elsewhere)
+        tasks.sweep_requests.apply()
+
+    assert Trouble.objects.get().times == 1
+
+
+def test_each_row_is_put_off_however_many_subjects_there_were(
+    passes: list[AccessRequest], poison: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domain_troubles, "MOST_SUBJECTS", 1)
+    poison(*passes[:3])
+    gaps = []
+    for minutes in (60, 61, 62):
+        with clock.moved(timedelta(minutes=minutes)):
+            tasks.sweep_requests.apply()
+            tasks.sweep_requests.apply()
+        assert set(Trouble.objects.values_list("row", flat=True)) == {one.pk for one in passes[:3]}
+        gaps += [{(one.due_at - one.last_at).total_seconds() for one in Trouble.objects.all() if one.due_at}]
+    assert gaps == [{5}, {10}, {20}]
+
+
+def test_a_row_that_fails_in_one_sweep_is_moved_by_the_others(
+    passes: list[AccessRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def announce_endings(*, among: QuerySet[AccessRequest]) -> int:
+        if among.filter(pk=passes[4].pk).exists():
+            raise ZeroDivisionError
+        return 0
+
+    monkeypatch.setattr(sweeps, "announce_endings", announce_endings)
+    tasks.sweep_requests.apply()
+    assert Trouble.objects.get().subject == f"announce_endings {passes[4].pk}"
+
+    with clock.moved(AN_HOUR):
+        tasks.sweep_requests.apply()
+    assert not AccessRequest.objects.exclude(state=State.EXPIRED).exists()
+
+
+def test_what_older_code_put_off_is_tried_and_is_over(passes: list[AccessRequest], superuser_connection: Any) -> None:
+    now = clock.now()
+    Trouble.objects.create(
+        task="default.sweep_requests", subject=f"expire_due {passes[0].pk}",
+        error="E", where="w", first_at=now, last_at=now,
+    )  # fmt: skip
+    superuser_connection.execute(import_module("requests_app.migrations.0007_troubles_of_rows").KNOWN)
+    with clock.moved(AN_HOUR):
+        tasks.sweep_requests.apply()
+
+    assert Trouble.objects.get().over_at is not None
 
 
 def test_what_is_no_rows_fault_is_one_trouble_and_is_not_halved_at_each_run(

@@ -155,7 +155,7 @@ class OverFilter(admin.SimpleListFilter):
 
 @admin.register(Trouble, site=site)
 class TroubleAdmin(Record):
-    list_display = ("task", "subject", "error", "where", "times", "first", "last", "over")
+    list_display = ("task", "subject", "error", "where", "times", "first", "last", "again", "over")
     list_filter = (OverFilter,)
     fields = list_display
     readonly_fields = fields
@@ -167,6 +167,10 @@ class TroubleAdmin(Record):
     @admin.display(description="last at")
     def last(self, trouble: Trouble) -> SafeString | str:
         return shown.utc(trouble.last_at)
+
+    @admin.display(description="put off until")
+    def again(self, trouble: Trouble) -> SafeString | str:
+        return shown.utc(trouble.due_at)
 
     @admin.display(description="over at")
     def over(self, trouble: Trouble) -> SafeString | str:

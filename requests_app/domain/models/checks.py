@@ -126,6 +126,11 @@ class Trouble(models.Model):
 
     task = models.CharField(max_length=64)
     subject = models.CharField(max_length=64, blank=True)
+    # Of a row that a sweep could not move: which sweep, the row's key, and when it is tried again. It stands here and
+    # not in the row, for the database may refuse whatever is written there.
+    sweep = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001 - there is none, not an empty one
+    row = models.BigIntegerField(null=True, editable=False)
+    due_at = models.DateTimeField(null=True, editable=False)
     error = models.CharField(max_length=200)
     where = models.CharField(max_length=200)
     times = models.PositiveIntegerField(default=1)
