@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 def send_due(limit: int = BATCH) -> int:
     """Send what is due; returns how many were tried."""
+    if not notices.is_any_due():
+        return 0
     claimed = _claim(limit)
     if claimed:
         batch = _Batch()

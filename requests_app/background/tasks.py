@@ -11,7 +11,7 @@ from django.db import connections
 from requests_app.background import clocks, identities, mail, minting, preflights, revoking, troubles
 from requests_app.domain import jobs, restored, workflow
 from requests_app.domain.models import AccessRequest, Delivery
-from requests_app.domain.workflow import deliveries, revocations, sweeps
+from requests_app.domain.workflow import deliveries, due, revocations, sweeps
 from requests_app.domain.workflow.preflights import Half
 
 log = structlog.get_logger(__name__)
@@ -86,8 +86,7 @@ def make_preflights() -> None:
 
 @shared_task(name="default.sweep_preflights")
 def sweep_preflights() -> None:
-    for half in Half:
-        workflow.preflights.sweep(half)
+    workflow.preflights.sweep_both()
 
 
 @shared_task(name="default.sweep_revocations")
@@ -98,6 +97,7 @@ def sweep_revocations() -> None:
 @shared_task(name="default.sweep_requests")
 def sweep_requests() -> None:
     troubles.attempt("default.sweep_requests", restored.keep_watch)
+    idle = troubles.asked("default.sweep_requests", due.idle)
     in_order = (
         sweeps.expire_due,
         sweeps.lapse_due,
@@ -108,14 +108,16 @@ def sweep_requests() -> None:
         sweeps.announce_endings,
         workflow.end_passes_of_deactivated,
     )
-    troubles.sweep("default.sweep_requests", in_order, AccessRequest.objects.all())
-    troubles.attempt("default.sweep_requests", workflow.idempotency.forget_old)
+    troubles.sweep("default.sweep_requests", in_order, AccessRequest.objects.all(), idle=idle)
+    if workflow.idempotency.forget_old not in idle:
+        troubles.attempt("default.sweep_requests", workflow.idempotency.forget_old)
 
 
 @shared_task(name="default.find_stuck")
 def find_stuck() -> None:
-    """Nobody loses anything by hearing of this a minute later, and it looks at every pending request."""
-    troubles.sweep("default.find_stuck", (sweeps.tell_stuck, sweeps.tell_of_no_use), AccessRequest.objects.all())
+    """What nobody loses anything by a minute later: these look at every pending request."""
+    in_order = (sweeps.lapse_hopeless, sweeps.tell_stuck, sweeps.tell_of_no_use)
+    troubles.sweep("default.find_stuck", in_order, AccessRequest.objects.all())
 
 
 @shared_task(name="default.sweep_deliveries")

@@ -3,7 +3,7 @@
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,8 +91,25 @@ def attempt(task: str, run: Callable[[], object]) -> None:
         over(task, run.__name__)
 
 
-def sweep(task: str, runs: Sequence[Sweep], rows: QuerySet[Any]) -> None:
-    """Run sweeps one after the other, each until nothing is due, going round what cannot be moved.
+def asked(task: str, question: Callable[[], Collection[Callable[..., Any]]]) -> Collection[Callable[..., Any]]:
+    """Which of its sweeps are idle; none, where even that cannot be told."""
+    try:
+        return question()
+    except Exception as error:
+        log.exception("sweep.failed", sweep=question.__name__)
+        note(task, question.__name__, error, tell_at=TELL_IF_AWAY if _is_away(error) else 1)
+        return ()
+
+
+def sweep(
+    task: str,
+    runs: Sequence[Sweep],
+    rows: QuerySet[Any],
+    *,
+    idle: Collection[Callable[..., Any]] = (),
+) -> None:
+    """Run sweeps one after the other, each until nothing is due, going round what cannot be moved. Those that are
+    `idle` are left out, unless they failed: that it is over shows only if they run.
 
     Where one fails, rows are halved until those that make it fail are found: each is a trouble of its own, and is put
     off for this sweep: until it is due, it is left out, and then tried alone. Raises only if the database stays away.
@@ -100,6 +117,8 @@ def sweep(task: str, runs: Sequence[Sweep], rows: QuerySet[Any]) -> None:
     known = troubles.of_task(task)
     for run in runs:
         of_this = [one for one in known if one.sweep == run.__name__ or one.subject == run.__name__]
+        if run in idle and not of_this:
+            continue
         try:
             _sweep(task, run, rows, of_this)
         except (*_AWAY, InternalError) as error:

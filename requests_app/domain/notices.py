@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from django.db import connection
 from django.db.models import CharField, F, Func, Q, QuerySet, Value
 
-from requests_app.domain import jobs
+from requests_app.domain import clock, jobs
 from requests_app.domain.database import AUDITORS
 from requests_app.domain.models import AccessRequest, Notice, User
 from requests_app.domain.prepared import Question
@@ -162,6 +162,24 @@ WHERE id = ANY(%(ids)s)
 ORDER BY id, person
 ON CONFLICT DO NOTHING
 """
+
+
+def is_any_due() -> bool:
+    """Whether a mail is to be sent now."""
+    (is_due,) = _IS_ANY_DUE.one(shift=clock.shift())
+    return bool(is_due)
+
+
+_IS_ANY_DUE = Question(
+    "notices.is_any_due",
+    """
+SELECT EXISTS (
+    SELECT FROM requests_app_notice n
+    WHERE n.sent_at IS NULL AND n.gave_up_at IS NULL
+        AND n.due_at <= (SELECT clock_timestamp() + %(shift)s::interval)
+)
+""",
+)
 
 
 def next_attempt(notice: Notice, now: datetime) -> datetime:

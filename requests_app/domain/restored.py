@@ -14,7 +14,7 @@ from django.core import signing
 from django.db import ProgrammingError, connection, transaction
 
 from requests_app.domain import database, store
-from requests_app.domain.models import AuditEvent, Freeze, Installation
+from requests_app.domain.models import Freeze
 from requests_app.domain.prepared import Question
 from requests_app.domain.workflow import freezes
 
@@ -53,11 +53,10 @@ def keep_watch() -> None:
     if connection.in_atomic_block:
         return  # what is newest in here may never be committed
     # In this order: whichever moment another database takes this one's place, its watermark is not overwritten.
-    newest = AuditEvent.objects.order_by("-pk").values_list("pk", "recorded_at").first()
-    code = Installation.objects.values_list("code", flat=True).first()
-    if newest is None or code is None or not look():
+    newest = _NEWEST.first()
+    if newest is None or not look():
         return
-    event, recorded_at = newest
+    code, event, recorded_at = newest
     text = signing.dumps({"of": code, "event": event, "at": recorded_at.isoformat()}, salt=SALT)
     try:
         store.client().set(_key(code), text)
@@ -68,6 +67,18 @@ def keep_watch() -> None:
 def found_at_aws(role_arn: str) -> None:
     """AWS has a deny policy of ours that this database knows nothing of: it was written in a time that was lost."""
     freezes.freeze_restored(f"AWS has a newer deny policy on {role_arn}")
+
+
+_NEWEST = Question(
+    "restored.newest",
+    """
+SELECT i.code, e.id, e.recorded_at
+FROM requests_app_installation i
+    CROSS JOIN (SELECT e.id, e.recorded_at FROM requests_app_auditevent e ORDER BY e.id DESC LIMIT 1) e
+ORDER BY i.id
+LIMIT 1
+""",
+)
 
 
 class _Remembered:

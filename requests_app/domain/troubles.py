@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 
 from requests_app.domain import clock, notices
 from requests_app.domain.models import Trouble, User
+from requests_app.domain.prepared import Question
 
 # Whoever writes to the queues could think up subjects without end: the further ones share a row.
 MOST_SUBJECTS = 100
@@ -35,8 +36,18 @@ def put_off(task: str, sweep: str, row: int, *, error: str, where: str, tell_at:
 
 
 def of_task(task: str) -> list[Trouble]:
-    """What fails now of what this task does, its rows among it, the oldest first; one query."""
-    return list(open_now().filter(task=task).order_by("pk"))
+    """What fails now of what this task does, its rows among it, the oldest first."""
+    return [Trouble(**dict(zip(_COLUMNS, values, strict=True))) for values in _OF_TASK.all(task=task)]
+
+
+_COLUMNS = [field.attname for field in Trouble._meta.concrete_fields]
+_OF_TASK = Question(
+    "troubles.of_task",
+    f"""
+SELECT {", ".join(f'"{name}"' for name in _COLUMNS)} FROM requests_app_trouble
+WHERE task = %(task)s::text AND over_at IS NULL ORDER BY id
+""",  # noqa: S608 - names of ours only
+)
 
 
 def over(task: str, subject: str, *, was_put_off: bool) -> None:

@@ -304,6 +304,8 @@ def sweep(limit: int = 1000) -> int:
 
 def give_up_old(limit: int = 1000, *, among: QuerySet[Delivery] | None = None) -> int:
     """Say the truth about wishes that nobody took, or whose worker or envelope was not heard of again."""
+    if not _ARE_OLD.one(shift=clock.shift(), asked=CLAIMED_WITHIN, claimed=HEARD_OF_WITHIN, sealed=TAKEN_WITHIN)[0]:
+        return 0
     these = Delivery.objects.all() if among is None else among
     with transaction.atomic(durable=True):
         now = clock.now()
@@ -320,9 +322,39 @@ def give_up_old(limit: int = 1000, *, among: QuerySet[Delivery] | None = None) -
 
 def nudge_waiting() -> None:
     """Ask again for young wishes that nobody took."""
-    waiting = Delivery.objects.filter(state=DeliveryState.ASKED, asked_at__lte=clock.now() - timedelta(seconds=2))
-    with transaction.atomic():
-        jobs.nudge_each("mint.mint", waiting.order_by("asked_at").values_list("pk", flat=True)[:100])
+    waiting = [key for (key,) in _WAITING.all(shift=clock.shift())]
+    if waiting:
+        with transaction.atomic():
+            jobs.nudge_each("mint.mint", waiting)
+
+
+_ARE_OLD = Question(
+    "deliveries.are_old",
+    """
+WITH this AS MATERIALIZED (
+    SELECT clock_timestamp() + %(shift)s::interval AS moment
+)
+SELECT EXISTS (
+    SELECT FROM requests_app_delivery d
+    WHERE d.state = 'asked' AND d.asked_at < (SELECT moment FROM this) - %(asked)s::interval
+) OR EXISTS (
+    SELECT FROM requests_app_delivery d
+    WHERE d.state = 'claimed' AND d.claimed_at < (SELECT moment FROM this) - %(claimed)s::interval
+) OR EXISTS (
+    SELECT FROM requests_app_delivery d
+    WHERE d.state = 'sealed' AND d.sealed_at < (SELECT moment FROM this) - %(sealed)s::interval
+)
+""",
+)
+_WAITING = Question(
+    "deliveries.waiting",
+    """
+SELECT d.id FROM requests_app_delivery d
+WHERE d.state = 'asked' AND d.asked_at <= (SELECT clock_timestamp() + %(shift)s::interval - interval '2 seconds')
+ORDER BY d.asked_at
+LIMIT 100
+""",
+)
 
 
 NO_QUEUE = "Daypass cannot reach its queue, so nothing was issued. Try again in a minute."

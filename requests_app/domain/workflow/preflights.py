@@ -27,6 +27,7 @@ from requests_app.domain.models import (
     Role,
 )
 from requests_app.domain.partitions import region
+from requests_app.domain.prepared import Question
 from requests_app.domain.transitions import DeliveryState
 from requests_app.domain.workflow import revocations
 from requests_app.domain.workflow.catalog import lock_address
@@ -131,6 +132,27 @@ def make_missing(limit: int = 1000) -> int:
             _MAKE_MISSING, {"now": now, "limit": limit, "newest": newest, "first": first, "last": first + size - 1}
         )
         return int(cursor.rowcount)
+
+
+def sweep_both() -> None:
+    """As `sweep`, for those of whom any role is due."""
+    minter, revoker = _ARE_DUE.one(shift=clock.shift())
+    if minter:
+        sweep(Half.MINTER)
+    if revoker:
+        sweep(Half.REVOKER)
+
+
+_ARE_DUE = Question(
+    "preflights.are_due",
+    """
+WITH this AS MATERIALIZED (
+    SELECT clock_timestamp() + %(shift)s::interval AS moment
+)
+SELECT EXISTS (SELECT FROM requests_app_preflight p WHERE p.minter_due_at <= (SELECT moment FROM this)),
+    EXISTS (SELECT FROM requests_app_preflight p WHERE p.revoker_due_at <= (SELECT moment FROM this))
+""",
+)
 
 
 def sweep(half: Half) -> int:

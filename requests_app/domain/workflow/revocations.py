@@ -394,6 +394,9 @@ def note_failure(task: Task, *, code: str, message: str, advice: str) -> None:
 
 def sweep(limit: int = 1000) -> int:
     """Let go of what is over, and nudge for each role where something is due; returns how many roles."""
+    is_over, is_due = _DUE.one(shift=clock.shift())
+    if not is_over and not is_due:
+        return 0
     with transaction.atomic(durable=True):
         now = clock.now()
         over = Revocation.objects.filter(state__in=LIVE, keep_until__lte=now).order_by("keep_until")
@@ -407,6 +410,25 @@ def sweep(limit: int = 1000) -> int:
         jobs.nudge_each("revoke.work", due)
         jobs.nudge_each("aws.probe", probes.values_list("role_id", flat=True)[:limit])
     return len(due)
+
+
+# An entry that is over is let go of, and a policy that is due is looked at or proved.
+_DUE = Question(
+    "revocations.due",
+    """
+WITH this AS MATERIALIZED (
+    SELECT clock_timestamp() + %(shift)s::interval AS moment
+)
+SELECT EXISTS (
+    SELECT FROM requests_app_revocation r
+    WHERE r.state <> 'over' AND r.keep_until <= (SELECT moment FROM this)
+), EXISTS (
+    SELECT FROM requests_app_denypolicy p WHERE p.due_at <= (SELECT moment FROM this)
+) OR EXISTS (
+    SELECT FROM requests_app_denypolicy p WHERE p.probe_due_at <= (SELECT moment FROM this)
+)
+""",
+)
 
 
 _LOCK_CLASS = 0x64656E79  # "deny"

@@ -185,7 +185,7 @@ def _could_begin(at_once: AccessRequestQuerySet, now: datetime) -> AccessRequest
     By each length that there is, and there are few: each is one range of the index.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_LENGTHS, {"most": MOST_LENGTHS})
+        cursor.execute(_LENGTHS, {"most_lengths": MOST_LENGTHS})
         lengths = [seconds for (seconds,) in cursor.fetchall()]
     if len(lengths) == MOST_LENGTHS:
         return at_once
@@ -195,20 +195,22 @@ def _could_begin(at_once: AccessRequestQuerySet, now: datetime) -> AccessRequest
 
 MOST_LENGTHS = 50
 # The next longer one each time: the index is looked into once for each, and not gone through.
-_LENGTHS = """
-WITH RECURSIVE lengths AS (
+LENGTHS = """
+every_length AS (
     (SELECT (terms_document->>'start_within_seconds')::integer AS seconds FROM requests_app_accessrequest
      WHERE state = 'approved' AND start = 'at_once'
      ORDER BY (terms_document->>'start_within_seconds')::integer LIMIT 1)
     UNION ALL
     SELECT (SELECT (terms_document->>'start_within_seconds')::integer FROM requests_app_accessrequest
             WHERE state = 'approved' AND start = 'at_once'
-              AND (terms_document->>'start_within_seconds')::integer > lengths.seconds
+              AND (terms_document->>'start_within_seconds')::integer > every_length.seconds
             ORDER BY (terms_document->>'start_within_seconds')::integer LIMIT 1)
-    FROM lengths WHERE lengths.seconds IS NOT NULL
+    FROM every_length WHERE every_length.seconds IS NOT NULL
+), lengths AS MATERIALIZED (
+    SELECT seconds FROM every_length WHERE seconds IS NOT NULL LIMIT %(most_lengths)s::int
 )
-SELECT seconds FROM lengths WHERE seconds IS NOT NULL LIMIT %(most)s
 """
+_LENGTHS = f"WITH RECURSIVE {LENGTHS} SELECT seconds FROM lengths"  # noqa: S608 - texts of ours only
 
 
 def _not_frozen(among: AccessRequestQuerySet) -> AccessRequestQuerySet:
