@@ -52,15 +52,15 @@ _EXTENSIONS = """
 # Alike terms are asked about once, and a group is read no further than is needed.
 _WANT_PEOPLE = """
 WITH waiting AS MATERIALIZED ({waiting}),
-editors AS MATERIALIZED (
-    SELECT DISTINCT e.editor_id AS id FROM requests_app_edit e WHERE e.confirmed_at IS NULL
-),
 hands AS MATERIALIZED (
-    SELECT coalesce(array_agg(e.id), '{{}}') AS of_all,
-           coalesce(array_agg(e.id) FILTER (WHERE e.id IN (
-               SELECT requester_id FROM waiting UNION ALL SELECT beneficiary_id FROM waiting
-           )), '{{}}') AS of_those_who_ask
-    FROM editors e
+    SELECT coalesce(array_agg(asking.id), '{{}}') AS of_those_who_ask
+    FROM (
+        SELECT DISTINCT unnest(ARRAY[pair.requester_id, pair.beneficiary_id]) AS id
+        FROM (SELECT DISTINCT requester_id, beneficiary_id FROM waiting) AS pair
+    ) AS asking
+    WHERE EXISTS (
+        SELECT FROM requests_app_edit e WHERE e.editor_id = asking.id AND e.confirmed_at IS NULL OFFSET 0
+    )
 ),
 terms AS MATERIALIZED (
     SELECT stages, (SELECT sum((s.stage->>'quorum')::int) + 2 FROM jsonb_array_elements(stages) AS s (stage)) AS enough
@@ -73,7 +73,9 @@ scarce AS (
         SELECT count(DISTINCT able.person_id)
         FROM (
             SELECT d.person_id FROM requests_app_deciders(s.stage, hands.of_those_who_ask, NULL, NULL) d
-            WHERE NOT d.further AND d.person_id <> ALL(hands.of_all)
+            WHERE NOT d.further AND NOT EXISTS (
+                SELECT FROM requests_app_edit e WHERE e.editor_id = d.person_id AND e.confirmed_at IS NULL OFFSET 0
+            )
             -- Somebody may be asked by name and with each of three groups.
             LIMIT 4 * enough
         ) AS able
