@@ -19,15 +19,13 @@ _HOLDING = f"""{_STANDING},
     r.beneficiary_id = %(by)s::bigint AS is_beneficiary, r.state, r.expires_at,
     clock_timestamp() + %(shift)s::interval AS now"""
 _OF_REQUEST = """requests_app_accessrequest r
-    JOIN requests_app_standing s
-        ON s.entitlement_id = r.entitlement_id AND s.person_id = r.beneficiary_id AND s.role_id = r.role_id"""
+    CROSS JOIN LATERAL requests_app_stands(r.entitlement_id, r.beneficiary_id, r.role_id) s"""
 
 _STANDING_OF = Question(
     "facts.standing",
     f"""
 SELECT {_STANDING}
-FROM requests_app_standing s
-WHERE s.entitlement_id = %(entitlement)s::bigint AND s.person_id = %(person)s::bigint AND s.role_id = %(role)s::bigint
+FROM requests_app_stands(%(entitlement)s::bigint, %(person)s::bigint, %(role)s::bigint) s
 """,  # noqa: S608 - texts of ours only
     policy.Standing,
 )
@@ -42,15 +40,13 @@ SELECT {_STANDING},
     k.asker_id <> k.person_id AND b.has_own_edit AS asker_has_own_edit,
     k.asker_id <> k.person_id AND k.placed_person AS asker_placed_person,
     k.asker_id = k.person_id OR k.is_named AS asker_is_named
-FROM requests_app_standing s
+FROM requests_app_stands(%(entitlement)s::bigint, %(person)s::bigint, %(role)s::bigint) s
+    CROSS JOIN LATERAL requests_app_stands(s.entitlement_id, %(by)s::bigint, s.role_id) b
     JOIN requests_app_entitlement e ON e.id = s.entitlement_id
     JOIN requests_app_role o ON o.id = s.role_id
     JOIN requests_app_account a ON a.id = o.account_id
-    JOIN requests_app_asker k ON k.entitlement_id = s.entitlement_id AND k.person_id = s.person_id
-    JOIN requests_app_standing b
-        ON b.entitlement_id = s.entitlement_id AND b.person_id = k.asker_id AND b.role_id = s.role_id
-WHERE s.entitlement_id = %(entitlement)s::bigint AND s.person_id = %(person)s::bigint AND s.role_id = %(role)s::bigint
-    AND k.asker_id = %(by)s::bigint
+    JOIN requests_app_asker k
+        ON k.entitlement_id = s.entitlement_id AND k.person_id = s.person_id AND k.asker_id = b.person_id
 """,  # noqa: S608 - texts of ours only
     policy.Asking,
 )

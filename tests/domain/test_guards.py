@@ -1062,7 +1062,9 @@ def test_every_guard_pins_where_it_looks_and_lends_nobody_its_rights(db: None) -
             # A view with parameters: it is planned into the statement that asks it. So it names what it reads in full.
             assert not re.search(r"(?<!public\.)\brequests_app_", text), name
         else:
-            assert settings == ["search_path=pg_catalog, public, pg_temp"], name
+            # Whether it is planned once or each time is nobody's right.
+            pinned = [one for one in settings if one != "plan_cache_mode=force_generic_plan"]
+            assert pinned == ["search_path=pg_catalog, public, pg_temp"], name
         assert not lends, name
         assert owner == "daypass_owner", name
 

@@ -87,6 +87,25 @@ FROM requests_app_entitlement e
     CROSS JOIN requests_app_role r
     JOIN requests_app_account a ON a.id = r.account_id;
 
+-- The same for the questions of `domain/facts.py`. Its plan is made once for each connection, whichever of them asks: it is
+-- the greater part of what planning them takes, and as good without the values, for the view says every condition of an
+-- index by itself.
+CREATE FUNCTION requests_app_stands(an_entitlement bigint, a_person bigint, a_role bigint) RETURNS TABLE (
+    entitlement_id bigint, person_id bigint, role_id bigint, person_is_active boolean, role_is_usable boolean,
+    frozen_because text, has_own_edit boolean, terms_are_active boolean, gives_role boolean, names_person boolean,
+    excludes_person boolean
+)
+LANGUAGE plpgsql STABLE ROWS 1
+SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    RETURN QUERY
+        SELECT
+            s.entitlement_id, s.person_id, s.role_id, s.person_is_active, s.role_is_usable, s.frozen_because::text,
+            s.has_own_edit, s.terms_are_active, s.gives_role, s.names_person, s.excludes_person
+        FROM requests_app_standing s
+        WHERE s.entitlement_id = an_entitlement AND s.person_id = a_person AND s.role_id = a_role;
+END $$;
+
 -- How somebody who asks on behalf of a person stands to that under an entitlement. Always asked of one of each.
 CREATE VIEW requests_app_asker WITH (security_invoker = true) AS
 SELECT
