@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from requests_app.domain import policy, prepared
+from requests_app.domain.joined import Joined
 from requests_app.domain.models import AccessRequest, Extension, User
 from requests_app.domain.terms import StageTerms
 
@@ -62,8 +63,7 @@ def facts_of_deciding(matter: Matter, by: User, now: datetime) -> policy.Decidin
 
 def approvers(question: Question) -> list[User]:
     """The people, by name, at most `MOST_APPROVERS`."""
-    asked = json.dumps(_documents([question]))
-    return list(User.objects.raw(_APPROVERS, {"questions": asked, "most": MOST_APPROVERS}))
+    return _PEOPLE.read(_APPROVERS.all(questions=_documents([question]), most=MOST_APPROVERS))
 
 
 def numbers(questions: Sequence[Question]) -> list[int]:
@@ -109,15 +109,19 @@ WHERE d.access_request_id = %(request)s::bigint AND d.extension_id IS NOT DISTIN
 """,
     policy.Deciding,
 )
-_APPROVERS = """
-SELECT u.* FROM requests_app_user u WHERE u.id IN (
+_PEOPLE = Joined(User, "u")
+_APPROVERS: prepared.Question[Any] = prepared.Question(
+    "deciding.approvers",
+    f"""
+SELECT {_PEOPLE.columns} FROM {_PEOPLE.tables} WHERE u.id IN (
     SELECT d.person_id
     FROM jsonb_to_recordset(%(questions)s::jsonb) AS q (
              stage jsonb, asking bigint[], outside bigint[], entitlement bigint, role bigint, further boolean),
          requests_app_deciders(q.stage, q.asking, q.entitlement, q.role) d
     WHERE (q.further OR NOT d.further) AND d.person_id <> ALL(q.outside))
-ORDER BY u.name, u.id LIMIT %(most)s
-"""
+ORDER BY u.name, u.id LIMIT %(most)s::bigint
+""",  # noqa: S608 - texts of ours only
+)
 _NUMBERS: prepared.Question[Any] = prepared.Question(
     "deciding.numbers",
     """

@@ -257,7 +257,7 @@ def test_who_may_decide_and_why_not(stand: Stand, world: World, data: st.DataObj
             further=oracle.is_late(stage, world.passed),
         )
         values = {"questions": Jsonb(deciders._documents([question])), "most": 100}
-        rows = stand.connection.execute(deciders._APPROVERS, values)
+        rows = stand.connection.execute(deciders._APPROVERS.sql, values)
         assert rows.description
         column = [one.name for one in rows.description].index("id")
         able = {row[column] for row in rows.fetchall()}

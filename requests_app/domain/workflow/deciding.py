@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from requests_app.domain import audit, clock, notices, policy
+from requests_app.domain import audit, clock, notices, policy, rows
 from requests_app.domain.audit import Action
 from requests_app.domain.deciders import Matter
 from requests_app.domain.durations import in_words
@@ -121,7 +121,7 @@ def _offer(access_request: AccessRequest, start_at: datetime | None, duration: t
     if wrong:
         raise Invalid(wrong)
     if changed:
-        access_request.save(update_fields=["scheduled_at", "offered_seconds"])
+        rows.update(access_request, ["scheduled_at", "offered_seconds"])
     return changed
 
 
@@ -148,5 +148,5 @@ def _advance(access_request: AccessRequest, by: User, now: datetime) -> None:
         life.grant(access_request, by=by, now=now, rule=f"stage.{access_request.stage}")
         return
     stages.enter(access_request, access_request.stage + 1, now)
-    access_request.save(update_fields=stages.FIELDS)
+    rows.update(access_request, stages.FIELDS)
     stages.ask(access_request, now)

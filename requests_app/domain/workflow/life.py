@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from requests_app.domain import audit, facts, notices, policy
+from requests_app.domain import audit, facts, notices, policy, rows
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, NotAllowed
 from requests_app.domain.models import AccessRequest, User
@@ -31,7 +31,7 @@ def begin(access_request: AccessRequest, *, by: User | None, now: datetime) -> N
     access_request.activated_at = now
     seconds = int(access_request.duration.total_seconds())
     access_request.expires_at = policy.ends_at(now, seconds, access_request.terms)
-    access_request.save(update_fields=["state", "activated_at", "expires_at"])
+    rows.update(access_request, ["state", "activated_at", "expires_at"])
     audit.record(
         Action.REQUEST_STARTED,
         access_request,
@@ -85,7 +85,7 @@ def grant(access_request: AccessRequest, *, by: User | None, now: datetime, rule
     access_request.approved_at = now
     access_request.approved_seconds = access_request.offered_seconds or access_request.duration_seconds
     access_request.start_by = policy.last_start(now, access_request.scheduled_at, access_request.terms)
-    access_request.save(update_fields=["state", "approved_at", "approved_seconds", "start_by"])
+    rows.update(access_request, ["state", "approved_at", "approved_seconds", "start_by"])
     audit.record(Action.REQUEST_GRANTED, access_request, by=by, at=now, rule=rule)
     by_itself = access_request.start != AccessRequest.Start.ON_DEMAND
     if by_itself and policy.may_start(facts.of(access_request), access_request.terms, now=now):
@@ -106,7 +106,7 @@ def end(access_request: AccessRequest, state: State, *, by: User | None, now: da
     access_request.ended_at = now
     access_request.ended_by = by
     access_request.end_reason = reason
-    access_request.save(update_fields=["state", "ended_at", "ended_by", "end_reason"])
+    rows.update(access_request, ["state", "ended_at", "ended_by", "end_reason"])
     sweeps.end_extensions([access_request.pk], now)
 
 

@@ -5,10 +5,11 @@ from datetime import datetime, timedelta
 
 from django.db.models import Max
 
-from requests_app.domain import deciders, notices, policy
+from requests_app.domain import deciders, notices, policy, rows
 from requests_app.domain.deciders import Matter
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed
 from requests_app.domain.models import Decision, User
+from requests_app.domain.prepared import Question
 from requests_app.domain.texts import LONGEST_COMMENT, can_be_stored
 
 
@@ -55,7 +56,7 @@ def that_lack_people(matter: Matter, now: datetime) -> list[int]:
     """The positions of the stages, from the present one on, for which too few people are left."""
     if not matter.is_pending or not matter.stage:
         return []
-    return deciders.lacking([_left(matter, _agreed(matter), _deciders(matter), now)])[0]
+    return deciders.lacking([_left(matter, *_decided(matter), now)])[0]
 
 
 def _left(matter: Matter, agreed: int, outside: set[int], now: datetime) -> deciders.Left:
@@ -94,7 +95,7 @@ def decide(matter: Matter, by: User, verdict: Decision.Answer, comment: str, now
     """Record one verdict, which was checked, on the present stage of a locked, pending matter."""
     if verdict == Decision.Answer.APPROVE:
         check_who_is_left(matter, by, now)
-    return Decision.objects.create(
+    decision = Decision(
         access_request=matter.access_request,
         extension=matter.extension,
         stage=matter.stage,
@@ -104,6 +105,8 @@ def decide(matter: Matter, by: User, verdict: Decision.Answer, comment: str, now
         comment=comment,
         decided_at=now,
     )
+    rows.insert(decision)
+    return decision
 
 
 def is_last(matter: Matter) -> bool:
@@ -116,7 +119,25 @@ def is_satisfied(matter: Matter) -> bool:
 
 
 def _agreed(matter: Matter) -> int:
-    return matter.decisions.filter(stage=matter.stage, verdict=Decision.Answer.APPROVE).count()
+    return _decided(matter)[0]
+
+
+def _decided(matter: Matter) -> tuple[int, set[int]]:
+    """How many have agreed at the present stage, and who has had their say at any."""
+    extension = matter.extension.pk if matter.extension else None
+    agreed, deciders = _DECIDED.one(request=matter.access_request.pk, extension=extension, stage=matter.stage)
+    return agreed, set(deciders)
+
+
+_DECIDED = Question(
+    "stages.decided",
+    """
+SELECT count(*) FILTER (WHERE d.stage = %(stage)s::int AND d.verdict = 'approve'),
+    coalesce(array_agg(d.approver_id), '{}')
+FROM requests_app_decision d
+WHERE d.access_request_id = %(request)s::bigint AND d.extension_id IS NOT DISTINCT FROM %(extension)s::bigint
+""",
+)
 
 
 def enter(matter: Matter, number: int, now: datetime) -> None:
@@ -157,14 +178,14 @@ def asked_so_far(matter: Matter, now: datetime) -> list[tuple[frozenset[int], fr
 
 
 def _deciders(matter: Matter) -> set[int]:
-    return set(matter.decisions.values_list("approver_id", flat=True))
+    return _decided(matter)[1]
 
 
 def check_who_is_left(matter: Matter, by: User, now: datetime) -> None:
     """One person has one say: whoever is needed for a later stage must not spend it on this one."""
     if matter.stage == len(matter.terms.stages):
         return
-    agreed, outside = _agreed(matter), _deciders(matter)
+    agreed, outside = _decided(matter)
     # As if this approval were recorded already, and as it is.
     after, before = deciders.lacking(
         [_left(matter, agreed + 1, outside | {by.pk}, now), _left(matter, agreed, outside, now)]

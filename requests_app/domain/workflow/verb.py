@@ -10,7 +10,9 @@ from django.db import IntegrityError, transaction
 
 from requests_app.domain import audit, clock
 from requests_app.domain.errors import Conflict, DomainError, NotAllowed
+from requests_app.domain.joined import Joined
 from requests_app.domain.models import AccessRequest, User
+from requests_app.domain.prepared import Question
 from requests_app.domain.workflow import sweeps
 
 P = ParamSpec("P")
@@ -116,8 +118,7 @@ def lock(access_request: AccessRequest) -> tuple[AccessRequest, datetime]:
 
     Raises Due if by that moment the row should be in another state.
     """
-    locked = lock_row(access_request)
-    now = clock.now()
+    locked, now = _lock(access_request.pk)
     if locked.due(now):
         raise Due
     return locked, now
@@ -125,17 +126,48 @@ def lock(access_request: AccessRequest) -> tuple[AccessRequest, datetime]:
 
 def lock_row(access_request: AccessRequest) -> AccessRequest:
     """The row as it is now, due or not, held until the transaction ends. Ask the clock after this, not before."""
+    return _lock(access_request.pk)[0]
+
+
+def _lock(key: int) -> tuple[AccessRequest, datetime]:
     # Two statements: after a wait, one would join what role and entitlement were before it.
-    # No key: rows that point here may be inserted meanwhile, or a sweep and a verb could wait for each other.
-    AccessRequest.objects.select_for_update(no_key=True).values_list("pk").get(pk=access_request.pk)
-    return AccessRequest.objects.select_related("requester", "beneficiary", "role__account__unit", "entitlement").get(
-        pk=access_request.pk
-    )
+    if not _LOCK.all(key=key):
+        raise AccessRequest.DoesNotExist
+    (locked,) = _WHOLE.read(_LOAD.all(key=key, shift=clock.shift()), "read_at")
+    return locked, locked.read_at  # type: ignore[attr-defined]
+
+
+# No key: rows that point here may be inserted meanwhile, or a sweep and a verb could wait for each other.
+_LOCK = Question(
+    "verb.lock",
+    """
+SELECT r.id FROM requests_app_accessrequest r WHERE r.id = %(key)s::bigint FOR NO KEY UPDATE
+""",
+)
+_WHOLE = Joined(
+    AccessRequest, "r", "requester", "beneficiary", "role", "role__account", "role__account__unit", "entitlement"
+)
+_LOAD = Question(
+    "verb.load",
+    f"""
+SELECT {_WHOLE.columns}, clock_timestamp() + %(shift)s::interval
+FROM {_WHOLE.tables}
+WHERE r.id = %(key)s::bigint
+""",  # noqa: S608 - texts of ours only
+)
 
 
 def require_active(by: User) -> None:
-    if not User.objects.filter(pk=by.pk, deactivated_at=None).exists():
+    if _IS_ACTIVE.first(person=by.pk) != (True,):
         raise NotAllowed("Your account is deactivated. Ask an operator.", rule="person.deactivated")
+
+
+_IS_ACTIVE = Question(
+    "verb.is_active",
+    """
+SELECT u.deactivated_at IS NULL FROM requests_app_user u WHERE u.id = %(person)s::bigint
+""",
+)
 
 
 def _request_of(subject: object) -> AccessRequest | None:
