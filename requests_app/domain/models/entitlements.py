@@ -1,4 +1,5 @@
 import uuid
+from typing import NamedTuple
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.functions import RandomUUID
@@ -13,6 +14,7 @@ from requests_app.domain import hours, patterns
 from requests_app.domain.hours import Hours
 from requests_app.domain.models.catalog import Role
 from requests_app.domain.models.people import Group, User
+from requests_app.domain.prepared import Question
 from requests_app.domain.terms import STAGED, StageTerms, Terms
 
 HOUR = 3600
@@ -368,26 +370,82 @@ class StageMoreUser(models.Model):
 
 def _stages(entitlement: Entitlement, role: Role | None) -> list[StageTerms]:
     stages = []
-    for position, stage in enumerate(entitlement.stages.all(), start=1):
-        owners = stage.owning_group(role) if role else None
-        groups = {group.pk: str(group) for group in (*stage.groups.all(), *([owners] if owners else []))}
-        users = {user.pk: str(user) for user in stage.users.all()}
-        more_groups = {group.pk: str(group) for group in stage.more_groups.all()}
-        more_users = {user.pk: str(user) for user in stage.more_users.all()}
+    for position, stage in enumerate(_asked(entitlement), start=1):
+        owners = Stage(owners=stage.owners).owning_group(role) if role else None
+        groups = stage.groups | ({owners.pk: str(owners)} if owners else {})
         stages.append(
             StageTerms(
                 position=position,
                 quorum=stage.quorum,
                 groups=tuple(sorted(groups)),
-                users=tuple(sorted(users)),
-                asks=_names(groups, users) or (stage.get_owners_display() if stage.owners else ""),
+                users=tuple(sorted(stage.users)),
+                asks=_names(groups, stage.users) or (Stage.Owners(stage.owners).label if stage.owners else ""),
                 escalate_seconds=stage.escalate_seconds,
-                more_groups=tuple(sorted(more_groups)),
-                more_users=tuple(sorted(more_users)),
-                more_asks=_names(more_groups, more_users),
+                more_groups=tuple(sorted(stage.more_groups)),
+                more_users=tuple(sorted(stage.more_users)),
+                more_asks=_names(stage.more_groups, stage.more_users),
             )
         )
     return stages
+
+
+class _Asked(NamedTuple):
+    """A stage, with whom it asks: names by their keys."""
+
+    quorum: int
+    owners: str
+    escalate_seconds: int | None
+    groups: dict[int, str]
+    users: dict[int, str]
+    more_groups: dict[int, str]
+    more_users: dict[int, str]
+
+
+def _asked(entitlement: Entitlement) -> list[_Asked]:
+    if "stages" in getattr(entitlement, "_prefetched_objects_cache", {}):
+        return [
+            _Asked(
+                one.quorum, one.owners, one.escalate_seconds,
+                *(
+                    {each.pk: str(each) for each in asked.all()}
+                    for asked in (one.groups, one.users, one.more_groups, one.more_users)
+                ),
+            )
+            for one in entitlement.stages.all()
+        ]  # fmt: skip
+    return [
+        _Asked(*plain, *({int(key): name for key, name in names.items()} for names in named))
+        for *plain, groups, users, more_groups, more_users in _STAGES.all(entitlement=entitlement.pk)
+        for named in [(groups, users, more_groups, more_users)]
+    ]
+
+
+# A person's name is `User.__str__`.
+_STAGES = Question(
+    "entitlements.stages",
+    """
+SELECT s.quorum, s.owners, s.escalate_seconds,
+    (
+        SELECT coalesce(jsonb_object_agg(g.id, g.name), '{}')
+        FROM requests_app_stagegroup n JOIN requests_app_group g ON g.id = n.group_id WHERE n.stage_id = s.id
+    ),
+    (
+        SELECT coalesce(jsonb_object_agg(u.id, coalesce(nullif(u.name, ''), u.username)), '{}')
+        FROM requests_app_stageuser n JOIN requests_app_user u ON u.id = n.user_id WHERE n.stage_id = s.id
+    ),
+    (
+        SELECT coalesce(jsonb_object_agg(g.id, g.name), '{}')
+        FROM requests_app_stagemoregroup n JOIN requests_app_group g ON g.id = n.group_id WHERE n.stage_id = s.id
+    ),
+    (
+        SELECT coalesce(jsonb_object_agg(u.id, coalesce(nullif(u.name, ''), u.username)), '{}')
+        FROM requests_app_stagemoreuser n JOIN requests_app_user u ON u.id = n.user_id WHERE n.stage_id = s.id
+    )
+FROM requests_app_stage s
+WHERE s.entitlement_id = %(entitlement)s::bigint
+ORDER BY s.position
+""",
+)
 
 
 def _names(*named: dict[int, str]) -> str:

@@ -1,23 +1,23 @@
 """Asking for a role, for oneself or another; accepting what somebody else asked for; reminding those who decide."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.db import IntegrityError
-from django.db.models import Q
 
-from requests_app.domain import audit, clock, facts, narrowing, notices, patterns, policy
+from requests_app.domain import audit, clock, facts, narrowing, notices, patterns, policy, rows
 from requests_app.domain.audit import Action
 from requests_app.domain.durations import in_words
 from requests_app.domain.errors import Conflict, DomainError, Invalid, NotAllowed, TooMany
+from requests_app.domain.joined import Joined
 from requests_app.domain.models import AccessRequest, Entitlement, Role, User
+from requests_app.domain.prepared import Question
 from requests_app.domain.terms import Terms
 from requests_app.domain.texts import CANNOT_BE_STORED, LONGEST_JUSTIFICATION, LONGEST_TICKET, can_be_stored
 from requests_app.domain.transitions import State
 from requests_app.domain.workflow import idempotency, life, operators, revocations, stages
-from requests_app.domain.workflow.catalog import lock_address
 from requests_app.domain.workflow.verb import frozen_meanwhile, lock, require_active, verb
 
 REMIND_EVERY = timedelta(minutes=15)
@@ -76,10 +76,8 @@ def _submit(
     )  # fmt: skip
     if earlier := idempotency.result_of(key, by=by, contents=contents):
         return _repeated(earlier)
-    _one_after_the_other(by, beneficiary)
-    lock_address(role.pk)  # what is judged here is the role that it is stored for
-    role = Role.objects.select_related("account__unit", "account__owners", "owners").get(pk=role.pk)
-    seen, entitlement = entitlement.revision, Entitlement.objects.get(pk=entitlement.pk)
+    seen = entitlement.revision
+    role, entitlement = _lock(role, entitlement, by, beneficiary)
     if entitlement.revision != seen:
         raise _terms_changed()
     terms = entitlement.terms_now(role)
@@ -131,11 +129,14 @@ def accept(access_request: AccessRequest, *, by: User) -> AccessRequest:
     # a wait its time may be over.
     _one_after_the_other(by)
     access_request, now = lock(access_request)
-    _check_at_once(access_request, by)
-    _check_limits(access_request.role, by, now)
+    counted = _count(access_request.role_id, access_request.entitlement_id, by=by, beneficiary=by)
+    most = access_request.terms.most_at_once
+    if most is not None:
+        policy.may_be_open(counted.open_of_terms, most).require()
+    _check_limits(access_request.role, by, counted)
     access_request.accepted_at = now
     stages.enter(access_request, access_request.stage, now)
-    access_request.save(update_fields=["accepted_at", *stages.FIELDS])
+    rows.update(access_request, ["accepted_at", *stages.FIELDS])
     audit.record(Action.REQUEST_ACCEPTED, access_request, by=by, at=now)
     _begin_deciding(access_request, now)
     return access_request
@@ -162,7 +163,7 @@ def remind(access_request: AccessRequest, *, by: User) -> AccessRequest:
             rule="remind.nobody",
         )
     access_request.reminded_at = now
-    access_request.save(update_fields=["reminded_at"])
+    rows.update(access_request, ["reminded_at"])
     notices.announce(
         notices.Kind.REMINDED,
         [access_request],
@@ -197,7 +198,9 @@ def may_submit(
 
 def may_request(role: Role, *, by: User, entitlement: Entitlement, beneficiary: User) -> policy.Verdict:
     """Whether these terms, as they are now, let them ask, whatever for and however often."""
-    return _may_request(role, entitlement, entitlement.terms_now(role), by=by, beneficiary=beneficiary)
+    terms = entitlement.terms_now(role)
+    counted = _count(role.pk, entitlement.pk, by=by, beneficiary=beneficiary)
+    return _may_request(role, entitlement, terms, counted, by=by, beneficiary=beneficiary)
 
 
 def _check_asking(
@@ -216,19 +219,22 @@ def _check_asking(
 
     Returns the moment that the request goes by.
     """
-    _may_request(role, entitlement, terms, by=by, beneficiary=beneficiary).require()
-    wrong = _wrong_with_times(terms, duration, start, start_at, clock.now())
+    counted = _count(role.pk, entitlement.pk, by=by, beneficiary=beneficiary)
+    _may_request(role, entitlement, terms, counted, by=by, beneficiary=beneficiary).require()
+    wrong = _wrong_with_times(terms, duration, start, start_at, counted.now)
     if typed is not None:
         wrong |= _wrong_with_words(terms, *typed)
     if wrong:
         raise Invalid(wrong)
-    now = _check_number(by, beneficiary)
+    _check_number(by, beneficiary, counted)
     if by.pk == beneficiary.pk:
-        _check_limits(role, by, now)
-    return now
+        _check_limits(role, by, counted)
+    return counted.now
 
 
-def _may_request(role: Role, entitlement: Entitlement, terms: Terms, *, by: User, beneficiary: User) -> policy.Verdict:
+def _may_request(
+    role: Role, entitlement: Entitlement, terms: Terms, counted: "_Counted", *, by: User, beneficiary: User
+) -> policy.Verdict:
     """Who may ask for what, whatever is typed."""
     for_oneself = by.pk == beneficiary.pk
     asking = replace(
@@ -241,7 +247,7 @@ def _may_request(role: Role, entitlement: Entitlement, terms: Terms, *, by: User
             role=role.pk,
         ),
         # What is asked for somebody else counts when they accept it.
-        open_already=_open_already(beneficiary, entitlement) if for_oneself and terms.most_at_once is not None else 0,
+        open_already=counted.open_of_terms if for_oneself else 0,
         most=terms.most_at_once,
         narrowing_fits=not narrowing.problem(terms.narrowing_statements, terms.narrowing_policy_arns, role.arn),
     )
@@ -256,22 +262,11 @@ def _may_request(role: Role, entitlement: Entitlement, terms: Terms, *, by: User
 _SAID_TO_THE_PERSON = ("person.deactivated", "edit.own", "entitlement.does_not_reach", "entitlement.excluded")
 
 
-def _open_already(beneficiary: User, entitlement: Entitlement) -> int:
-    open_ = AccessRequest.objects.open_at(clock.now()).wanted()
-    return open_.filter(beneficiary=beneficiary, entitlement=entitlement).count()
-
-
-def _check_at_once(access_request: AccessRequest, by: User) -> None:
-    most = access_request.terms.most_at_once
-    if most is not None:
-        policy.may_be_open(_open_already(by, access_request.entitlement), most).require()
-
-
 def _begin_deciding(access_request: AccessRequest, now: datetime) -> None:
     if access_request.terms.is_automatic:
         life.grant(access_request, by=None, now=now, rule="approval.automatic")
     else:
-        stages.ask(access_request, now)
+        stages.ask(access_request, now, is_new=True)
 
 
 def _repeated(code: str) -> AccessRequest:
@@ -282,7 +277,7 @@ def _repeated(code: str) -> AccessRequest:
 
 def _insert(access_request: AccessRequest) -> None:
     try:
-        access_request.save(force_insert=True)
+        rows.insert(access_request)
     except IntegrityError as refused:
         # The database compares the terms with the entitlement's: someone edited it since we read it.
         raise frozen_meanwhile(refused) or _terms_changed() from refused
@@ -345,34 +340,126 @@ def _wrong_with_start(terms: Terms, start: str, start_at: datetime | None, now: 
 
 def _one_after_the_other(*people: User) -> None:
     """Whoever asks in several places at once asks one after the other, or all would count too few."""
-    keys = [person.pk for person in people]
-    list(User.objects.select_for_update(no_key=True).filter(pk__in=keys).order_by("pk").values_list("pk"))
+    _LOCK_PEOPLE.all(people=[person.pk for person in people])
 
 
-def _check_number(by: User, beneficiary: User) -> datetime:
-    """The moment that this request goes by. Each is mail to others: raises TooMany for whoever asks without end."""
-    now = clock.now()
-    an_hour_ago = now - timedelta(hours=1)
-    most = settings.REQUESTS_PER_PERSON_PER_HOUR
-    if AccessRequest.objects.filter(requester=by, asked_at__gt=an_hour_ago).count() >= most:
-        raise TooMany(f"You made {most} requests in the last hour. Ask again later.", rule="limit.requests")
-    if by.pk != beneficiary.pk:
-        most = settings.UNACCEPTED_PER_ASKER_AND_PERSON
-        wishes = AccessRequest.objects.filter(requester=by, beneficiary=beneficiary, accepted_at=None)
-        if wishes.filter(Q(asked_at__gt=an_hour_ago) | Q(state=State.PENDING, decide_by__gt=now)).count() >= most:
-            raise TooMany(
-                f"You asked for {beneficiary} {most} times and they have not accepted. Talk to them first.",
-                rule="limit.unaccepted",
+def _lock(role: Role, entitlement: Entitlement, *people: User) -> tuple[Role, Entitlement]:
+    """As they are now, of people who ask one after the other: what is judged is the role that it is stored for."""
+    _one_after_the_other(*people)
+    _LOCK_ROLE.all(role=role.pk)
+    found, terms = (
+        _ROLE.read(_ROLE_NOW.all(role=role.pk)),
+        _ENTITLEMENT.read(_TERMS_NOW.all(entitlement=entitlement.pk)),
+    )
+    if not found or not terms:
+        raise (Entitlement if found else Role).DoesNotExist
+    return found[0], terms[0]
+
+
+_LOCK_PEOPLE = Question(
+    "asking.lock_people",
+    """
+SELECT u.id FROM requests_app_user u WHERE u.id = ANY(%(people)s::bigint[]) ORDER BY u.id FOR NO KEY UPDATE
+""",
+)
+_LOCK_ROLE = Question(
+    "asking.lock_role",
+    """
+SELECT o.id FROM requests_app_role o WHERE o.id = %(role)s::bigint FOR KEY SHARE
+""",
+)
+# After the locks, each a statement of its own: one that waits joins what was there before.
+_ROLE = Joined(Role, "o", "account", "account__unit", "account__owners", "owners")
+_ROLE_NOW = Question(
+    "asking.role",
+    f"SELECT {_ROLE.columns} FROM {_ROLE.tables} WHERE o.id = %(role)s::bigint",  # noqa: S608 - ours
+)
+_ENTITLEMENT = Joined(Entitlement, "e")
+_TERMS_NOW = Question(
+    "asking.entitlement",
+    f"SELECT {_ENTITLEMENT.columns} FROM {_ENTITLEMENT.tables} WHERE e.id = %(entitlement)s::bigint",  # noqa: S608 - ours
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """How much there is already, at the moment that what is asked for goes by."""
+
+    now: datetime
+    # Requests of the last hour by whoever asks.
+    lately: int
+    # Of those for this other person which they have not accepted.
+    unaccepted: int
+    # Open requests and passes of the beneficiary that they want: for this role, and under these terms.
+    open_of_role: int
+    open_of_terms: int
+
+
+def _count(role: int, entitlement: int, *, by: User, beneficiary: User) -> _Counted:
+    return _COUNT.one(
+        role=role, entitlement=entitlement, by=by.pk, beneficiary=beneficiary.pk, shift=clock.shift()
+    )  # fmt: skip
+
+
+_WANTED = """r.beneficiary_id = %(beneficiary)s::bigint
+            AND (r.requester_id = r.beneficiary_id OR r.accepted_at IS NOT NULL)
+            AND (
+                r.state = 'pending' AND r.decide_by > (SELECT moment FROM this)
+                OR r.state = 'approved' AND r.start_by > (SELECT moment FROM this)
+                OR r.state = 'active' AND r.expires_at > (SELECT moment FROM this)
+            )"""
+_COUNT = Question(
+    "asking.count",
+    f"""
+WITH this AS MATERIALIZED (
+    SELECT clock_timestamp() + %(shift)s::interval AS moment
+)
+SELECT
+    (SELECT moment FROM this) AS now,
+    (
+        SELECT count(*) FROM requests_app_accessrequest r
+        WHERE r.requester_id = %(by)s::bigint AND r.asked_at > (SELECT moment FROM this) - interval '1 hour'
+    ) AS lately,
+    (
+        SELECT count(*) FROM requests_app_accessrequest r
+        WHERE %(by)s::bigint <> %(beneficiary)s::bigint
+            AND r.requester_id = %(by)s::bigint AND r.beneficiary_id = %(beneficiary)s::bigint AND r.accepted_at IS NULL
+            AND (
+                r.asked_at > (SELECT moment FROM this) - interval '1 hour'
+                OR r.state = 'pending' AND r.decide_by > (SELECT moment FROM this)
             )
-    return now
+    ) AS unaccepted,
+    (
+        SELECT count(*) FROM requests_app_accessrequest r
+        WHERE r.role_id = %(role)s::bigint AND {_WANTED}
+    ) AS open_of_role,
+    (
+        SELECT count(*) FROM requests_app_accessrequest r
+        WHERE r.entitlement_id = %(entitlement)s::bigint AND {_WANTED}
+    ) AS open_of_terms
+""",  # noqa: S608 - texts of ours only
+    _Counted,
+)
 
 
-def _check_limits(role: Role, by: User, now: datetime) -> None:
-    open_ = AccessRequest.objects.open_at(now).wanted().filter(role=role, beneficiary=by)
+def _check_number(by: User, beneficiary: User, counted: _Counted) -> None:
+    """Each is mail to others: raises TooMany for whoever asks without end."""
+    most = settings.REQUESTS_PER_PERSON_PER_HOUR
+    if counted.lately >= most:
+        raise TooMany(f"You made {most} requests in the last hour. Ask again later.", rule="limit.requests")
+    most = settings.UNACCEPTED_PER_ASKER_AND_PERSON
+    if by.pk != beneficiary.pk and counted.unaccepted >= most:
+        raise TooMany(
+            f"You asked for {beneficiary} {most} times and they have not accepted. Talk to them first.",
+            rule="limit.unaccepted",
+        )
+
+
+def _check_limits(role: Role, by: User, counted: _Counted) -> None:
     most = settings.OPEN_REQUESTS_PER_PERSON_AND_ROLE
-    if open_.count() >= most:
+    if counted.open_of_role >= most:
         raise TooMany(
             f"You already have {most} open requests or passes for this role. Use one of them, or end one.",
             rule="limit.passes",
         )
-    revocations.check_returned(role.pk, by, now)
+    revocations.check_returned(role.pk, by, counted.now)

@@ -6,6 +6,7 @@ The database decides the same by the same functions; here it is told to whoever 
 from django.db import connection
 
 from requests_app.domain.models import Account, Role
+from requests_app.domain.prepared import Question
 
 # By what `requests_app_…_depended_on` says.
 _DEPENDS = {
@@ -32,9 +33,13 @@ def depended_on(subject: Role | Account) -> str:
 
 def lock_address(role_id: int) -> str:
     """The role's ARN, which stays as it is until this transaction is over."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT FROM requests_app_role WHERE id = %s FOR KEY SHARE", [role_id])
+    _LOCK.all(role=role_id)
     return Role.objects.select_related("account").get(pk=role_id).arn
+
+
+_LOCK = Question(
+    "catalog.lock_address", "SELECT o.id FROM requests_app_role o WHERE o.id = %(role)s::bigint FOR KEY SHARE"
+)
 
 
 def lock_to_correct(subject: Role | Account) -> None:

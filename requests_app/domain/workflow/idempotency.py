@@ -10,11 +10,10 @@ import secrets
 from datetime import timedelta
 from hashlib import sha256
 
-from django.db import connection
-
 from requests_app.domain import clock
 from requests_app.domain.errors import Conflict
 from requests_app.domain.models import IdempotencyKey, User
+from requests_app.domain.prepared import Question
 
 # Longer than any form stays open that somebody still presses in.
 KEPT = timedelta(days=7)
@@ -48,20 +47,21 @@ def result_of(key: str, *, by: User, contents: Contents) -> str | None:
     """
     if not key:
         return None
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_lock_of(by, key)])
-    earlier = _find(key, by)
+    _LOCK.all(key=_lock_of(by, key))
+    # After the lock, so that it sees what it waited for.
+    earlier = _FIND.first(person=by.pk, key=key)
     if earlier is None:
         return None
-    if earlier.digest != _digest(contents):
-        raise OtherContents(earlier.result)
-    return earlier.result
+    digest, result = earlier
+    if digest != _digest(contents):
+        raise OtherContents(result)
+    return str(result)
 
 
 def keep(key: str, *, by: User, contents: Contents, result: str) -> None:
     """What the caller made just now, in its transaction."""
     if key:
-        IdempotencyKey.objects.create(person=by, key=key, digest=_digest(contents), result=result, made_at=clock.now())
+        _KEEP.run(person=by.pk, key=key, digest=_digest(contents), result=result, shift=clock.shift())
 
 
 def forget_old(limit: int = BATCH) -> int:
@@ -70,8 +70,22 @@ def forget_old(limit: int = BATCH) -> int:
     return IdempotencyKey.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:limit])).delete()[0]
 
 
-def _find(key: str, by: User) -> IdempotencyKey | None:
-    return IdempotencyKey.objects.filter(person=by, key=key).first()
+_LOCK = Question("idempotency.lock", "SELECT pg_advisory_xact_lock(%(key)s::bigint)::text")
+_FIND = Question(
+    "idempotency.find",
+    """
+SELECT k.digest, k.result FROM requests_app_idempotencykey k
+WHERE k.person_id = %(person)s::bigint AND k.key = %(key)s::text
+""",
+)
+_KEEP = Question(
+    "idempotency.keep",
+    """
+INSERT INTO requests_app_idempotencykey (person_id, key, digest, result, made_at)
+VALUES (%(person)s::bigint, %(key)s::text, %(digest)s::text, %(result)s::text,
+        clock_timestamp() + %(shift)s::interval)
+""",
+)
 
 
 def _digest(contents: Contents) -> str:

@@ -24,9 +24,12 @@ def verdict_on_deciding(matter: Matter, by: User, now: datetime) -> policy.Verdi
     return policy.may_decide(deciders.facts_of_deciding(matter, by, now))
 
 
-def to_be_asked(matter: Matter, now: datetime) -> list[User]:
-    """Whom to write to about the present stage: at most 200 of those asked first, and of the further ones as many."""
-    asked = question(matter, _deciders(matter), now)
+def to_be_asked(matter: Matter, now: datetime, *, is_new: bool = False) -> list[User]:
+    """Whom to write to about the present stage: at most 200 of those asked first, and of the further ones as many.
+
+    Where it `is_new`, nobody has had their say yet.
+    """
+    asked = question(matter, set() if is_new else _deciders(matter), now)
     if asked is None:
         return []
     people = deciders.approvers(asked)
@@ -154,9 +157,9 @@ def enter(matter: Matter, number: int, now: datetime) -> None:
 FIELDS = ["stage", "stage_since", "escalate_at", "deciding_groups", "deciding_users"]
 
 
-def ask(matter: Matter, now: datetime) -> None:
+def ask(matter: Matter, now: datetime, *, is_new: bool = False) -> None:
     """Mail whoever can decide now and was not written to about this stage."""
-    people = to_be_asked(matter, now)
+    people = to_be_asked(matter, now, is_new=is_new)
     if matter.extension:
         kind, occasion = notices.Kind.MORE_ASKED, f"stage {matter.stage} of extension {matter.extension.pk}"
     else:
