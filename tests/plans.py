@@ -93,6 +93,21 @@ def plan(statement: Statement, *, carried_out: bool = False) -> Plan:
     return Plan(answer[0]["Plan"])
 
 
+def plan_of_standing(entitlement: int, person: int, role: int, *, carried_out: bool = False) -> Plan:
+    """How the function behind `facts.standing_of` asks: by the one plan that it has, whatever it is asked about."""
+    statement = """PREPARE standing (bigint, bigint, bigint) AS SELECT * FROM requests_app_standing s
+        WHERE s.entitlement_id = $1 AND s.person_id = $2 AND s.role_id = $3"""
+    with connection.cursor() as cursor:
+        cursor.execute("SET plan_cache_mode = force_generic_plan")
+        cursor.execute(statement)
+        try:
+            asked = Statement(f"EXECUTE standing({entitlement}, {person}, {role})", None, 0)
+            return plan(asked, carried_out=carried_out)
+        finally:
+            cursor.execute("DEALLOCATE standing")
+            cursor.execute("RESET plan_cache_mode")
+
+
 def _is_of_its_own(node: dict[str, Any]) -> bool:
     """Whether it only reads again what the same statement has read, or made up."""
     return node["Node Type"] in ("CTE Scan", "WorkTable Scan", "Function Scan")

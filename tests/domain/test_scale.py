@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.db.models import F
 
 from requests_app.background import mail
@@ -101,17 +100,8 @@ def indexes_for(act: Callable[[], object]) -> set[str]:
 
 
 def indexes_for_standing(entitlement: int, person: int, role: int) -> set[str]:
-    """As `indexes_for`, of what the function behind `facts.standing_of` asks: by the one plan that it has."""
-    statement = """PREPARE standing (bigint, bigint, bigint) AS SELECT * FROM requests_app_standing s
-        WHERE s.entitlement_id = $1 AND s.person_id = $2 AND s.role_id = $3"""
-    with connection.cursor() as cursor:
-        cursor.execute("SET plan_cache_mode = force_generic_plan")
-        cursor.execute(statement)
-        try:
-            plan = plans.plan(plans.Statement(f"EXECUTE standing({entitlement}, {person}, {role})", None, 0))
-        finally:
-            cursor.execute("DEALLOCATE standing")
-            cursor.execute("RESET plan_cache_mode")
+    """As `indexes_for`, of what the function behind `facts.standing_of` asks."""
+    plan = plans.plan_of_standing(entitlement, person, role)
     assert not plan.read_whole() & BIG
     return plan.indexes()
 

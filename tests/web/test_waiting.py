@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,9 +13,12 @@ from django.db import connection
 from django.test import Client
 
 from portal import server
+from requests_app.aws.errors import Unavailable
+from requests_app.background import minting
 from requests_app.delivery.web import waiting
-from requests_app.domain import envelopes, store, workflow
-from requests_app.domain.models import AccessRequest, AwsClock, Delivery, User
+from requests_app.domain import envelopes, jobs, store, workflow
+from requests_app.domain.models import AccessRequest, AwsClock, Delivery, Entitlement, Role, User
+from tests import factories
 from tests.factories import recipient_key
 from tests.web.minting import ENVELOPE, seal
 from tests.web.pages import signed_in
@@ -187,3 +190,45 @@ def test_a_quarter_of_the_threads_waits_at_most_and_holds_nobody_up(
 def test_the_threads_are_those_that_the_server_has() -> None:
     assert server.threads == configured.WEB_THREADS
     assert waiting.LONGEST_SECONDS < 1, "Redis's own time-out would come first"
+
+
+def test_with_a_hundred_people_minting_and_sts_hanging_whoever_revokes_is_answered(
+    active_request: AccessRequest, read_only: Role, automatic: Entitlement, alice: User, carol: User,
+    monkeypatch: pytest.MonkeyPatch, settings: Any,
+) -> None:  # fmt: skip
+    """In the order in which they came, by as many threads as the web has: while each of the hundred still waits."""
+    settings.DELIVERIES_PER_ROLE_PER_MINUTE = 1000
+    people = [factories.person(f"person{n}", *(one.group for one in alice.memberships.all())) for n in range(100)]
+    passes = [workflow.start(factories.wish(one, read_only, automatic), by=one) for one in people]
+    clients, revoker = [signed_in(one) for one in people], signed_in(carol)
+    sts_answers = threading.Event()
+
+    def hang(*_: object) -> Any:
+        sts_answers.wait(60)
+        raise Unavailable("ReadTimeoutError", "AWS did not answer in time.", "Try again.")
+
+    monkeypatch.setattr(minting.sts, "assume_role", hang)
+
+    def alone(act: Callable[..., Any], *of: Any) -> Any:
+        try:
+            return act(*of)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as workers, ThreadPoolExecutor(configured.WEB_THREADS) as web:
+
+        def nudge(job: str, args: tuple[int, ...] = ()) -> None:
+            if job == "mint.mint":
+                workers.submit(alone, minting.mint, *args)
+
+        monkeypatch.setattr(jobs, "send", nudge)
+        wishes = [web.submit(alone, waits, client, one) for client, one in zip(clients, passes, strict=True)]
+        revoking = web.submit(alone, revoker.post, f"/requests/{active_request.code}/revoke", {"reason": "a leak"})
+        try:
+            assert revoking.result(60).status_code == 302
+            active_request.refresh_from_db()
+            assert active_request.state == "revoked"
+            assert [list(one.result(60).json()) for one in wishes] == [["id"]] * 100
+            assert Delivery.objects.filter(state__in=["asked", "claimed"]).count() == 100
+        finally:
+            sts_answers.set()
