@@ -39,7 +39,7 @@ class Joined(Generic[Row]):
     """
 
     def __init__(
-        self, model: type[Row], alias: str, *along: str, only: Mapping[type[Model], Sequence[str]] | None = None
+        self, model: type[Row], alias: str, *along: str, only: Mapping[Any, Sequence[str]] | None = None
     ) -> None:
         self._only = only or {}
         self._parts = [self._part(model, alias, 0)]
@@ -91,5 +91,5 @@ class Joined(Generic[Row]):
     def _part(self, model: type[Model], alias: str, first: int, owner: int = 0, link: Any = None) -> _Part:
         wanted = self._only.get(model)
         names = [one.attname for one in model._meta.concrete_fields if wanted is None or one.attname in wanted]
-        key = first + names.index(model._meta.pk.attname)  # type: ignore[union-attr]
+        key = first + names.index(model._meta.pk.attname)
         return _Part(model, alias, names, first, key, owner, link)

@@ -42,7 +42,7 @@ def _insertion(model: type[Model], names: tuple[str, ...]) -> Question[Any]:
     table = model._meta.db_table
     return Question(
         f"rows.insert.{table}",
-        f'INSERT INTO {table} ({columns}) VALUES ({values}) RETURNING "{model._meta.pk.column}"',  # type: ignore[union-attr]  # noqa: S608
+        f'INSERT INTO {table} ({columns}) VALUES ({values}) RETURNING "{model._meta.pk.column}"',  # noqa: S608
     )
 
 

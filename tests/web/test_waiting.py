@@ -207,7 +207,7 @@ def test_with_a_hundred_people_minting_and_sts_hanging_whoever_revokes_is_answer
         sts_answers.wait(60)
         raise Unavailable("ReadTimeoutError", "AWS did not answer in time.", "Try again.")
 
-    monkeypatch.setattr(minting.sts, "assume_role", hang)
+    monkeypatch.setattr("requests_app.background.minting.sts.assume_role", hang)
 
     def alone(act: Callable[..., Any], *of: Any) -> Any:
         try:
