@@ -104,7 +104,10 @@ def plan_of_standing(entitlement: int, person: int, role: int, *, carried_out: b
             asked = Statement(f"EXECUTE standing({entitlement}, {person}, {role})", None, 0)
             return plan(asked, carried_out=carried_out)
         finally:
-            cursor.execute("DEALLOCATE standing")
+            # Where a transaction was rolled back, psycopg has let go of all that was prepared.
+            cursor.execute("SELECT FROM pg_prepared_statements WHERE name = 'standing'")
+            if cursor.fetchone() is not None:
+                cursor.execute("DEALLOCATE standing")
             cursor.execute("RESET plan_cache_mode")
 
 
