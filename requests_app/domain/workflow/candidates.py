@@ -85,16 +85,12 @@ scarce AS (
 SELECT waiting.id FROM waiting JOIN scarce USING (stages) WHERE waiting.stage <= scarce.up_to
 """
 
-# Surely fine: `requests_app_standing`, asked so that what mostly holds is a join, which the database can make once of
-# many: the role is given by name, the person is named themselves. Of the others each is looked up by its index:
-# without OFFSET, the database may read all there are of them once, and of all people there are many.
+# Surely fine: `requests_app_standing`, asked of many at once. What mostly holds is a join: the role is given by name,
+# the person is named themselves. What mostly does not is looked for among the few of which it is so. The rest is looked
+# up by its index: without OFFSET, the database may read all there are of them once, and of all people there are many.
 _OF_NO_USE = """
 SELECT r.id
 FROM requests_app_accessrequest r
-JOIN requests_app_entitlement t ON t.id = r.entitlement_id
-JOIN requests_app_user u ON u.id = r.beneficiary_id
-JOIN requests_app_role o ON o.id = r.role_id
-JOIN requests_app_account a ON a.id = o.account_id
 LEFT JOIN requests_app_entitlementuser themselves
     ON themselves.entitlement_id = r.entitlement_id AND themselves.user_id = r.beneficiary_id
 LEFT JOIN requests_app_entitlementrole by_name
@@ -102,7 +98,13 @@ LEFT JOIN requests_app_entitlementrole by_name
 WHERE (r.state = 'pending' AND r.decide_by > %(now)s OR r.state = 'approved' AND r.start_by > %(now)s
        OR r.state = 'active' AND r.expires_at > %(now)s)
   AND NOT (
-    t.is_active AND u.deactivated_at IS NULL AND o.is_active AND a.is_active
+    NOT EXISTS (SELECT FROM requests_app_entitlement t WHERE t.id = r.entitlement_id AND NOT t.is_active)
+    AND NOT EXISTS (SELECT FROM requests_app_user u WHERE u.id = r.beneficiary_id AND u.deactivated_at IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM requests_app_role o WHERE o.id = r.role_id AND NOT o.is_active)
+    AND NOT EXISTS (
+        SELECT FROM requests_app_role o JOIN requests_app_account a ON a.id = o.account_id
+        WHERE o.id = r.role_id AND NOT a.is_active
+    )
     AND NOT (
         r.beneficiary_id IN (
             SELECT e.editor_id FROM requests_app_edit e WHERE e.member_id IS NULL AND e.confirmed_at IS NULL

@@ -107,7 +107,7 @@ def tell_stuck(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] | No
         now = clock.now()
         scarce = candidates.for_want_of_people(now)
         pending = _these(among).filter(pk__in=scarce, state=State.PENDING, stage__gt=0, decide_by__gt=now)
-        pending = _not_told(pending, notices.KEY_OF_STUCK)
+        pending = _first(_not_told(pending, notices.KEY_OF_STUCK)).filter(state=State.PENDING, stage__gt=0)
         stuck = pending.filter(_database_says("requests_app_lacks_people", F("pk"), _ITSELF, Value(now)))
         # Whoever is at one of them decides it or ends it.
         found = _take(stuck, "decide_by", limit)
@@ -121,7 +121,7 @@ def _tell_stuck_extensions(limit: int, among: QuerySet[AccessRequest] | None) ->
         now = clock.now()
         scarce = candidates.for_want_of_people_for_more(now)
         pending = _pending_extensions(among).filter(pk__in=scarce, stage__gt=0, decide_by__gt=now)
-        pending = _not_told(pending, notices.KEY_OF_STUCK_EXTENSION)
+        pending = _first(_not_told(pending, notices.KEY_OF_STUCK_EXTENSION))
         stuck = pending.filter(_database_says("requests_app_lacks_people", F("access_request"), F("pk"), Value(now)))
         rows = stuck.order_by("decide_by").select_related("access_request__requester", "access_request__beneficiary")
         found = list(rows[:limit])
@@ -141,9 +141,8 @@ def tell_of_no_use(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] 
         open_ = _not_frozen(open_.filter(beneficiary__deactivated_at=None))
         # What can never be approved ends by itself, and that is said.
         hopeless = Q(state=State.PENDING) & (Q(role__is_active=False) | Q(role__account__is_active=False))
-        found = list(
-            open_.exclude(hopeless).of_no_use().select_related("requester", "beneficiary").order_by("asked_at")[:limit]
-        )
+        untold = _first(open_.exclude(hopeless))
+        found = list(untold.of_no_use().select_related("requester", "beneficiary").order_by("asked_at")[:limit])
         for one in found:
             side = {person.pk: person for person in (one.requester, one.beneficiary)}
             notices.announce(notices.Kind.STUCK, [one], at=now, to=side.values(), occasion=one.state)
@@ -286,6 +285,13 @@ def _database_says(function: str, *of: Any) -> Func:
 
 def _not_told(rows: QuerySet[Any], key: Any) -> Any:
     return rows.alias(key=key).exclude(Exists(Notice.objects.filter(key=OuterRef("key"))))
+
+
+def _first(rows: Any) -> Any:
+    """These rows, found before anything else is asked of them: in one statement, the database may ask the expensive
+    question of those too that were told long ago. None at all where there are none."""
+    keys = list(rows.order_by().values_list("pk", flat=True))
+    return rows.model.objects.filter(pk__in=keys) if keys else rows.model.objects.none()
 
 
 def _say_stuck(one: AccessRequest, occasion: str, now: datetime) -> None:
