@@ -4,10 +4,9 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import CharField, F, Func, Q, QuerySet, Value
+from django.db.models import CharField, F, Func, QuerySet, Value
 
 from requests_app.domain import clock, jobs
-from requests_app.domain.database import AUDITORS
 from requests_app.domain.models import AccessRequest, Notice, User
 from requests_app.domain.prepared import Question
 
@@ -109,11 +108,9 @@ ON CONFLICT DO NOTHING
 """
 
 
-def operators_and_auditors() -> QuerySet[User]:
-    """Everyone who answers for Daypass itself: told of what stops it, at most the first 500."""
-    auditors = User.groups.through.objects.filter(group__name=AUDITORS).values("user")
-    able = User.objects.filter(deactivated_at=None)
-    return able.filter(Q(is_superuser=True) | Q(pk__in=auditors)).order_by("pk")[:500]
+def who_answer_for_daypass() -> QuerySet[User]:
+    """Operators and auditors, at most the first 500."""
+    return User.objects.operators_and_auditors().order_by("pk")[:500]
 
 
 def announce_many(kind: Notice.Kind, ids: Collection[int], *, at: datetime) -> None:

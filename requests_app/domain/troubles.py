@@ -110,5 +110,5 @@ def _tell(trouble: Trouble, now: datetime) -> None:
         "It is tried again with growing gaps; the admin's troubles and the logs say more."
     )
     kind = sha256(f"{trouble.task} {trouble.error} {trouble.where}".encode()).hexdigest()[:32]
-    operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:100]
+    operators = User.objects.operators().order_by("pk")[:100]
     notices.tell(notices.Kind.TROUBLE, about, at=now, to=operators, occasion=f"{kind}:{now:%Y-%m-%d}")

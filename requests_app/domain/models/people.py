@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower, Now, Upper
 
 from requests_app.domain import codes, hours, normal_form
+from requests_app.domain.database import AUDITORS
 
 # More than any address has, or any user name.
 LONGEST_TYPED = 320
@@ -55,6 +56,26 @@ class People(UserManager["User"]):
         if not typed.strip() or len(typed) > LONGEST_TYPED:
             return None
         return self.filter(email=typed).first() or self.filter(username=typed).first()
+
+    def active(self) -> "models.QuerySet[User]":
+        """Whoever is not deactivated."""
+        return self.filter(deactivated_at=None)
+
+    def operators(self) -> "models.QuerySet[User]":
+        """Those who keep Daypass and are not deactivated."""
+        return self.active().filter(is_superuser=True)
+
+    def auditors(self) -> "models.QuerySet[User]":
+        """Those who see everything and are not deactivated."""
+        return self.active().filter(pk__in=_in_the_group_of_auditors())
+
+    def operators_and_auditors(self) -> "models.QuerySet[User]":
+        """Everyone who answers for Daypass itself: told of what stops it."""
+        return self.active().filter(Q(is_superuser=True) | Q(pk__in=_in_the_group_of_auditors()))
+
+
+def _in_the_group_of_auditors() -> "models.QuerySet[Any, Any]":
+    return User.groups.through.objects.filter(group__name=AUDITORS).values("user")
 
 
 class User(AbstractBaseUser, PermissionsMixin):

@@ -198,7 +198,7 @@ def _record_the_act(scope: Scope, by: User, reason: str, *, keep_out: bool, key:
         if not earlier:
             idempotency.keep(key, by=by, contents=contents, result=str(event))
         about = f"{by} ends every pass {_of(scope)}, {passes} of them: {reason}"
-        watching = notices.operators_and_auditors()
+        watching = notices.who_answer_for_daypass()
         notices.tell(notices.Kind.STOPPED, about, at=now, to=watching, occasion=str(event))
 
 

@@ -138,7 +138,7 @@ def next_step(freeze: Freeze, by: User, *, alone: bool) -> Step:
 
 
 def operates_alone(by: User) -> bool:
-    return not User.objects.filter(is_superuser=True, deactivated_at=None).exclude(pk=by.pk).exists()
+    return not User.objects.operators().exclude(pk=by.pk).exists()
 
 
 def is_frozen(scope: Scope) -> bool:
@@ -148,7 +148,7 @@ def is_frozen(scope: Scope) -> bool:
 
 
 def require_operator(by: User) -> None:
-    if not User.objects.filter(pk=by.pk, is_superuser=True, deactivated_at=None).exists():
+    if not User.objects.operators().filter(pk=by.pk).exists():
         raise NotAllowed("Only operators can do this.", rule="operator.only")
 
 
@@ -203,5 +203,5 @@ def _lock_freeze(freeze: Freeze) -> Freeze:
 
 
 def _tell(kind: notices.Kind, freeze: Freeze, about: str) -> None:
-    people = notices.operators_and_auditors()
+    people = notices.who_answer_for_daypass()
     notices.tell(kind, about, at=clock.now(), to=people, occasion=str(freeze.pk))

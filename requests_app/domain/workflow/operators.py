@@ -5,7 +5,6 @@ from datetime import datetime
 from django.db import transaction
 
 from requests_app.domain import clock, notices
-from requests_app.domain.database import AUDITORS
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import Entitlement, Role, User
 
@@ -14,7 +13,7 @@ MOST_TOLD = 50
 
 def the_only_one() -> User | None:
     """The operator, where there is no other. One query."""
-    first = list(User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:2])
+    first = list(User.objects.operators().order_by("pk")[:2])
     return first[0] if len(first) == 1 else None
 
 
@@ -23,7 +22,7 @@ def tell_auditors_of_only_one(*, at: datetime) -> None:
     only = the_only_one()
     if only is None:
         return
-    auditors = User.objects.filter(groups__name=AUDITORS, deactivated_at=None).exclude(pk=only.pk).order_by("pk")
+    auditors = User.objects.auditors().exclude(pk=only.pk).order_by("pk")
     notices.tell(
         notices.Kind.TROUBLE,
         f"Daypass has only one operator, {only}. What they change in the rules, or in who is in which group, never "
@@ -56,6 +55,6 @@ def tell_of_refusal(role: Role, entitlement: Entitlement, refusal: NotAllowed) -
             notices.Kind.NOBODY,
             f"Someone asked for {role} under “{entitlement}” and was refused: {refusal.message}",
             at=now,
-            to=User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:MOST_TOLD],
+            to=User.objects.operators().order_by("pk")[:MOST_TOLD],
             occasion=f"{which}:{now:%Y-%m-%d}",
         )

@@ -101,6 +101,6 @@ def _tell_of_no_proof(policy: DenyPolicy, number: int, now: datetime) -> None:
         f"AWS took the order to refuse what was issued for {number:,} ended passes of {policy.role.arn}, and was not "
         "seen to obey it in the two minutes since. Daypass looks every minute; the role's preflight may say why."
     )
-    operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50]
+    operators = User.objects.operators().order_by("pk")[:50]
     occasion = f"{policy.role_id}:{policy.generation}:unproved"
     notices.tell(notices.Kind.NOT_DENIED, about, at=now, to=operators, occasion=occasion)

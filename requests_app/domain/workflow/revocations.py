@@ -345,7 +345,7 @@ def note_lifted(task: Task, how: str) -> None:
             "back while anything there is to be denied."
         )
         occasion = f"{task.role_id}:{now.isoformat(timespec='minutes')}"
-        notices.tell(notices.Kind.LIFTED, about, at=now, to=notices.operators_and_auditors(), occasion=occasion)
+        notices.tell(notices.Kind.LIFTED, about, at=now, to=notices.who_answer_for_daypass(), occasion=occasion)
 
 
 def note_removed(task: Task, *, removed: bool, unknown: Sequence[str]) -> None:
@@ -499,7 +499,7 @@ def _note_unknown(policy: DenyPolicy, codes: Collection[str], now: datetime) -> 
         f"{', '.join(new[:5])}{'…' if len(new) > 5 else ''}. They stay denied for 12 hours, then they are taken out."
     )
     occasion = f"{policy.role_id}:{now.isoformat()}"
-    notices.tell(notices.Kind.LIFTED, about, at=now, to=notices.operators_and_auditors(), occasion=occasion)
+    notices.tell(notices.Kind.LIFTED, about, at=now, to=notices.who_answer_for_daypass(), occasion=occasion)
 
 
 def _leave_out(policy: DenyPolicy, codes: Collection[str], now: datetime) -> None:
@@ -529,7 +529,7 @@ def _tell_of_denying_before(policy: DenyPolicy, number: int, now: datetime) -> N
         f"credentials from {until:%H:%M:%S} UTC. Its other inline policies should become managed ones."
     )
     occasion = f"{policy.role_id}:{before.isoformat()}"
-    notices.tell(notices.Kind.HELD, about, at=now, to=notices.operators_and_auditors(), occasion=occasion)
+    notices.tell(notices.Kind.HELD, about, at=now, to=notices.who_answer_for_daypass(), occasion=occasion)
     notices.announce(notices.Kind.HELD, others, at=now, occasion=before.isoformat())
 
 
@@ -554,7 +554,7 @@ def move(
 
 
 def _tell_operators(role_id: int, now: datetime) -> None:
-    operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50]
+    operators = User.objects.operators().order_by("pk")[:50]
     wanted = Revocation.objects.filter(role_id=role_id, state=RevocationState.WANTED)
     requests = AccessRequest.objects.filter(revocation__in=wanted).order_by("pk")[:20]
     occasion = now.isoformat(timespec="minutes")

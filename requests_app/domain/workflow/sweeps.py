@@ -295,7 +295,7 @@ def _first(rows: Any) -> Any:
 
 
 def _say_stuck(one: AccessRequest, occasion: str, now: datetime) -> None:
-    operators = User.objects.filter(is_superuser=True, deactivated_at=None).order_by("pk")[:50]
+    operators = User.objects.operators().order_by("pk")[:50]
     people = {person.pk: person for person in (one.requester, one.beneficiary, *operators)}
     notices.announce(notices.Kind.STUCK, [one], at=now, to=people.values(), occasion=occasion)
 
