@@ -397,8 +397,8 @@ ORDER BY d.id
 """
 
 _NOTICES = """
-INSERT INTO requests_app_notice (kind, recipient_id, access_request_id, key, due_at, attempts, last_error, sent_at)
-SELECT 'ended', beneficiary_id, id, 'ended:' || id || ':' || beneficiary_id || ':', ended_at, 1, '', ended_at
+INSERT INTO requests_app_notice (kind, recipient_id, access_request_id, due_at, attempts, last_error, sent_at)
+SELECT 'ended', beneficiary_id, id, ended_at, 1, '', ended_at
 FROM requests_app_accessrequest WHERE ended_at IS NOT NULL
 ORDER BY id
 """

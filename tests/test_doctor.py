@@ -269,9 +269,7 @@ def test_troubles(healthy: Preflight) -> None:
 def test_mail_that_was_given_up(healthy: Preflight, alice: User) -> None:
     def gave_up(error: str, days: int) -> None:
         at = clock.now() - timedelta(days=days)
-        Notice.objects.create(
-            kind="ended", recipient=alice, key=f"{error}{days}", due_at=at, gave_up_at=at, last_error=error
-        )
+        Notice.objects.create(kind="ended", recipient=alice, moment=at, due_at=at, gave_up_at=at, last_error=error)
 
     gave_up("decided meanwhile", 1)
     gave_up("SMTPServerDisconnected: gone", 8)

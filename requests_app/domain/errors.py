@@ -6,6 +6,8 @@ class DomainError(Exception):
         super().__init__(message)
         self.message = message
         self.rule = rule
+        # Its event, once it is recorded.
+        self.event: int | None = None
 
 
 class NotAllowed(DomainError):

@@ -443,37 +443,36 @@ RULES = (
         "People were not written to about a decision, an issue of keys or an end, and no mail about it is due.",
         TELL_THE_DEVELOPERS,
         """
-        SELECT code FROM (
-            SELECT code, concat_ws(':', 'ended', id, beneficiary_id, '') AS key FROM requests_app_accessrequest
+        SELECT w.code FROM (
+            SELECT id, code, 'ended' AS kind, beneficiary_id AS person,
+                   NULL::bigint AS extension, NULL::bigint AS delivery
+            FROM requests_app_accessrequest
             WHERE id > %(requests)s
               AND (state IN ('expired', 'lapsed', 'returned') OR state = 'revoked' AND ended_by_id IS NOT NULL)
             UNION ALL
-            SELECT code, concat_ws(':', 'decided', id, beneficiary_id,
-                                   CASE state WHEN 'denied' THEN 'denied' ELSE 'approved' END)
-            FROM requests_app_accessrequest
+            SELECT id, code, 'decided', side.person, NULL, NULL
+            FROM requests_app_accessrequest,
+                 LATERAL (SELECT beneficiary_id UNION SELECT requester_id) AS side(person)
             WHERE id > %(requests)s AND (state = 'denied' OR approved_at IS NOT NULL AND stage > 0)
             UNION ALL
-            SELECT code, concat_ws(':', 'decided', id, requester_id,
-                                   CASE state WHEN 'denied' THEN 'denied' ELSE 'approved' END)
-            FROM requests_app_accessrequest
-            WHERE id > %(requests)s AND requester_id <> beneficiary_id
-              AND (state = 'denied' OR approved_at IS NOT NULL AND stage > 0)
-            UNION ALL
             -- What somebody asked for another and one of them took back, or nobody decided: the other one hears of it.
-            SELECT code, concat_ws(':', 'ended', id, CASE WHEN state = 'withdrawn' AND ended_by_id = requester_id
-                                                          THEN beneficiary_id ELSE requester_id END, '')
+            SELECT id, code, 'ended', CASE WHEN state = 'withdrawn' AND ended_by_id = requester_id
+                                           THEN beneficiary_id ELSE requester_id END, NULL, NULL
             FROM requests_app_accessrequest
             WHERE id > %(requests)s AND requester_id <> beneficiary_id AND state IN ('withdrawn', 'lapsed')
             UNION ALL
-            SELECT r.code, concat_ws(':', 'more_decided', r.id, r.beneficiary_id, 'extension ' || x.id)
+            SELECT r.id, r.code, 'more_decided', r.beneficiary_id, x.id, NULL
             FROM requests_app_extension x JOIN requests_app_accessrequest r ON r.id = x.access_request_id
             WHERE r.id > %(requests)s AND x.stage > 0 AND x.state IN ('granted', 'denied')
             UNION ALL
-            SELECT r.code, concat_ws(':', 'issued', r.id, r.beneficiary_id, d.public_id)
-            FROM requests_app_issuedsession s JOIN requests_app_delivery d ON d.id = s.delivery_id
-            JOIN requests_app_accessrequest r ON r.id = s.access_request_id
+            SELECT r.id, r.code, 'issued', r.beneficiary_id, NULL, s.delivery_id
+            FROM requests_app_issuedsession s JOIN requests_app_accessrequest r ON r.id = s.access_request_id
             WHERE s.id > %(sessions)s AND NOT s.discarded
-        ) AS wanted WHERE NOT EXISTS (SELECT FROM requests_app_notice n WHERE n.key = wanted.key)
+        ) AS w
+        WHERE NOT EXISTS (
+            SELECT FROM requests_app_notice n
+            WHERE n.access_request_id = w.id AND n.kind = w.kind AND n.recipient_id = w.person
+              AND n.extension_id IS NOT DISTINCT FROM w.extension AND n.delivery_id IS NOT DISTINCT FROM w.delivery)
         """,
     ),
     Rule(

@@ -1,10 +1,14 @@
-"""Mail that is due: rows in the outbox, in the same transaction as what they tell of."""
+"""Mail that is due: rows in the outbox, in the same transaction as what they tell of.
+
+A row says whom it goes to and what it is about. What the mail says is worked out when it is sent, and the same about
+the same to the same person is queued once, however often it is announced.
+"""
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypedDict, Unpack
 
-from django.db import connection
-from django.db.models import CharField, F, Func, QuerySet, Value
+from django.db.models import Exists, QuerySet
 
 from requests_app.domain import clock, jobs
 from requests_app.domain.models import AccessRequest, Notice, User
@@ -19,146 +23,153 @@ LINKS_PER_HOUR = 3
 LINKS_PER_DAY = 8
 
 
+class About(TypedDict, total=False):
+    """What a notice is about besides its request, by the columns of `Notice`: keys of rows, and values."""
+
+    extension: int
+    stage: int
+    state: str
+    delivery: int
+    freeze: int
+    edit: int
+    role: int
+    entitlement: int
+    moment: datetime
+    detail: dict[str, Any]
+    event: int
+
+
 def announce(
     kind: Notice.Kind,
     access_requests: Iterable[AccessRequest],
     *,
     at: datetime,
     to: Iterable[User] | None = None,
-    occasion: str = "",
+    **about: Unpack[About],
 ) -> None:
-    """Queue one mail for each request and recipient; `to` is the beneficiary where nobody else is named.
-
-    The same occasion is queued once, however often it is announced.
-    """
+    """Queue one mail for each request and recipient; `to` is the beneficiary where nobody else is named."""
     people = [one.pk for one in to] if to is not None else None
-    announce_by_key(
-        kind,
-        [
-            (one.pk, recipient)
-            for one in access_requests
-            for recipient in (people if people is not None else [one.beneficiary_id])
-        ],
-        at=at,
-        occasion=occasion,
-    )
+    whom = [
+        (one.pk, recipient)
+        for one in access_requests
+        for recipient in (people if people is not None else [one.beneficiary_id])
+    ]
+    announce_by_key(kind, whom, at=at, **about)
 
 
-def announce_by_key(kind: Notice.Kind, whom: Sequence[tuple[int, int]], *, at: datetime, occasion: str = "") -> None:
-    """As `announce`; `whom` are the keys of a request and a recipient each."""
+def tell(kind: Notice.Kind, *, at: datetime, to: Iterable[User], **about: Unpack[About]) -> None:
+    """Queue one mail to each of these that is about no single request."""
+    announce_by_key(kind, [(None, one.pk) for one in to], at=at, **about)
+
+
+def announce_by_key(
+    kind: Notice.Kind, whom: Sequence[tuple[int | None, int]], *, at: datetime, **about: Unpack[About]
+) -> None:
+    """As `announce`; `whom` are the keys of a request, if it is about one, and a recipient each."""
     if whom:
         _ANNOUNCE.run(
             kind=str(kind),
             at=at,
             access_requests=[one for one, _ in whom],
             recipients=[recipient for _, recipient in whom],
-            occasion=occasion,
+            **(_ABOUT_NOTHING | about),
         )
         jobs.nudge("default.sweep_outbox")
 
 
+_ABOUT_NOTHING = dict.fromkeys(About.__annotations__) | {"state": "", "detail": {}}
 _ANNOUNCE = Question(
     "notices.announce",
     """
-INSERT INTO requests_app_notice (kind, recipient_id, access_request_id, key, due_at, attempts, last_error)
-SELECT %(kind)s::text, w.recipient, w.access_request,
-       concat_ws(':', %(kind)s::text, w.access_request, w.recipient, %(occasion)s::text), %(at)s::timestamptz, 0, ''
+INSERT INTO requests_app_notice (kind, recipient_id, access_request_id, extension_id, stage, state, delivery_id,
+                                 freeze_id, edit_id, role_id, entitlement_id, moment, detail, event_id,
+                                 due_at, attempts, last_error)
+SELECT %(kind)s::text, w.recipient, w.access_request, %(extension)s::bigint, %(stage)s::int, %(state)s::text,
+       %(delivery)s::bigint, %(freeze)s::bigint, %(edit)s::bigint, %(role)s::bigint, %(entitlement)s::bigint,
+       %(moment)s::timestamptz, %(detail)s::jsonb, %(event)s::bigint, %(at)s::timestamptz, 0, ''
 FROM unnest(%(access_requests)s::bigint[], %(recipients)s::bigint[]) AS w(access_request, recipient)
 ON CONFLICT DO NOTHING
 """,
 )
 
 
-def tell(kind: Notice.Kind, about: str, *, at: datetime, to: Iterable[User], occasion: str) -> None:
-    """Queue one mail that is about no single request: `about` is its sentence."""
-    rows = [
-        Notice(kind=kind, recipient=one, about=about, key=":".join((kind, "", str(one.pk), occasion)), due_at=at)
-        for one in to
-    ]
-    Notice.objects.bulk_create(rows, ignore_conflicts=True)
-    jobs.nudge("default.sweep_outbox")
+def announce_many(kind: Notice.Kind, ids: Collection[int], *, at: datetime) -> None:
+    """Queue one mail to the beneficiary of each request with these ids, in the database; as `announce`, once."""
+    if ids:
+        _ANNOUNCE_MANY.run(kind=str(kind), at=at, ids=list(ids))
+        jobs.nudge("default.sweep_outbox")
 
 
-def send_link(person: User | None, about: str, *, at: datetime) -> None:
+# An end can be extended, and then comes near again. Whoever asked for somebody else hears that nothing came of it.
+_ANNOUNCE_MANY = Question(
+    "notices.announce_many",
+    """
+INSERT INTO requests_app_notice (kind, recipient_id, access_request_id, moment, due_at, attempts, last_error)
+SELECT %(kind)s::text, person, id, CASE WHEN %(kind)s::text = 'ending_soon' THEN expires_at END,
+       %(at)s::timestamptz, 0, ''
+FROM requests_app_accessrequest,
+     LATERAL (SELECT beneficiary_id UNION SELECT requester_id WHERE state = 'lapsed') AS concerned(person)
+WHERE id = ANY(%(ids)s::bigint[])
+ORDER BY id, person
+ON CONFLICT DO NOTHING
+""",
+)
+
+
+def send_link(person: User | None, *, event: int, at: datetime) -> None:
     """Queue a link for a new password to this person, unless they were sent enough lately.
 
     One statement, whether there is such a person or not: nobody can tell from how long it takes.
     """
-    with connection.cursor() as cursor:
-        values = {"kind": str(Kind.NEW_PASSWORD), "person": person.pk if person else None, "about": about, "at": at}
-        cursor.execute(_SEND_LINK, values | {"hour": LINKS_PER_HOUR, "day": LINKS_PER_DAY})
+    _SEND_LINK.run(
+        person=person.pk if person else None,
+        event=event,
+        at=at,
+        hour=LINKS_PER_HOUR,
+        day=LINKS_PER_DAY,
+    )
     jobs.nudge("default.sweep_outbox")
 
 
-# Its key names the link before, so that of several at once only one is sent.
-_SEND_LINK = """
+# Its moment is that of the link before, so that of several at once only one is sent.
+_SEND_LINK = Question(
+    "notices.send_link",
+    """
 WITH before AS (
-    SELECT id, created_at FROM requests_app_notice
-    WHERE recipient_id = %(person)s::bigint AND kind = %(kind)s
-    ORDER BY id DESC LIMIT %(day)s
+    SELECT created_at FROM requests_app_notice
+    WHERE recipient_id = %(person)s::bigint AND kind = 'new_password'
+    ORDER BY id DESC LIMIT %(day)s::int
 )
-INSERT INTO requests_app_notice (kind, recipient_id, about, key, created_at, due_at, attempts, last_error)
-SELECT %(kind)s, %(person)s::bigint, %(about)s, concat_ws(':', %(kind)s, '', %(person)s::bigint, coalesce(max(id), 0)),
-       %(at)s, %(at)s, 0, ''
+INSERT INTO requests_app_notice (kind, recipient_id, moment, event_id, created_at, due_at, attempts, last_error)
+SELECT 'new_password', %(person)s::bigint, max(created_at), %(event)s::bigint, %(at)s::timestamptz, %(at)s::timestamptz,
+       0, ''
 FROM before
 HAVING %(person)s::bigint IS NOT NULL
-   AND count(*) FILTER (WHERE created_at > %(at)s::timestamptz - interval '1 hour') < %(hour)s
-   AND count(*) FILTER (WHERE created_at > %(at)s::timestamptz - interval '1 day') < %(day)s
+   AND count(*) FILTER (WHERE created_at > %(at)s::timestamptz - interval '1 hour') < %(hour)s::int
+   AND count(*) FILTER (WHERE created_at > %(at)s::timestamptz - interval '1 day') < %(day)s::int
 ON CONFLICT DO NOTHING
-"""
+""",
+)
+
+
+def not_told(rows: Any, kind: Notice.Kind, **about: Any) -> Any:
+    """Of these rows the ones of which nobody was told so: `about` says which notice that would be."""
+    return rows.exclude(Exists(Notice.objects.filter(kind=kind, **about)))
+
+
+def day_of(at: datetime) -> datetime:
+    """The moment of what is told once a day."""
+    return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def minute_of(at: datetime) -> datetime:
+    """The moment of what is told once a minute."""
+    return at.replace(second=0, microsecond=0)
 
 
 def who_answer_for_daypass() -> QuerySet[User]:
     """Operators and auditors, at most the first 500."""
     return User.objects.operators_and_auditors().order_by("pk")[:500]
-
-
-def announce_many(kind: Notice.Kind, ids: Collection[int], *, at: datetime) -> None:
-    """Queue one mail to the beneficiary of each request with these ids, in the database; as `announce`, once."""
-    if not ids:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(_ANNOUNCE_MANY, {"kind": str(kind), "at": at, "ids": list(ids)})
-    jobs.nudge("default.sweep_outbox")
-
-
-# The same keys in a question about requests: of the word before the end as it is now, which an extension moves, and
-# of the one to whoever asked that nobody can decide the present stage.
-_EPOCH = Func(F("expires_at"), template="extract(epoch FROM %(expressions)s)::text", output_field=CharField())
-KEY_OF_ENDING = Func(
-    F("pk"), F("beneficiary"), _EPOCH,
-    template="concat_ws(':', 'ending_soon', %(expressions)s)", output_field=CharField(),
-)  # fmt: skip
-KEY_OF_STUCK = Func(
-    F("pk"), F("requester"), F("stage"),
-    template="concat_ws(':', 'stuck', %(expressions)s)", output_field=CharField(),
-)  # fmt: skip
-# Of an extension: `stage 2 of extension 7`.
-_OF_EXTENSION = Func(
-    Value("stage "), F("stage"), Value(" of extension "), F("pk"), function="concat", output_field=CharField()
-)
-KEY_OF_STUCK_EXTENSION = Func(
-    F("access_request"), F("asked_by"), _OF_EXTENSION,
-    template="concat_ws(':', 'stuck', %(expressions)s)", output_field=CharField(),
-)  # fmt: skip
-# Of what its beneficiary may not have any more, once for each state.
-KEY_OF_NO_USE = Func(
-    F("pk"), F("requester"), F("state"),
-    template="concat_ws(':', 'stuck', %(expressions)s)", output_field=CharField(),
-)  # fmt: skip
-
-# The keys are those of `announce`. An end can be extended, and then comes near again. Whoever asked for somebody else
-# hears that nothing came of it.
-_ANNOUNCE_MANY = """
-INSERT INTO requests_app_notice (kind, recipient_id, access_request_id, key, due_at, attempts, last_error)
-SELECT %(kind)s, person, id, concat_ws(':', %(kind)s, id, person,
-       CASE WHEN %(kind)s = 'ending_soon' THEN extract(epoch FROM expires_at)::text ELSE '' END), %(at)s, 0, ''
-FROM requests_app_accessrequest,
-     LATERAL (SELECT beneficiary_id UNION SELECT requester_id WHERE state = 'lapsed') AS concerned(person)
-WHERE id = ANY(%(ids)s)
-ORDER BY id, person
-ON CONFLICT DO NOTHING
-"""
 
 
 def is_any_due() -> bool:

@@ -32,7 +32,7 @@ _AS: dict[str, Callable[[Any], Any]] = {
     "int": Int4,
     "float8": Float8,
     "jsonb": Jsonb,
-    "bigint[]": lambda keys: [Int8(key) for key in keys],
+    "bigint[]": lambda keys: [None if key is None else Int8(key) for key in keys],
 }
 
 

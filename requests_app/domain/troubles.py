@@ -4,7 +4,6 @@ Never what an error said: that might hold what must not be stored. The logs have
 """
 
 from datetime import datetime, timedelta
-from hashlib import sha256
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -105,10 +104,6 @@ def _subject(task: str, subject: str) -> str:
 
 def _tell(trouble: Trouble, now: datetime) -> None:
     """Once a day for each kind of trouble: a hundred subjects of one fault are one mail."""
-    about = (
-        f"Daypass met something that nobody foresaw: {trouble.task} failed with {trouble.error} at {trouble.where}. "
-        "It is tried again with growing gaps; the admin's troubles and the logs say more."
-    )
-    kind = sha256(f"{trouble.task} {trouble.error} {trouble.where}".encode()).hexdigest()[:32]
     operators = User.objects.operators().order_by("pk")[:100]
-    notices.tell(notices.Kind.TROUBLE, about, at=now, to=operators, occasion=f"{kind}:{now:%Y-%m-%d}")
+    fault = {"task": trouble.task, "error": trouble.error, "where": trouble.where}
+    notices.tell(notices.Kind.TROUBLE, at=now, to=operators, moment=notices.day_of(now), detail=fault)

@@ -27,7 +27,7 @@ from requests_app.domain.models import (
     Stage,
     User,
 )
-from tests import factories
+from tests import factories, letters
 from tests.admin.filling import add_line, errors, read, save, send
 from tests.admin.test_reading import address
 from tests.web.pages import Page, signed_in
@@ -705,7 +705,7 @@ def test_a_password_is_set_by_a_form_and_only_that_is_recorded(operator: Client,
     assert last().action == Action.PERSON_CHANGED
     assert last().beneficiary == alice
     assert last().detail["changes"] == {"password": "set"}
-    assert Notice.objects.get(recipient=alice).about == "Olivia has set a password for you."
+    assert letters.sentence(Notice.objects.get(recipient=alice)) == "Olivia has set a password for you."
     own = operator.get(reverse("admin:auth_user_password_change", args=[olivia.pk]))
     assert own.headers["Location"] == reverse("account_change_password")
 

@@ -505,7 +505,7 @@ def test_whoever_changed_it_reads_so_until_it_is_confirmed(
 
 
 def told() -> list[str]:
-    notices = Notice.objects.filter(about__contains="only one operator").order_by("pk")
+    notices = Notice.objects.filter(kind="only_one").order_by("pk")
     return [one.recipient.username for one in notices.select_related("recipient")]
 
 

@@ -28,7 +28,7 @@ from requests_app.domain.models import (
 )
 from requests_app.domain.workflow import deliveries, proofs, revocations
 from sandbox.aws import AwsStandIn
-from tests import factories
+from tests import factories, letters
 from tests.background.ending import run, works
 from tests.domain.expect import refused
 from tests.domain.meeting import at_once
@@ -174,8 +174,15 @@ def test_too_many_revoked_everything_older_is_refused_and_nothing_minted_until_t
     assert not deliveries.record(on_its_way, factories.minted(on_its_way), worker="worker")
     assert proofs.take_up(active_request.role_id) is None
     # Everyone knows.
-    told = Notice.objects.filter(kind="held")
-    assert {notice.recipient.username for notice in told} == {"erin", "olivia", "dave"}
+    told = Notice.objects.filter(kind__in=["held", "role_held"]).select_related("recipient", "access_request")
+    assert {(one.kind, one.recipient.username) for one in told} == {
+        ("held", "erin"),
+        ("role_held", "olivia"),
+        ("role_held", "dave"),
+    }
+    (loud,) = {letters.sentence(one) for one in told if one.kind == "role_held"}
+    assert "has no room to deny 10 ended passes by name, so AWS is told to refuse every session of it from" in loud
+    assert loud.endswith("Its other inline policies should become managed ones.")
     story = page(signed_in(erins_request.beneficiary).get(f"/requests/{erins_request.code}")).text
     assert "new credentials can be had from" in story
     assert AuditEvent.objects.filter(action="role.held").count() == 1

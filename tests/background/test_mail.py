@@ -14,6 +14,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from requests_app.background import mail
+from requests_app.background.mail import batch, messages
 from requests_app.domain import clock, deciders, notices, workflow
 from requests_app.domain.models import AccessRequest, Entitlement, Group, Membership, Notice, Role, User
 from requests_app.domain.workflow import sweeps
@@ -173,7 +174,7 @@ def test_whoever_need_not_decide_since_the_mail_before_is_not_asked(
     asked_of_two: AccessRequest, carol: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow mail server takes its time between two of them, so that what the rules said does not go for long."""
-    monkeypatch.setattr(mail, "GOES_FOR_SECONDS", 0)
+    monkeypatch.setattr(batch, "GOES_FOR_SECONDS", 0)
     send = EmailMultiAlternatives.send
 
     def send_slowly(message: EmailMultiAlternatives, *args: Any) -> int:
@@ -197,8 +198,8 @@ def test_beyond_the_longest_list_each_is_asked_about(
 
 
 def test_a_mail_asks_for_the_words_of_its_own_kind_alone(active_request: AccessRequest, alice: User) -> None:
-    notice = Notice(kind="issued", recipient=alice, access_request=active_request, key="issued:1")
-    assert statements(lambda: mail.words(notice)) == 0
+    notice = Notice(kind="issued", recipient=alice, access_request=active_request)
+    assert statements(lambda: messages.message(notice, batch.Batch())) == 0
 
 
 class Counting(EmailBackend):
@@ -425,7 +426,7 @@ def test_times_are_the_recipients_own(zone: str, hour: str, active_request: Acce
     User.objects.filter(pk=alice.pk).update(time_zone=zone)
     notice = Notice(kind="ending_soon", recipient=User.objects.get(pk=alice.pk), access_request=active_request)
     active_request.expires_at = datetime.fromisoformat("2026-12-31T13:00:00+00:00")
-    assert f"ends at {hour}." in mail.words(notice).sentence
+    assert f"ends at {hour}.\n" in str(messages.message(notice, batch.Batch()).body)
 
 
 # --- what people wrote ------------------------------------------------------------------------------------------------

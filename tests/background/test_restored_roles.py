@@ -167,7 +167,7 @@ def test_a_policy_that_the_database_has_forgotten_altogether_is_told_once(
 
     assert not Freeze.objects.in_force().exists(), "operators have looked already"
     assert at_aws() == {active_request.code, erins_request.code}
-    told = Notice.objects.filter(kind="lifted", recipient=olivia, about__contains=erins_request.code)
+    told = Notice.objects.filter(kind="unexplained", recipient=olivia, detail__codes__contains=erins_request.code)
     assert told.count() == 1
     look(become, active_request.role)
     assert told.count() == 1
@@ -193,7 +193,10 @@ def test_an_old_policy_put_back_by_somebody_is_reported_and_freezes_nothing(
 
     assert not Freeze.objects.exists()
     assert at_aws() == {active_request.code, erins_request.code}
-    assert Notice.objects.filter(kind="lifted", recipient=olivia, about__contains=active_request.code).count() == 1
+    assert (
+        Notice.objects.filter(kind="unexplained", recipient=olivia, detail__codes__contains=active_request.code).count()
+        == 1
+    )
     assert json.dumps(DenyPolicy.objects.get().unknown).count(active_request.code) == 1
 
 
@@ -230,7 +233,10 @@ def test_a_role_whose_first_early_end_was_forgotten_is_found_by_its_daily_look(
 
     assert not Freeze.objects.in_force().exists()
     assert at_aws() == {active_request.code, erins_request.code}
-    assert Notice.objects.filter(kind="lifted", recipient=olivia, about__contains=erins_request.code).count() == 1
+    assert (
+        Notice.objects.filter(kind="unexplained", recipient=olivia, detail__codes__contains=erins_request.code).count()
+        == 1
+    )
     with clock.moved(timedelta(hours=12, minutes=1)):
         look(become, role)
     assert at_aws() is None

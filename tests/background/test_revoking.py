@@ -100,7 +100,7 @@ def test_someone_lifts_it_and_it_is_put_back(
     assert not works(hers)
     assert DenyPolicy.objects.get().changed_outside_at is not None
     assert AuditEvent.objects.filter(action="revocation.lifted", access_request=active_request).exists()
-    told = Notice.objects.filter(kind="lifted", about__contains=active_request.role.arn)
+    told = Notice.objects.filter(kind="lifted", role=active_request.role)
     assert {notice.recipient for notice in told} == {olivia, dave}
 
 
@@ -210,7 +210,7 @@ def test_operators_are_told_once_when_aws_is_not_seen_to_obey(
             probe = proofs.take_up(active_request.role_id)
             assert probe is not None
             proofs.note(probe, "not yet", action="")
-        told.append(Notice.objects.filter(kind="not_denied", recipient=olivia).count())
+        told.append(Notice.objects.filter(kind="unproved", recipient=olivia).count())
 
     assert told == [0] * 6 + [1] * 3
     assert Revocation.objects.get().state == "written"

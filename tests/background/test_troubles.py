@@ -17,7 +17,7 @@ from requests_app.domain import troubles as domain_troubles
 from requests_app.domain.models import AccessRequest, AuditEvent, Delivery, DenyPolicy, Notice, Role, Trouble, User
 from requests_app.domain.transitions import State
 from requests_app.domain.workflow import revocations, sweeps
-from tests import factories, plans
+from tests import factories, letters, plans
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -56,7 +56,7 @@ def test_it_is_a_row_without_a_word_of_the_error_and_operators_are_told_once(
     assert (trouble.times, trouble.over_at) == (3, None)
     (notice,) = Notice.objects.filter(kind="trouble")
     assert notice.recipient == olivia
-    assert "revoke.work failed with KeyError" in notice.about
+    assert f"revoke.work failed with KeyError at {trouble.where}" in letters.sentence(notice)
     assert SECRET not in str([*Trouble.objects.values(), *Notice.objects.values(), *AuditEvent.objects.values()])
 
 

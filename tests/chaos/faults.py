@@ -66,8 +66,8 @@ A_SUPERVISOR = "started again, as a supervisor does"
 # Where a worker is killed: between two steps of its work, after so many of them.
 DEATHS = {
     "default": (
-        ("after:requests_app.background.mail._claim", 3),
-        ("after:requests_app.background.mail._send", 3),
+        ("after:requests_app.background.mail.sending._claim", 3),
+        ("after:requests_app.background.mail.sending._send", 3),
         ("after:requests_app.domain.workflow.sweeps._take", 3),
         ("after:requests_app.domain.audit.record_many", 1),
         ("after:requests_app.domain.workflow.deliveries._give_up", 4),

@@ -28,7 +28,7 @@ from requests_app.domain.models import (
     User,
 )
 from requests_app.domain.workflow import own_edits, sweeps
-from tests import factories
+from tests import factories, letters
 from tests.domain.expect import refused
 from tests.domain.test_guards import GUARD, PRIVILEGE, WENT_THROUGH, _attempt_decision, _new, attempt, update
 
@@ -376,9 +376,8 @@ def test_others_hear_once_an_hour_of_whoever_fills_a_group(
     olivia: User, peter: User, alice: User, bob: User, mallory: User, leads: Group, engineers: Group
 ) -> None:
     def told() -> list[str]:
-        return list(
-            Notice.objects.filter(kind="unconfirmed", recipient=peter).order_by("pk").values_list("about", flat=True)
-        )
+        told = Notice.objects.filter(kind="unconfirmed", recipient=peter).order_by("pk")
+        return [letters.sentence(one) for one in told]
 
     for person in (mallory, alice):
         places(olivia, person, leads)

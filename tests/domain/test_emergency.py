@@ -28,7 +28,7 @@ from requests_app.domain.models import (
 from requests_app.domain.workflow import deliveries, emergency, freezes, live_sessions, revocations, sweeps
 from requests_app.domain.workflow.emergency import Ended, Scope
 from requests_app.domain.workflow.freezes import Everything
-from tests import factories, plans, servers
+from tests import factories, letters, plans, servers
 from tests.domain.expect import refused
 from tests.domain.meeting import at_once, in_background, row_held, wait_until_stuck
 
@@ -165,7 +165,7 @@ def test_one_event_and_one_word_for_the_act(
     }  # fmt: skip
     notices = Notice.objects.filter(kind="stopped")
     assert sorted(notices.values_list("recipient__username", flat=True)) == ["dave", "olivia"]
-    assert notices[0].about == f"Olivia ends every pass in payments-prod (2222-2222-2222), 4 of them: {WHY}"
+    assert letters.sentence(notices[0]) == f"Olivia ends every pass in payments-prod (2222-2222-2222), 4 of them: {WHY}"
 
 
 def test_the_record_of_what_was_done_to_a_person_is_under_their_name(

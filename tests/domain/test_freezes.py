@@ -32,7 +32,7 @@ from requests_app.domain.models import (
 from requests_app.domain.transitions import DeliveryState
 from requests_app.domain.workflow import deliveries, emergency, freezes, live_sessions, sweeps
 from requests_app.domain.workflow.freezes import Everything, Scope
-from tests import factories, servers
+from tests import factories, letters, servers
 from tests.domain.expect import refused
 from tests.domain.meeting import at_once, in_background, wait_until_stuck
 from tests.domain.test_guards import (
@@ -411,7 +411,7 @@ def test_a_reason_is_told_whole_or_refused_and_never_cut(olivia: User, administr
     assert not Freeze.objects.exists()
     begun = freezes.freeze(administrator, by=olivia, reason="x" * 497 + "end")
     assert begun.reason.endswith("end")
-    assert Notice.objects.get(recipient=olivia).about.endswith("end")
+    assert letters.sentence(Notice.objects.get(recipient=olivia)).endswith("end")
 
 
 def test_freezing_twice_is_said_and_other_scopes_are_others(olivia: User, administrator: Role) -> None:

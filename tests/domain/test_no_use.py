@@ -30,12 +30,12 @@ HOUR = timedelta(hours=1)
 
 
 def told() -> list[str]:
-    return sorted(Notice.objects.filter(kind="stuck").values_list("recipient__username", flat=True))
+    return sorted(Notice.objects.filter(kind="no_use").values_list("recipient__username", flat=True))
 
 
 def sent() -> list[str]:
     mailbox.outbox.clear()
-    Notice.objects.exclude(kind="stuck").update(gave_up_at=clock.now())
+    Notice.objects.exclude(kind="no_use").update(gave_up_at=clock.now())
     mail.send_due()
     return [str(message.subject) for message in mailbox.outbox]
 

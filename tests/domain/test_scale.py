@@ -407,4 +407,4 @@ def test_what_a_sweep_writes_for_many_is_what_is_written_for_one(active_request:
     unlike = {"id", "recorded_at", "transaction_id"}
     fields = [field.attname for field in AuditEvent._meta.fields if field.attname not in unlike]
     assert {name: getattr(event, name) for name in fields} == {name: getattr(by_one, name) for name in fields}
-    assert Notice.objects.filter(kind="ended").count() == 1  # it had the same key
+    assert Notice.objects.filter(kind="ended").count() == 1  # it was about the same

@@ -25,7 +25,7 @@ from requests_app.domain.models import (
 )
 from requests_app.domain.transitions import State
 from requests_app.domain.workflow import stages, sweeps
-from tests import factories
+from tests import factories, letters
 from tests.domain.expect import refused
 from tests.domain.meeting import at_once, in_background, row_held
 
@@ -257,14 +257,15 @@ def test_what_nobody_owns_nobody_can_approve(alice: User, administrator: Role, e
     # The operators hear of it, once a day.
     (notice,) = Notice.objects.filter(kind="nobody")
     assert notice.recipient == olivia
-    assert terms.name in notice.about
+    assert letters.sentence(notice).startswith(f"Someone asked for {administrator} under “{terms}” and was refused: ")
     # Of each role, for each has its owners.
     other = factories.role("Other", administrator.account)
     terms.roles.add(other)
     for _ in range(2):
         with refused("stage.nobody_can", NotAllowed):
             factories.wish(alice, other, terms)
-    assert sorted("Other" in notice.about for notice in Notice.objects.filter(kind="nobody")) == [False, True]
+    told = Notice.objects.filter(kind="nobody").order_by("pk")
+    assert ["Other" in letters.sentence(one) for one in told] == [False, True]
 
 
 def test_the_same_person_never_satisfies_two_stages(

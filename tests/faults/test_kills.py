@@ -227,7 +227,7 @@ def _pass_that_began_two_hours_ago(like: AccessRequest) -> AccessRequest:
 
 @pytest.mark.parametrize(
     ("point", "sent_before"),
-    [("after:requests_app.background.mail._claim", 0), ("after:requests_app.background.mail._send", 1)],
+    [("after:requests_app.background.mail.sending._claim", 0), ("after:requests_app.background.mail.sending._send", 1)],
 )
 def test_the_mailer_is_killed(pending_request: AccessRequest, point: str, sent_before: int) -> None:
     asked = Notice.objects.filter(kind="asked", access_request=pending_request)

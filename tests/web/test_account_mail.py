@@ -24,7 +24,7 @@ from requests_app.delivery.web import accounts
 from requests_app.domain import clock, notices, password_links, store, workflow
 from requests_app.domain.errors import Conflict
 from requests_app.domain.models import AuditEvent, Notice, User
-from tests import factories
+from tests import factories, letters
 from tests.web.pages import page, signed_in
 from tests.web.test_sign_in import code_of
 
@@ -377,7 +377,7 @@ def test_a_second_factor_is_set_up_and_taken_off_whatever_the_mail_server_does(
     with django_capture_on_commit_callbacks(execute=True):
         assert client.post("/accounts/2fa/recovery-codes/generate/").status_code == 302
     assert client.post("/accounts/2fa/totp/deactivate/").status_code == 302
-    told = list(Notice.objects.order_by("pk").values_list("about", flat=True))
+    told = [letters.sentence(one) for one in Notice.objects.order_by("pk")]
     assert [one.split(".")[0] for one in told] == [
         "An authenticator app was set up as your second factor",
         "New recovery codes were made for you",

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from requests_app.background import mail
+from requests_app.background.mail import messages
 from requests_app.delivery.web.views import emergency
 from requests_app.domain import workflow
 from requests_app.domain.models import (
@@ -575,6 +575,6 @@ def test_banners_take_one_query_however_many_freezes(
 
 def test_mail_about_it_leads_operators_to_the_page(olivia: User, dave: User) -> None:
     freezes.freeze(Everything(), by=olivia, reason=WHY)
-    links = {one.recipient.username: mail._page_for(one) for one in Notice.objects.select_related("recipient")}
+    links = {one.recipient.username: messages.page_for(one) for one in Notice.objects.select_related("recipient")}
     assert links == {"olivia": "/stop/", "dave": "/"}
     assert Account.objects.count() == 0

@@ -263,7 +263,8 @@ class PersonAdmin(WithMemberships, UserAdmin):
             response = super().user_change_password(request, id, form_url)
             if response.status_code == 302:
                 person = User.objects.get(pk=unquote(id))
-                workflow.accounts.tell_of_operator(person, f"{request.user} has set a password for you.")
+                change = workflow.accounts.Change.PASSWORD_BY_OPERATOR
+                workflow.accounts.tell_of_operator(person, change, by=request.user)  # type: ignore[arg-type]
         return response
 
     @admin.action(description="Invite again (who never signed in)", permissions=["change"])

@@ -16,15 +16,16 @@ from requests_app.delivery.web.origin import client_ip
 from requests_app.domain import audit, workflow
 from requests_app.domain.models import User
 from requests_app.domain.models.people import LONGEST_TYPED
+from requests_app.domain.workflow.accounts import Change
 
 log = structlog.get_logger(__name__)
 # What allauth would mail to somebody, by its template. Of a password the verb that sets it tells.
-_TOLD = {
-    "account/email/password_changed": "",
-    "account/email/password_set": "",
-    "mfa/email/totp_activated": "An authenticator app was set up as your second factor.",
-    "mfa/email/totp_deactivated": "Your authenticator app was turned off as your second factor.",
-    "mfa/email/recovery_codes_generated": "New recovery codes were made for you. The ones before work no more.",
+_TOLD: dict[str, Change | None] = {
+    "account/email/password_changed": None,
+    "account/email/password_set": None,
+    "mfa/email/totp_activated": Change.APP_ADDED,
+    "mfa/email/totp_deactivated": Change.APP_REMOVED,
+    "mfa/email/recovery_codes_generated": Change.RECOVERY_CODES,
 }
 
 
@@ -89,8 +90,8 @@ class AccountAdapter(DefaultAccountAdapter):
         self, template_prefix: str, user: User, context: dict[str, Any] | None = None, email: str | None = None
     ) -> None:
         """All mail goes by the outbox, whatever the mail server does now."""
-        if told := _TOLD.get(template_prefix, "How you sign in was changed."):
-            workflow.accounts.tell(user, told)
+        if change := _TOLD.get(template_prefix, Change.OTHER):
+            workflow.accounts.tell(user, change)
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """What would be sent from within a web request, which nothing that is mounted asks for: nothing is."""

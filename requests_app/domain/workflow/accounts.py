@@ -1,6 +1,7 @@
 """How people come in: invitations, new passwords, and word to them when how they sign in has changed."""
 
 from collections.abc import Iterable
+from enum import StrEnum
 
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
@@ -9,6 +10,18 @@ from requests_app.domain import audit, browsers, clock, notices, password_links
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict
 from requests_app.domain.models import Notice, User
+
+
+class Change(StrEnum):
+    """Of how somebody signs in, that they are told of."""
+
+    PASSWORD = "password"  # noqa: S105
+    FIRST_PASSWORD = "first_password"  # noqa: S105
+    PASSWORD_BY_OPERATOR = "password_by_operator"  # noqa: S105
+    APP_ADDED = "app_added"
+    APP_REMOVED = "app_removed"
+    RECOVERY_CODES = "recovery_codes"
+    OTHER = "other"
 
 
 def invite(people: Iterable[User], *, by: User) -> list[User]:
@@ -26,9 +39,8 @@ def invite(people: Iterable[User], *, by: User) -> list[User]:
             .order_by("pk")
         )
         for one in invited:
-            audit.record(Action.PERSON_INVITED, by=by, beneficiary=one, subject=one.username)
-        about = f"{by} has made an account for you in Daypass, where you ask for temporary access to AWS."
-        notices.tell(Notice.Kind.INVITED, about, at=now, to=invited, occasion=now.isoformat())
+            event = audit.record(Action.PERSON_INVITED, by=by, beneficiary=one, subject=one.username)
+            notices.tell(Notice.Kind.INVITED, at=now, to=[one], moment=now, event=event)
     return invited
 
 
@@ -39,19 +51,18 @@ def ask_for_new_password(address: str) -> None:
     for statement, whether somebody has the address, nobody has, or somebody who is deactivated.
     """
     with transaction.atomic(durable=True):
-        now, ip = clock.now(), audit.origin().ip
+        now = clock.now()
         person = User.objects.filter(email=address, deactivated_at=None).first()
-        audit.record(Action.NEW_PASSWORD_ASKED, by=None, subject=person.username if person else "an unknown address")
-        # Not with which browser: whoever asks could write to them in it.
-        about = f"Someone{f' at {ip}' if ip else ''} asked for a new password for you."
-        notices.send_link(person, about, at=now)
+        subject = person.username if person else "an unknown address"
+        event = audit.record(Action.NEW_PASSWORD_ASKED, by=None, subject=subject)
+        notices.send_link(person, event=event, at=now)
 
 
 def set_password(person: User, password: str) -> None:
     """Their own new password, of which they get word."""
     person.set_password(password)  # takes its time, and so stands outside
     with transaction.atomic():
-        _record_password(person, "Your password was changed.")
+        _record_password(person, Change.PASSWORD)
 
 
 def use_link(key: str, password: str) -> User:
@@ -66,29 +77,29 @@ def use_link(key: str, password: str) -> User:
             raise Conflict("This link does not work any more.", rule="password.old_link")
         first = not found.has_usable_password()
         found.password = encoded
-        _record_password(found, "Your first password was chosen." if first else "Your password was changed.")
+        _record_password(found, Change.FIRST_PASSWORD if first else Change.PASSWORD)
     return found
 
 
-def tell(person: User, what: str) -> None:
+def tell(person: User, change: Change) -> None:
     """Queue a mail to somebody: how they sign in has changed, and from where that was done."""
     origin = audit.origin()
-    browser = browsers.in_words(origin.user_agent)
-    by = f", with {browser}" if browser else ""
-    _tell(person, f"{what} It was done from {origin.ip}{by}." if origin.ip else what)
+    # Not what the browser calls itself: whoever does it could write to them in that.
+    from_where = {"ip": origin.ip, "browser": browsers.in_words(origin.user_agent)} if origin.ip else {}
+    _tell(person, {"change": str(change), **from_where})
 
 
-def tell_of_operator(person: User, what: str) -> None:
+def tell_of_operator(person: User, change: Change, *, by: User) -> None:
     """The same of what an operator did to their sign-in; from where is for the record alone."""
-    _tell(person, what)
+    _tell(person, {"change": str(change), "by": str(by)})
 
 
-def _tell(person: User, about: str) -> None:
+def _tell(person: User, detail: dict[str, str]) -> None:
     now = clock.now()
-    notices.tell(Notice.Kind.ACCOUNT, about, at=now, to=[person], occasion=now.isoformat())
+    notices.tell(Notice.Kind.ACCOUNT, at=now, to=[person], moment=now, detail=detail)
 
 
-def _record_password(person: User, told: str) -> None:
+def _record_password(person: User, change: Change) -> None:
     person.save(update_fields=["password"])
     audit.record(Action.NEW_PASSWORD_SET, by=person, beneficiary=person, subject=person.username)
-    tell(person, told)
+    tell(person, change)

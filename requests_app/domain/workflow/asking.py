@@ -169,7 +169,7 @@ def remind(access_request: AccessRequest, *, by: User) -> AccessRequest:
         [access_request],
         at=now,
         to=people,
-        occasion=now.isoformat(),
+        moment=now,
     )
     audit.record(Action.REQUEST_REMINDED, access_request, by=by, at=now)
     return access_request

@@ -65,7 +65,7 @@ def deny(access_request: AccessRequest, *, by: User, stage: int | None = None, c
         stage=decision.stage,
         comment=comment,
     )
-    life.tell_the_asking_side(notices.Kind.DECIDED, access_request, decision.decided_at, occasion="denied")
+    life.tell_the_asking_side(notices.Kind.DECIDED, access_request, decision.decided_at)
     return decision
 
 

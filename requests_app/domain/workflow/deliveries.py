@@ -208,7 +208,7 @@ def record(order: Order, minted: Minted, *, worker: str, envelope: str = "") -> 
         )
         if keep:
             whom = [(known.access_request, known.beneficiary)]
-            notices.announce_by_key(notices.Kind.ISSUED, whom, at=known.now, occasion=str(known.public_id))
+            notices.announce_by_key(notices.Kind.ISSUED, whom, at=known.now, delivery=known.delivery)
             if envelope:
                 _seal(known, envelope)
         elif known.delivery_state == DeliveryState.CLAIMED:

@@ -197,9 +197,8 @@ def _record_the_act(scope: Scope, by: User, reason: str, *, keep_out: bool, key:
         )
         if not earlier:
             idempotency.keep(key, by=by, contents=contents, result=str(event))
-        about = f"{by} ends every pass {_of(scope)}, {passes} of them: {reason}"
         watching = notices.who_answer_for_daypass()
-        notices.tell(notices.Kind.STOPPED, about, at=now, to=watching, occasion=str(event))
+        notices.tell(notices.Kind.STOPPED, at=now, to=watching, moment=now, event=event)
 
 
 def _goes_on(act: AuditEvent, scope: Scope) -> bool:
@@ -209,18 +208,6 @@ def _goes_on(act: AuditEvent, scope: Scope) -> bool:
 
 
 _KINDS: dict[type, str] = {User: "person", Role: "role", Account: "account", Everything: "everything"}
-
-
-def _of(scope: Scope) -> str:
-    match scope:
-        case User():
-            return f"of {scope}"
-        case Role():
-            return f"for {scope}"
-        case Account():
-            return f"in {scope}"
-        case Everything():
-            return "there is"
 
 
 def _end(among: AccessRequestQuerySet, by: User, reason: str) -> Ended:

@@ -98,9 +98,7 @@ def deny_extension(extension: Extension, *, by: User, stage: int | None = None, 
     audit.record(
         Action.EXTENSION_DENIED, extension.access_request, by=by, at=now, stage=decision.stage, comment=comment
     )
-    notices.announce(
-        notices.Kind.MORE_DECIDED, [extension.access_request], at=now, occasion=f"extension {extension.pk}"
-    )
+    notices.announce(notices.Kind.MORE_DECIDED, [extension.access_request], at=now, extension=extension.pk)
     return decision
 
 
@@ -183,7 +181,7 @@ def _grant(extension: Extension, *, by: User | None, now: datetime, rule: str) -
         Action.EXTENSION_GRANTED, access_request, by=by, at=now, rule=rule, expires_at=extension.new_end.isoformat()
     )
     if by is not None:
-        notices.announce(notices.Kind.MORE_DECIDED, [access_request], at=now, occasion=f"extension {extension.pk}")
+        notices.announce(notices.Kind.MORE_DECIDED, [access_request], at=now, extension=extension.pk)
 
 
 def _finish(extension: Extension, state: ExtensionState, now: datetime) -> None:

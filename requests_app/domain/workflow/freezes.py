@@ -79,8 +79,7 @@ def lift(freeze: Freeze, *, by: User) -> Freeze:
     freeze.lifted_at, freeze.lifted_by = now, by
     freeze.save(update_fields=["lift_asked_at", "lift_asked_by", "lifted_at", "lifted_by"])
     audit.record(Action.FREEZE_LIFTED, by=by, at=now, subject=str(freeze), asked_by=str(freeze.lift_asked_by))
-    asked = "" if alone else f", as {freeze.lift_asked_by} had asked"
-    _tell(notices.Kind.THAWED, freeze, f"{by} has lifted the freeze of {freeze}{asked}. It was: {freeze.reason}")
+    _tell(notices.Kind.THAWED, freeze)
     # What was to start at once, and is still in time.
     jobs.nudge("default.sweep_requests")
     return freeze
@@ -179,10 +178,7 @@ def _begin(where: dict[str, Account | Role], *, reason: str, by: User | None) ->
             return None
         raise
     audit.record(Action.FREEZE_BEGUN, by=by, at=now, subject=str(begun), reason=reason, cause=str(cause))
-    if by:
-        _tell(notices.Kind.FROZEN, begun, f"{by} has frozen {begun}: {reason}")
-    else:
-        _tell(notices.Kind.RESTORED, begun, reason)
+    _tell(notices.Kind.FROZEN if by else notices.Kind.RESTORED, begun)
     return begun
 
 
@@ -202,6 +198,5 @@ def _lock_freeze(freeze: Freeze) -> Freeze:
     return Freeze.objects.select_related("account", "role__account", "lift_asked_by").get(pk=freeze.pk)
 
 
-def _tell(kind: notices.Kind, freeze: Freeze, about: str) -> None:
-    people = notices.who_answer_for_daypass()
-    notices.tell(kind, about, at=clock.now(), to=people, occasion=str(freeze.pk))
+def _tell(kind: notices.Kind, freeze: Freeze) -> None:
+    notices.tell(kind, at=clock.now(), to=notices.who_answer_for_daypass(), freeze=freeze.pk)

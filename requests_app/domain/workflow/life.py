@@ -91,14 +91,14 @@ def grant(access_request: AccessRequest, *, by: User | None, now: datetime, rule
     if by_itself and policy.may_start(facts.of(access_request), access_request.terms, now=now):
         begin(access_request, by=None, now=now)
     if by is not None:
-        tell_the_asking_side(notices.Kind.DECIDED, access_request, now, occasion="approved")
+        tell_the_asking_side(notices.Kind.DECIDED, access_request, now)
 
 
 def tell_the_asking_side(
-    kind: notices.Kind, access_request: AccessRequest, now: datetime, *, occasion: str = "", but: User | None = None
+    kind: notices.Kind, access_request: AccessRequest, now: datetime, *, but: User | None = None
 ) -> None:
     side = {one.pk: one for one in (access_request.beneficiary, access_request.requester) if one != but}
-    notices.announce(kind, [access_request], at=now, to=side.values(), occasion=occasion)
+    notices.announce(kind, [access_request], at=now, to=side.values())
 
 
 def end(access_request: AccessRequest, state: State, *, by: User | None, now: datetime, reason: str = "") -> None:

@@ -6,7 +6,7 @@ from django.db import transaction
 
 from requests_app.domain import clock, notices
 from requests_app.domain.errors import NotAllowed
-from requests_app.domain.models import Entitlement, Role, User
+from requests_app.domain.models import Entitlement, Notice, Role, User
 
 MOST_TOLD = 50
 
@@ -23,19 +23,12 @@ def tell_auditors_of_only_one(*, at: datetime) -> None:
     if only is None:
         return
     auditors = User.objects.auditors().exclude(pk=only.pk).order_by("pk")
-    notices.tell(
-        notices.Kind.TROUBLE,
-        f"Daypass has only one operator, {only}. What they change in the rules, or in who is in which group, never "
-        "counts for themselves, because nobody else can confirm it: make somebody else an operator too.",
-        at=at,
-        to=auditors[:MOST_TOLD],
-        occasion=f"only operator:{at:%Y-%m-%d}",
-    )
+    notices.tell(notices.Kind.ONLY_ONE, at=at, to=auditors[:MOST_TOLD], moment=notices.day_of(at))
 
 
-# Refusals that meet everybody who asks under these terms.
 # So many mails a day about the roles of one entitlement.
 MOST_OF_ONE = 10
+# Refusals that meet everybody who asks under these terms.
 _FOR_OPERATORS_TO_MEND = ("stage.none", "stage.nobody_can", "narrowing.does_not_fit", "role.address")
 
 
@@ -44,17 +37,22 @@ def tell_of_refusal(role: Role, entitlement: Entitlement, refusal: NotAllowed) -
     if refusal.rule not in _FOR_OPERATORS_TO_MEND:
         return
     now = clock.now()
+    day = notices.day_of(now)
+    to = list(User.objects.operators().order_by("pk")[:MOST_TOLD])
+    about: notices.About = {"entitlement": entitlement.pk, "moment": day}
+    if refusal.event is not None:  # of whoever insists not all are recorded
+        about["event"] = refusal.event
     # Where the role matters, what is to be mended differs from role to role.
-    of_role = (
-        refusal.rule in ("narrowing.does_not_fit", "role.address") or entitlement.stages.exclude(owners="").exists()
-    )
-    # Whoever goes through a thousand roles fills nobody's letter box.
-    which = f"{entitlement.pk} {role.pk % MOST_OF_ONE}" if of_role else str(entitlement.pk)
+    if refusal.rule in ("narrowing.does_not_fit", "role.address") or entitlement.stages.exclude(owners="").exists():
+        about["role"] = role.pk
+        if not to or _told_enough(to[0], entitlement, role, day):
+            return
     with transaction.atomic():
-        notices.tell(
-            notices.Kind.NOBODY,
-            f"Someone asked for {role} under “{entitlement}” and was refused: {refusal.message}",
-            at=now,
-            to=User.objects.operators().order_by("pk")[:MOST_TOLD],
-            occasion=f"{which}:{now:%Y-%m-%d}",
-        )
+        notices.tell(notices.Kind.NOBODY, at=now, to=to, **about)
+
+
+def _told_enough(operator: User, entitlement: Entitlement, role: Role, day: datetime) -> bool:
+    """Whoever goes through a thousand roles fills nobody's letter box."""
+    today = Notice.objects.filter(access_request=None, kind=Notice.Kind.NOBODY, recipient=operator, moment=day)
+    told = set(today.filter(entitlement=entitlement).exclude(role=None).values_list("role", flat=True)[:MOST_OF_ONE])
+    return role.pk not in told and len(told) >= MOST_OF_ONE

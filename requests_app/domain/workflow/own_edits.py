@@ -48,14 +48,7 @@ def _told_lately(group: Ruled, by: User, now: datetime) -> bool:
 def _tell_the_others(edit: Edit, now: datetime) -> None:
     concerned = [edit.editor_id, edit.member_id or edit.editor_id]
     others = User.objects.operators().exclude(pk__in=concerned).order_by("pk")[:50]
-    what = f"who is in {edit.group} ({edit.member} first)" if edit.member else edit
-    notices.tell(
-        notices.Kind.UNCONFIRMED,
-        f"{edit.editor} changed {what}. For {edit.editor} this does not count until another operator has confirmed it.",
-        at=now,
-        to=others,
-        occasion=f"edit {edit.pk}",
-    )
+    notices.tell(notices.Kind.UNCONFIRMED, at=now, to=others, edit=edit.pk)
 
 
 @verb(Action.EDIT_CONFIRMED)

@@ -93,14 +93,19 @@ def note(task: ProbeTask, outcome: str, *, action: str, code: str = "", message:
         policy.save(update_fields=["probe_action", "probe_due_at", "probe_code", "probe_message"])
 
 
+def unproved(role_id: int, generation: int) -> int:
+    """How many ended passes this document denies that AWS was not seen to obey; none once another stands there."""
+    policy = DenyPolicy.objects.filter(role=role_id, generation=generation).first()
+    if policy is None:
+        return 0
+    of_document = Revocation.objects.filter(role=role_id, access_request__code__in=policy.denied)
+    return of_document.filter(state=RevocationState.WRITTEN).count()
+
+
 def _tell_of_no_proof(policy: DenyPolicy, number: int, now: datetime) -> None:
     """Once for each document, when AWS has had two minutes for it."""
     if policy.probes < len(PROBE_AFTER) or not number:
         return
-    about = (
-        f"AWS took the order to refuse what was issued for {number:,} ended passes of {policy.role.arn}, and was not "
-        "seen to obey it in the two minutes since. Daypass looks every minute; the role's preflight may say why."
-    )
     operators = User.objects.operators().order_by("pk")[:50]
-    occasion = f"{policy.role_id}:{policy.generation}:unproved"
-    notices.tell(notices.Kind.NOT_DENIED, about, at=now, to=operators, occasion=occasion)
+    document = {"generation": policy.generation}
+    notices.tell(notices.Kind.UNPROVED, at=now, to=operators, role=policy.role_id, detail=document)

@@ -51,6 +51,8 @@ TELL_AFTER = 3
 MOST_COUNTED = 10_000
 # A code at AWS that we do not know may be a row that a restored database lost.
 UNKNOWN_KEPT = timedelta(hours=12)
+# So many of them are named in a mail.
+MOST_NAMED = 5
 LIVE = (RevocationState.WANTED, RevocationState.WRITTEN, RevocationState.PROVED, RevocationState.UNPROVABLE)
 
 
@@ -340,12 +342,8 @@ def note_lifted(task: Task, how: str) -> None:
                 now,
                 detail={"how": how},
             )
-        about = (
-            f"Someone changed or removed Daypass's deny policy on {task.role_arn} at AWS, outside Daypass. It is put "
-            "back while anything there is to be denied."
-        )
-        occasion = f"{task.role_id}:{now.isoformat(timespec='minutes')}"
-        notices.tell(notices.Kind.LIFTED, about, at=now, to=notices.who_answer_for_daypass(), occasion=occasion)
+        watching = notices.who_answer_for_daypass()
+        notices.tell(notices.Kind.LIFTED, at=now, to=watching, role=task.role_id, moment=notices.minute_of(now))
 
 
 def note_removed(task: Task, *, removed: bool, unknown: Sequence[str]) -> None:
@@ -494,12 +492,14 @@ def _note_unknown(policy: DenyPolicy, codes: Collection[str], now: datetime) -> 
     if not new:
         return
     policy.unknown = policy.unknown | dict.fromkeys(new, now.isoformat())
-    about = (
-        f"Daypass's deny policy on {policy.role.arn} denies {len(new)} passes that this Daypass did not write there: "
-        f"{', '.join(new[:5])}{'…' if len(new) > 5 else ''}. They stay denied for 12 hours, then they are taken out."
+    notices.tell(
+        notices.Kind.UNEXPLAINED,
+        at=now,
+        to=notices.who_answer_for_daypass(),
+        role=policy.role_id,
+        moment=now,
+        detail={"codes": new[:MOST_NAMED], "number": len(new)},
     )
-    occasion = f"{policy.role_id}:{now.isoformat()}"
-    notices.tell(notices.Kind.LIFTED, about, at=now, to=notices.who_answer_for_daypass(), occasion=occasion)
 
 
 def _leave_out(policy: DenyPolicy, codes: Collection[str], now: datetime) -> None:
@@ -519,18 +519,13 @@ def _tell_of_denying_before(policy: DenyPolicy, number: int, now: datetime) -> N
     before, until = policy.denied_before, policy.held_until
     active = AccessRequest.objects.filter(role_id=policy.role_id, state=State.ACTIVE, expires_at__gt=now)
     others = list(active.select_related("beneficiary").order_by("pk"))
-    audit.record(
+    event = audit.record(
         Action.ROLE_HELD, by=None, at=now, subject=policy.role.arn, ended=number, others=len(others),
         denied_before=before.isoformat(), held_until=until.isoformat(),
     )  # fmt: skip
-    about = (
-        f"{policy.role.arn} has no room to deny {number:,} ended passes by name, so AWS is told to refuse every "
-        f"session of it from before {before:%H:%M:%S} UTC. {len(others):,} other passes go on there and get new "
-        f"credentials from {until:%H:%M:%S} UTC. Its other inline policies should become managed ones."
-    )
-    occasion = f"{policy.role_id}:{before.isoformat()}"
-    notices.tell(notices.Kind.HELD, about, at=now, to=notices.who_answer_for_daypass(), occasion=occasion)
-    notices.announce(notices.Kind.HELD, others, at=now, occasion=before.isoformat())
+    watching = notices.who_answer_for_daypass()
+    notices.tell(notices.Kind.ROLE_HELD, at=now, to=watching, role=policy.role_id, moment=before, event=event)
+    notices.announce(notices.Kind.HELD, others, at=now, moment=before)
 
 
 def _let_go(among: QuerySet[Revocation], now: datetime) -> None:
@@ -557,8 +552,7 @@ def _tell_operators(role_id: int, now: datetime) -> None:
     operators = User.objects.operators().order_by("pk")[:50]
     wanted = Revocation.objects.filter(role_id=role_id, state=RevocationState.WANTED)
     requests = AccessRequest.objects.filter(revocation__in=wanted).order_by("pk")[:20]
-    occasion = now.isoformat(timespec="minutes")
-    notices.announce(notices.Kind.NOT_DENIED, requests, at=now, to=operators, occasion=occasion)
+    notices.announce(notices.Kind.NOT_DENIED, requests, at=now, to=operators, moment=notices.minute_of(now))
 
 
 def _set_due(policy: DenyPolicy, now: datetime) -> None:

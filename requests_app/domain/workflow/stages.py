@@ -160,11 +160,11 @@ FIELDS = ["stage", "stage_since", "escalate_at", "deciding_groups", "deciding_us
 def ask(matter: Matter, now: datetime, *, is_new: bool = False) -> None:
     """Mail whoever can decide now and was not written to about this stage."""
     people = to_be_asked(matter, now, is_new=is_new)
+    about: notices.About = {"stage": matter.stage}
     if matter.extension:
-        kind, occasion = notices.Kind.MORE_ASKED, f"stage {matter.stage} of extension {matter.extension.pk}"
-    else:
-        kind, occasion = notices.Kind.ASKED, f"stage {matter.stage}"
-    notices.announce(kind, [matter.access_request], at=now, to=people, occasion=occasion)
+        about["extension"] = matter.extension.pk
+    kind = notices.Kind.MORE_ASKED if matter.extension else notices.Kind.ASKED
+    notices.announce(kind, [matter.access_request], at=now, to=people, **about)
 
 
 def asked_so_far(matter: Matter, now: datetime) -> list[tuple[frozenset[int], frozenset[int]]]:

@@ -5,15 +5,16 @@ Each looks `among` all requests, or among those it is given: so whoever runs it 
 
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Unpack
 
 from django.db import connection, transaction
-from django.db.models import BigIntegerField, BooleanField, Exists, F, Func, OuterRef, Q, QuerySet, Value
+from django.db.models import BigIntegerField, BooleanField, F, Func, OuterRef, Q, QuerySet, Value
 
 from requests_app.domain import audit, clock, facts, notices, policy
 from requests_app.domain.hours import Hours
-from requests_app.domain.models import AccessRequest, Account, Extension, Freeze, Notice, Role, User
+from requests_app.domain.models import AccessRequest, Account, Extension, Freeze, Role, User
 from requests_app.domain.models.requests import START_WITHIN, AccessRequestQuerySet
+from requests_app.domain.notices import Kind
 from requests_app.domain.transitions import ExtensionState, State
 from requests_app.domain.workflow import candidates, stages
 
@@ -50,7 +51,7 @@ def lapse_extensions(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest]
         )
         end_extensions(ids, now, due=late)
         for one in found:
-            notices.announce(notices.Kind.MORE_DECIDED, [one.access_request], at=now, occasion=f"extension {one.pk}")
+            notices.announce(Kind.MORE_DECIDED, [one.access_request], at=now, extension=one.pk)
     return len(found)
 
 
@@ -107,12 +108,20 @@ def tell_stuck(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] | No
         now = clock.now()
         scarce = candidates.for_want_of_people(now)
         pending = _these(among).filter(pk__in=scarce, state=State.PENDING, stage__gt=0, decide_by__gt=now)
-        pending = _first(_not_told(pending, notices.KEY_OF_STUCK)).filter(state=State.PENDING, stage__gt=0)
+        pending = notices.not_told(
+            pending,
+            Kind.STUCK,
+            access_request=OuterRef("pk"),
+            recipient=OuterRef("requester"),
+            extension=None,
+            stage=OuterRef("stage"),
+        )
+        pending = _first(pending).filter(state=State.PENDING, stage__gt=0)
         stuck = pending.filter(_database_says("requests_app_lacks_people", F("pk"), _ITSELF, Value(now)))
         # Whoever is at one of them decides it or ends it.
         found = _take(stuck, "decide_by", limit)
         for one in AccessRequest.objects.select_related("requester", "beneficiary").filter(pk__in=found):
-            _say_stuck(one, str(one.stage), now)
+            _say_stuck(one, now, stage=one.stage)
     return len(found) + _tell_stuck_extensions(limit, among)
 
 
@@ -121,12 +130,20 @@ def _tell_stuck_extensions(limit: int, among: QuerySet[AccessRequest] | None) ->
         now = clock.now()
         scarce = candidates.for_want_of_people_for_more(now)
         pending = _pending_extensions(among).filter(pk__in=scarce, stage__gt=0, decide_by__gt=now)
-        pending = _first(_not_told(pending, notices.KEY_OF_STUCK_EXTENSION))
+        pending = notices.not_told(
+            pending,
+            Kind.STUCK,
+            access_request=OuterRef("access_request"),
+            recipient=OuterRef("asked_by"),
+            extension=OuterRef("pk"),
+            stage=OuterRef("stage"),
+        )
+        pending = _first(pending)
         stuck = pending.filter(_database_says("requests_app_lacks_people", F("access_request"), F("pk"), Value(now)))
         rows = stuck.order_by("decide_by").select_related("access_request__requester", "access_request__beneficiary")
         found = list(rows[:limit])
         for one in found:
-            _say_stuck(one.access_request, f"stage {one.stage} of extension {one.pk}", now)
+            _say_stuck(one.access_request, now, stage=one.stage, extension=one.pk)
     return len(found)
 
 
@@ -136,7 +153,13 @@ def tell_of_no_use(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] 
     with transaction.atomic():
         now = clock.now()
         open_ = _these(among).filter(pk__in=candidates.of_no_use(now)).open_at(now)
-        open_ = _not_told(open_, notices.KEY_OF_NO_USE)
+        open_ = notices.not_told(
+            open_,
+            Kind.NO_USE,
+            access_request=OuterRef("pk"),
+            recipient=OuterRef("requester"),
+            state=OuterRef("state"),
+        )
         # Of what is frozen a page says that first; once it is lifted, this is said.
         open_ = _not_frozen(open_.filter(beneficiary__deactivated_at=None))
         # What can never be approved ends by itself, and that is said.
@@ -145,7 +168,7 @@ def tell_of_no_use(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] 
         found = list(untold.of_no_use().select_related("requester", "beneficiary").order_by("asked_at")[:limit])
         for one in found:
             side = {person.pk: person for person in (one.requester, one.beneficiary)}
-            notices.announce(notices.Kind.STUCK, [one], at=now, to=side.values(), occasion=one.state)
+            notices.announce(Kind.NO_USE, [one], at=now, to=side.values(), state=one.state)
     return len(found)
 
 
@@ -260,18 +283,22 @@ def announce_endings(limit: int = BATCH, *, among: QuerySet[AccessRequest] | Non
     """Tell people whose pass ends within 15 minutes, once; returns how many were told now."""
     with transaction.atomic():
         now = clock.now()
-        # Once for each end: it may have been extended since it was said.
-        said = Notice.objects.filter(key=OuterRef("key"))
         ending = (
             _these(among)
-            .alias(key=notices.KEY_OF_ENDING)
             .filter(state=State.ACTIVE, expires_at__gt=now, expires_at__lte=now + ENDING_SOON)
             # A pass that was never longer needs no warning of its own start.
             .filter(expires_at__gt=F("activated_at") + ENDING_SOON)
-            .exclude(Exists(said))
+        )
+        # Once for each end: it may have been extended since it was said.
+        ending = notices.not_told(
+            ending,
+            Kind.ENDING_SOON,
+            access_request=OuterRef("pk"),
+            recipient=OuterRef("beneficiary"),
+            moment=OuterRef("expires_at"),
         )
         found = _take(ending, "expires_at", limit)
-        notices.announce_many(notices.Kind.ENDING_SOON, found, at=now)
+        notices.announce_many(Kind.ENDING_SOON, found, at=now)
     return len(found)
 
 
@@ -283,10 +310,6 @@ def _database_says(function: str, *of: Any) -> Func:
     return Func(*of, function=function, output_field=BooleanField())
 
 
-def _not_told(rows: QuerySet[Any], key: Any) -> Any:
-    return rows.alias(key=key).exclude(Exists(Notice.objects.filter(key=OuterRef("key"))))
-
-
 def _first(rows: Any) -> Any:
     """These rows, found before anything else is asked of them: in one statement, the database may ask the expensive
     question of those too that were told long ago. None at all where there are none."""
@@ -294,10 +317,10 @@ def _first(rows: Any) -> Any:
     return rows.model.objects.filter(pk__in=keys) if keys else rows.model.objects.none()
 
 
-def _say_stuck(one: AccessRequest, occasion: str, now: datetime) -> None:
+def _say_stuck(one: AccessRequest, now: datetime, **about: Unpack[notices.About]) -> None:
     operators = User.objects.operators().order_by("pk")[:50]
     people = {person.pk: person for person in (one.requester, one.beneficiary, *operators)}
-    notices.announce(notices.Kind.STUCK, [one], at=now, to=people.values(), occasion=occasion)
+    notices.announce(Kind.STUCK, [one], at=now, to=people.values(), **about)
 
 
 def _these(among: QuerySet[AccessRequest] | None) -> Any:  # with the questions of `AccessRequestQuerySet`
@@ -357,4 +380,4 @@ def _escalate(matter: AccessRequest | Extension, action: audit.Action, now: date
 
 def _tell(found: list[int], action: audit.Action, now: datetime, **detail: Any) -> None:
     audit.record_many(action, found, at=now, **detail)
-    notices.announce_many(notices.Kind.ENDED, found, at=now)
+    notices.announce_many(Kind.ENDED, found, at=now)

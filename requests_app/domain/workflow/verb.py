@@ -184,7 +184,7 @@ def _record_refusal(action: audit.Action, subject: object, by: object, refusal: 
     more: dict[str, Any] = {"more_are_not_recorded": True} if recorded == MOST_RECORDED - 1 else {}
     access_request = _request_of(subject)
     with transaction.atomic():
-        audit.record(
+        refusal.event = audit.record(
             f"{action}.refused",
             access_request,
             by=by if isinstance(by, User) else None,

@@ -1,0 +1,61 @@
+"""Mail to one person about how they sign in."""
+
+from requests_app.background.mail.batch import Batch
+from requests_app.background.mail.wording import Facts, Wording, Words
+from requests_app.domain import clock, password_links
+from requests_app.domain.durations import at_in_words
+from requests_app.domain.models import Notice
+from requests_app.domain.notices import Kind
+from requests_app.domain.workflow.accounts import Change
+
+# What somebody reads of each change, and more about it.
+_TOLD = {
+    Change.PASSWORD: ("Your password was changed", ""),
+    Change.FIRST_PASSWORD: ("Your first password was chosen", ""),
+    Change.APP_ADDED: ("An authenticator app was set up as your second factor", ""),
+    Change.APP_REMOVED: ("Your authenticator app was turned off as your second factor", ""),
+    Change.RECOVERY_CODES: ("New recovery codes were made for you", "The ones before work no more."),
+}
+_OTHER = ("How you sign in was changed", "")
+
+
+def _account(notice: Notice, batch: Batch) -> Words:
+    detail = notice.detail
+    if detail.get("change") == Change.PASSWORD_BY_OPERATOR:
+        told, more = f"{detail['by']} has set a password for you", ""
+    else:
+        told, more = _TOLD.get(detail.get("change", Change.OTHER), _OTHER)
+    where = {"ip": detail.get("ip", ""), "browser": detail.get("browser", "")}
+    return {"told": told, "more": more, **where, "facts": _facts(notice, with_time=True)}
+
+
+def _invited(notice: Notice, batch: Batch) -> Words:
+    by = notice.event.actor_name if notice.event else ""
+    return {"by": by, "until": _link_works_until(notice), "facts": _facts(notice, with_time=False)}
+
+
+def _new_password(notice: Notice, batch: Batch) -> Words:
+    # Not with which browser: whoever asks could write to them in it.
+    ip = notice.event.ip if notice.event else ""
+    return {"ip": ip, "until": _link_works_until(notice), "facts": _facts(notice, with_time=True)}
+
+
+OF = {
+    Kind.ACCOUNT: Wording(_account),
+    Kind.INVITED: Wording(_invited, ("event",)),
+    Kind.NEW_PASSWORD: Wording(_new_password, ("event",)),
+}
+
+
+def _facts(notice: Notice, *, with_time: bool) -> Facts:
+    person = notice.recipient
+    return [
+        *([("Name", person.name)] if person.name else []),
+        ("User name", person.username),
+        *([("When", at_in_words(notice.created_at, person.zone))] if with_time else []),
+    ]
+
+
+def _link_works_until(notice: Notice) -> str:
+    until = clock.now() + password_links.LASTS[Kind(notice.kind)]
+    return at_in_words(until, notice.recipient.zone)

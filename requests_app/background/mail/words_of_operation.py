@@ -1,0 +1,89 @@
+"""Mail to those who answer for Daypass: what was frozen or stopped, what AWS does not do, what is to be mended."""
+
+from datetime import datetime
+
+from requests_app.background.mail.batch import Batch
+from requests_app.background.mail.wording import Wording, Words
+from requests_app.domain.models import Notice
+from requests_app.domain.notices import Kind
+from requests_app.domain.workflow import operators, proofs
+
+_FREEZE = ("freeze__account", "freeze__role__account", "freeze__begun_by")
+_LIFTED = (*_FREEZE, "freeze__lift_asked_by", "freeze__lifted_by")
+_EDIT = ("edit__editor", "edit__member", "edit__group", "edit__entitlement", "edit__role__account")
+_ROLE = ("role__account",)
+
+
+def _freeze(notice: Notice, batch: Batch) -> Words:
+    return {"freeze": notice.freeze}
+
+
+def _stopped(notice: Notice, batch: Batch) -> Words:
+    event = notice.event
+    if event is None:
+        return {}
+    return event.detail | {"by": event.actor_name, "of": event.subject}
+
+
+def _role(notice: Notice, batch: Batch) -> Words:
+    return {"arn": notice.role.arn if notice.role else ""}
+
+
+def _unproved(notice: Notice, batch: Batch) -> Words:
+    number = proofs.unproved(notice.role.pk, notice.detail["generation"]) if notice.role else 0
+    return _role(notice, batch) | {"number": f"{number:,}"}
+
+
+def _unexplained(notice: Notice, batch: Batch) -> Words:
+    codes, number = notice.detail.get("codes", []), notice.detail.get("number", 0)
+    return _role(notice, batch) | {"codes": codes, "number": f"{number:,}", "are_more": number > len(codes)}
+
+
+def _role_held(notice: Notice, batch: Batch) -> Words:
+    if notice.event is None:
+        return {}
+    held, zone = notice.event.detail, notice.recipient.zone
+    before, until = (datetime.fromisoformat(held[name]).astimezone(zone) for name in ("denied_before", "held_until"))
+    return _role(notice, batch) | {
+        "ended": f"{held['ended']:,}",
+        "others": f"{held['others']:,}",
+        "before": f"{before:%H:%M:%S %Z}",
+        "until": f"{until:%H:%M:%S %Z}",
+    }
+
+
+def _trouble(notice: Notice, batch: Batch) -> Words:
+    return dict(notice.detail)
+
+
+def _only_one(notice: Notice, batch: Batch) -> Words:
+    return {"only": operators.the_only_one()}
+
+
+def _nobody(notice: Notice, batch: Batch) -> Words:
+    event = notice.event
+    return {
+        "what": event.subject if event else notice.role,
+        "entitlement": notice.entitlement,
+        "because": event.detail.get("message", "") if event else "",
+    }
+
+
+def _unconfirmed(notice: Notice, batch: Batch) -> Words:
+    return {"edit": notice.edit}
+
+
+OF = {
+    Kind.FROZEN: Wording(_freeze, _FREEZE),
+    Kind.THAWED: Wording(_freeze, _LIFTED),
+    Kind.RESTORED: Wording(_freeze, _FREEZE),
+    Kind.STOPPED: Wording(_stopped, ("event",)),
+    Kind.UNPROVED: Wording(_unproved, _ROLE),
+    Kind.LIFTED: Wording(_role, _ROLE),
+    Kind.UNEXPLAINED: Wording(_unexplained, _ROLE),
+    Kind.ROLE_HELD: Wording(_role_held, (*_ROLE, "event")),
+    Kind.TROUBLE: Wording(_trouble),
+    Kind.ONLY_ONE: Wording(_only_one),
+    Kind.NOBODY: Wording(_nobody, ("event", "entitlement", *_ROLE)),
+    Kind.UNCONFIRMED: Wording(_unconfirmed, (*_EDIT, "edit__account", "edit__unit")),
+}
