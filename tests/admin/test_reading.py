@@ -29,7 +29,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
-from requests_app.domain.workflow import deliveries
+from requests_app.domain.workflow import deliveries, freezes
 from tests import factories
 from tests.web.pages import Page, signed_in
 
@@ -235,6 +235,23 @@ def test_an_event_leads_to_its_request(dave: User, story: AccessRequest) -> None
     page = Page(signed_in(dave).get(address(AuditEvent)).content.decode())
 
     assert any(one.get("href") == address(AccessRequest, story.pk) for one in page.all("a"))
+
+
+def test_a_notice_says_what_it_is_about(dave: User, olivia: User, staged: Entitlement) -> None:
+    peter = factories.person("peter", is_superuser=True)
+    workflow.own_edits.note(staged, by=olivia, change={})
+    other = factories.role("Other")
+    freezes.freeze(other, by=olivia, reason="A laptop was stolen.")
+    workflow.accounts.tell(peter, workflow.accounts.Change.RECOVERY_CODES)
+    told = {kind: Notice.objects.get(recipient=peter, kind=kind) for kind in ("unconfirmed", "frozen", "account")}
+    client = signed_in(dave)
+
+    rows = str(client.get(address(Notice)).content.decode())
+    for words in (staged.name, str(other), "change: recovery_codes"):
+        assert words in rows
+    page = Page(client.get(address(Notice, told["unconfirmed"].pk)).content.decode()).text
+    assert "Edit:" in page
+    assert not any(name in page for name in ("Freeze:", "Stage:", "Moment:", "Details:"))
 
 
 def codes(response: Any) -> set[int]:

@@ -1,8 +1,9 @@
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import Q
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin import searching, shown
@@ -28,9 +29,7 @@ class OfOneRequest(Record):
     list_select_related: ClassVar[tuple[str, ...]] = ("access_request",)
 
     @admin.display(description="request")
-    def about(self, row: Delivery | IssuedSession | Notice) -> SafeString | str:
-        if row.access_request is None:  # mail to operators need not be about one
-            return str(getattr(row, "about", ""))
+    def about(self, row: Delivery | IssuedSession | Revocation) -> SafeString | str:
         return shown.request_link(row.access_request_id, row.access_request.code)
 
 
@@ -126,14 +125,53 @@ class IssuedSessionAdmin(OfOneRequest):
         return shown.utc(session.sts_expires_at)
 
 
+_ABOUT = (
+    *("freeze__account", "freeze__role__account", "role__account", "entitlement", "event"),
+    *("edit__member", "edit__group", "edit__entitlement", "edit__role__account", "edit__account", "edit__unit"),
+)
+
+
 @admin.register(Notice, site=site)
 class NoticeAdmin(OfOneRequest):
     finders: ClassVar[list[searching.Finder]] = [searching.by_code("access_request"), searching.by_person("recipient")]
     search_help_text = searching.HELP
-    list_display = ("due", "kind", "recipient", "about", "sent", "gave_up", "attempts")
+    list_display = ("due", "kind", "recipient", "of", "sent", "gave_up", "attempts")
     list_select_related = ("access_request", "recipient")
-    fields = ("kind", "recipient", "about", "due", "sent", "gave_up", "attempts", "last_error")
+    # Of these only what there is.
+    of_what = (
+        *("extension", "stage", "state", "delivery", "freeze", "edit", "role", "entitlement"),
+        *("when", "details", "event"),
+    )
+    fields = ("kind", "recipient", "of", *of_what, "due", "sent", "gave_up", "attempts", "last_error")
     readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Notice]:
+        """With what the rows of a page are about: few are about more than a request."""
+        return super().get_queryset(request).prefetch_related(*_ABOUT)
+
+    def get_fields(self, request: HttpRequest, obj: Notice | None = None) -> list[Any]:
+        columns = {"when": "moment", "details": "detail"}
+        return [
+            name
+            for name in self.fields
+            if name not in self.of_what or getattr(obj, columns.get(name, name)) not in (None, "", {})
+        ]
+
+    @admin.display(description="about")
+    def of(self, row: Notice) -> SafeString | str:  # a name that no column has
+        if row.access_request is not None:
+            more = f"{row.access_request.code}, more time" if row.extension_id else row.access_request.code
+            return shown.request_link(row.access_request_id, more)
+        rows = row.freeze or row.edit or row.role or row.entitlement or (row.event and row.event.subject)
+        return row.about or str(rows or "") or self.details(row) or shown.NOTHING
+
+    @admin.display(description="moment")
+    def when(self, notice: Notice) -> SafeString | str:
+        return shown.utc(notice.moment)
+
+    @admin.display(description="details")
+    def details(self, notice: Notice) -> str:
+        return "; ".join(f"{name}: {said}" for name, said in shown.changes(notice.detail))
 
     @admin.display(description="due at")
     def due(self, notice: Notice) -> SafeString | str:
