@@ -155,13 +155,9 @@ class _Tokens:
             text = text.replace(old, "{" + token + "}")
         return text
 
-    def occasion(self, text: str, points_at: Mapping[str, str]) -> str:
-        """A text that no two rows have, of several parts: some are numbers of rows that this one points at.
-
-        `points_at`: those numbers, and the tables.
-        """
-        parts = [self.key(points_at.get(part, ""), part) for part in re.split(r"(\W)", text)]
-        filled = self.text("".join(parts))
+    def unlike(self, text: str) -> str:
+        """A text that no two rows have."""
+        filled = self.text(text)
         return filled if filled != text else text[:8] + "{text}"
 
     def moment(self, at: datetime, text: str) -> dict[str, Any]:
@@ -196,6 +192,5 @@ def _source(
     if name in shape.points_at:
         return {"text": tokens.key(shape.points_at[name], text)}
     if name in shape.unique and name == "key":
-        of = {str(row["values"][column]): table for column, table in shape.points_at.items()}
-        return {"text": tokens.occasion(text, of)}
+        return {"text": tokens.unlike(text)}
     return {"text": tokens.text(text)}
