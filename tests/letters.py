@@ -1,4 +1,7 @@
-"""What stands in the outbox, as whoever gets it reads it."""
+"""Mail as whoever gets it reads it: what was sent, and what stands in the outbox."""
+
+from django.core import mail as mailbox
+from django.core.mail import EmailMultiAlternatives
 
 from requests_app.background.mail import batch, messages
 from requests_app.domain.models import Notice
@@ -10,3 +13,13 @@ def text(notice: Notice) -> str:
 
 def sentence(notice: Notice) -> str:
     return text(notice).partition("\n")[0]
+
+
+def sent() -> list[EmailMultiAlternatives]:
+    return mailbox.outbox  # type: ignore[return-value]
+
+
+def html(message: EmailMultiAlternatives) -> str:
+    ((content, kind),) = message.alternatives
+    assert kind == "text/html"
+    return str(content)

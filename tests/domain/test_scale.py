@@ -32,7 +32,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
-from requests_app.domain.workflow import deliveries, preflights, sweeps
+from requests_app.domain.workflow import deliveries, operators, preflights, sweeps
 from requests_app.domain.workflow.preflights import Half
 from tests import crowd, factories, plans, servers
 from tests.web.pages import signed_in
@@ -112,7 +112,7 @@ def indexes_for_standing(entitlement: int, person: int, role: int) -> set[str]:
         (sweeps.expire_due, {"request_active_due"}),
         (sweeps.lapse_due, {"request_pending_due", "request_approved_due"}),
         (sweeps.activate_due, {"request_begins"}),
-        (sweeps.announce_endings, {"request_active_due"}),
+        (sweeps.announce_endings, {"request_active_due", "notice_told_once"}),
         (deliveries.sweep, {"delivery_unfinished"}),
         (mail.send_due, {"notice_due"}),
         (partial(preflights.sweep, Half.MINTER), {"preflight_minter_due"}),
@@ -154,7 +154,10 @@ def test_roles_without_a_preflight_are_looked_for_among_a_few_each_minute(in_com
         (sweeps.escalate_due, {"request_escalates"}),
         (sweeps.lapse_hopeless, {"request_pending_due"}),
         (sweeps.tell_stuck, {"request_pending_due"}),
-        (sweeps.tell_of_no_use, {"request_pending_due", "request_approved_due", "request_active_due"}),
+        (
+            sweeps.tell_of_no_use,
+            {"request_pending_due", "request_approved_due", "request_active_due", "notice_told_once"},
+        ),
     ],
 )
 def test_a_sweep_of_what_is_pending_reads_no_more_than_that(
@@ -172,6 +175,15 @@ def test_a_sweep_of_what_is_pending_reads_no_more_than_that(
     else:
         # Three hundred with their roles, and the small tables whole: accounts, and here people too.
         assert sum(plan.rows_looked_at() for plan in found) <= 5 * SOME.pending + SOME.accounts + 2 * SOME.people
+
+
+def test_what_was_told_is_found_by_what_it_is_about(in_company: None) -> None:
+    operator = User.objects.get(pk=crowd.ALICE)
+    entitlement, role = Entitlement.objects.earliest("pk"), Role.objects.earliest("pk")
+    told = partial(operators._told_enough, operator, entitlement, role, notices.day_of(clock.now()))
+    assert indexes_for(told) == {"notice_told_once"}
+    of_request = Notice.objects.filter(access_request=AccessRequest.objects.latest("pk"))
+    assert indexes_for(lambda: list(of_request)) == {"notice_told_once"}
 
 
 @pytest.mark.parametrize("who", [crowd.BOB, crowd.ALICE])
