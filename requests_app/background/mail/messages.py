@@ -23,6 +23,7 @@ def message(notice: Notice, batch: Batch, key: str = "") -> EmailMultiAlternativ
     path = reverse("password_link", args=[key]) if key else page_for(notice)
     context = {
         "facts": [],
+        "subject": "",
         **words.of(notice, batch),
         "from_before": notice.about,
         "link": settings.BASE_URL + path,
@@ -31,8 +32,9 @@ def message(notice: Notice, batch: Batch, key: str = "") -> EmailMultiAlternativ
     }
     # Further lines of what someone typed are set in, or they could pass for ours in the plain text.
     context["facts_as_text"] = [(label, "\n    ".join(fact.splitlines())) for label, fact in context["facts"]]
-    made = EmailMultiAlternatives(_subject(_render(notice, "subject.txt", context), code))
-    made.body = _render(notice, "layout.txt", context)
+    text = _render(notice, "layout.txt", context)
+    # It begins with what it is about, in one line.
+    made = EmailMultiAlternatives(_subject(context["subject"] or text.partition("\n")[0], code), text)
     made.to = [notice.recipient.email]
     made.extra_headers = {"Auto-Submitted": "auto-generated"} | ({"X-Daypass-Request": code} if code else {})
     made.attach_alternative(_render(notice, "layout.html", context), "text/html")

@@ -7,7 +7,8 @@ from typing import Any
 from requests_app.background.mail.batch import Batch
 from requests_app.domain.models import Notice
 
-# What a template is filled with. `facts` are the lines below the sentence: a label of ours, and what people typed.
+# What a template is filled with. `facts` are the lines below the sentence: a label of ours, and what people typed. The
+# sentence is the subject too, unless `subject` is another.
 Words = dict[str, Any]
 Facts = list[tuple[str, str]]
 

@@ -26,18 +26,21 @@ def _account(notice: Notice, batch: Batch) -> Words:
     else:
         told, more = _TOLD.get(detail.get("change", Change.OTHER), _OTHER)
     where = {"ip": detail.get("ip", ""), "browser": detail.get("browser", "")}
-    return {"told": told, "more": more, **where, "facts": _facts(notice, with_time=True)}
+    subject = f"{told} (Daypass)" if not notice.about else ""
+    return {"subject": subject, "told": told, "more": more, **where, "facts": _facts(notice, with_time=True)}
 
 
 def _invited(notice: Notice, batch: Batch) -> Words:
     by = notice.event.actor_name if notice.event else ""
-    return {"by": by, "until": _link_works_until(notice), "facts": _facts(notice, with_time=False)}
+    subject = "Your account in Daypass: choose a password"
+    return {"subject": subject, "by": by, "until": _link_works_until(notice), "facts": _facts(notice, with_time=False)}
 
 
 def _new_password(notice: Notice, batch: Batch) -> Words:
     # Not with which browser: whoever asks could write to them in it.
     ip = notice.event.ip if notice.event else ""
-    return {"ip": ip, "until": _link_works_until(notice), "facts": _facts(notice, with_time=True)}
+    subject = "Choose a new password for Daypass"
+    return {"subject": subject, "ip": ip, "until": _link_works_until(notice), "facts": _facts(notice, with_time=True)}
 
 
 OF = {
