@@ -25,7 +25,7 @@ from django.core.cache import cache
 from django.test import Client
 from psycopg import sql
 
-from requests_app.domain import clock, workflow
+from requests_app.domain import audit, clock, workflow
 from requests_app.domain.database import AUDITORS
 from requests_app.domain.models import (
     AccessRequest,
@@ -329,6 +329,10 @@ def _requests(land: Landscape, roles: dict[str, Role], terms: dict[str, Entitlem
         asked_more = workflow.extend(by_leads, by=land[BENEFICIARY], duration=MINUTES, justification=HOSTILE)
         if stage == 2:
             workflow.approve_extension(asked_more, by=owner)
+    # Of how they sign in, from a browser that is not known and from one that is.
+    for ip in (None, "192.0.2.7"):
+        with audit.context(channel="web", ip=ip, user_agent="Mozilla/5.0 (X11; Linux) Firefox/140.0"):
+            workflow.accounts.tell(land[REQUESTER], workflow.accounts.Change.RECOVERY_CODES)
     # Frozen, and not any more.
     for scope, lifted in ((roles["frozen"], True), (roles["frozen"], False), (roles["data"], True)):
         freeze = freezes.freeze(scope, by=land[OPERATOR], reason=HOSTILE)
