@@ -11,7 +11,7 @@ WHERE over_at IS NULL AND subject ~ '^[a-z_]+ [0-9]{1,18}$'
 
 
 class Migration(migrations.Migration):
-    dependencies = [("requests_app", "0005_request_begins")]
+    dependencies = [("requests_app", "0006_notices_by_columns")]
 
     operations = [
         migrations.AddField("trouble", "sweep", models.CharField(editable=False, max_length=64, null=True)),
