@@ -67,10 +67,14 @@ def approvers(question: Question) -> list[User]:
 
 
 def numbers(questions: Sequence[Question]) -> list[int]:
-    """How many people for each of these, up to `MOST_COUNTED`; one query."""
+    """How many people for each of these, up to `MOST_COUNTED`; one query, in which each question is asked once."""
     if not questions:
         return []
-    return [number for (number,) in _NUMBERS.all(questions=_documents(questions), most=MOST_COUNTED)]
+    asked = [json.dumps(asdict(one), default=sorted) for one in questions]
+    each = list(dict.fromkeys(asked))
+    documents = [{**json.loads(one), "n": number} for number, one in enumerate(each)]
+    found = dict(zip(each, _NUMBERS.all(questions=documents, most=MOST_COUNTED), strict=True))
+    return [found[one][0] for one in asked]
 
 
 def lacking(questions: Sequence[Left]) -> list[list[int]]:

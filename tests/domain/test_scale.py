@@ -16,7 +16,7 @@ from requests_app.background import mail
 from requests_app.delivery.web import request_options
 from requests_app.delivery.web.context import MOST_COUNTED
 from requests_app.delivery.web.views import approvals
-from requests_app.domain import audit, clock, deciders, facts, lags, notices, workflow
+from requests_app.domain import audit, clock, deciders, facts, lags, notices, reading, workflow
 from requests_app.domain.models import (
     AccessRequest,
     AuditEvent,
@@ -32,6 +32,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
+from requests_app.domain.transitions import State
 from requests_app.domain.workflow import deliveries, operators, preflights, sweeps
 from requests_app.domain.workflow.preflights import Half
 from tests import crowd, factories, plans, servers
@@ -189,8 +190,11 @@ def test_what_was_told_is_found_by_what_it_is_about(in_company: None) -> None:
 @pytest.mark.parametrize("who", [crowd.BOB, crowd.ALICE])
 def test_what_waits_for_someone_is_found_by_the_open_ones(who: int, in_company: None) -> None:
     person = User.objects.get(pk=who)
-    used = indexes_for(lambda: list(AccessRequest.objects.waiting_for(person, clock.now()).order_by("decide_by")[:31]))
-    assert used & {"request_asks_groups", "request_asks_users", "request_pending_due"}
+    for page in (
+        lambda: list(AccessRequest.objects.waiting_for(person, clock.now())),
+        lambda: reading.waiting(person, clock.now(), 31),
+    ):
+        assert indexes_for(page) & {"request_asks_groups", "request_asks_users", "request_pending_due"}
 
 
 @pytest.mark.parametrize(
@@ -334,9 +338,10 @@ def test_what_an_operator_who_was_alone_left_unconfirmed_holds_nobody_up(in_comp
 def test_the_own_newest_are_found_by_their_index(in_company: None) -> None:
     # Erin's are all old: whoever went through everybody's, newest first, would read nearly all.
     erin = User.objects.get(pk=crowd.ERIN)
-    newest = AccessRequest.objects.newest_of(erin, 10)
-    assert {"request_of_beneficiary", "request_of_requester"} <= indexes_for(lambda: list(newest))
-    assert list(newest) == list(AccessRequest.objects.filter(beneficiary=erin).order_by("-asked_at")[:10])
+    newest: list[AccessRequest] = []
+    used = indexes_for(lambda: newest.extend(reading.newest_of(erin, State, 10)))
+    assert {"request_of_beneficiary", "request_of_requester"} <= used
+    assert newest == list(AccessRequest.objects.filter(beneficiary=erin).order_by("-asked_at")[:10])
 
 
 @pytest.mark.django_db

@@ -333,7 +333,7 @@ def asked_what_waits(act: Callable[[], object]) -> int:
     """How often the database was asked what waits for somebody."""
     with CaptureQueriesContext(connection) as made:
         act()
-    return sum('"deciding_users" @>' in one["sql"] for one in made)
+    return sum("requests_app_waiting" in one["sql"] for one in made)
 
 
 def test_the_number_beside_approvals_is_counted_once_a_page(

@@ -7,9 +7,8 @@ from typing import Any
 from django.http import HttpRequest
 
 from requests_app.delivery.web.presses import reader_key
-from requests_app.domain import clock
-from requests_app.domain.models import AccessRequest, Extension, User
-from requests_app.domain.models.requests import Asked
+from requests_app.domain import clock, reading
+from requests_app.domain.models import User
 
 # The number beside "Approvals" counts no further.
 MOST_COUNTED = 20
@@ -44,21 +43,6 @@ def _waiting_in_words(person: User, request: HttpRequest) -> str:
     """Asked for in several places of a page, and counted once."""
     number: int | None = getattr(request, "waiting", None)
     if number is None:
-        number = _count_waiting(asked_of(request, person), now_of(request))
+        number = reading.count_waiting(person, now_of(request), MOST_COUNTED + 1)
         note_waiting(request, number)
     return f"{MOST_COUNTED}+" if number > MOST_COUNTED else str(number or "")
-
-
-def asked_of(request: HttpRequest, person: User) -> Asked:
-    """What finding what waits for its reader takes, read once for the whole page."""
-    asked: Asked | None = getattr(request, "asked", None)
-    if asked is None:
-        asked = request.asked = Asked.of(person)  # type: ignore[attr-defined]
-    return asked
-
-
-def _count_waiting(asked: Asked, now: datetime) -> int:
-    requests, more = (
-        kind.objects.waiting_for(asked, now).order_by().values("pk") for kind in (AccessRequest, Extension)
-    )
-    return len(requests.union(more, all=True)[: MOST_COUNTED + 1])

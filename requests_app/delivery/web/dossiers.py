@@ -16,8 +16,6 @@ from requests_app.domain.transitions import RevocationState, State
 from requests_app.domain.workflow import stages
 
 LATELY = timedelta(days=30)
-# What to read along with requests that are judged: the rules that they follow reach up to here.
-JUDGED = "role__account__unit"
 
 
 @dataclass(slots=True)
@@ -54,7 +52,7 @@ def dossiers(
     counted: bool = True,
     frozen: Mapping[int, Freeze] | None = None,
 ) -> list[Dossier]:
-    """One for each, in their order; a few queries in all, if `JUDGED` came with them.
+    """One for each, in their order; a few queries in all, if roles and accounts came with them.
 
     `history`: what the beneficiary had lately and who has the role now; `counted`: how many can decide now, of what is
     pending. A page that shows neither does without. `frozen`: what holds each role, where that was read already.

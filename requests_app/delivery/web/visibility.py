@@ -6,7 +6,7 @@ from functools import cached_property
 from django.http import Http404
 
 from requests_app.delivery.web.access import PersonRequest
-from requests_app.delivery.web.dossiers import JUDGED
+from requests_app.domain import reading
 from requests_app.domain.codes import CODE
 from requests_app.domain.models import AccessRequest, User
 
@@ -42,8 +42,7 @@ def only_asked(person: User, access_request: AccessRequest) -> bool:
 def find_request(request: PersonRequest, code: str) -> AccessRequest:
     """The request with this code; 404 alike for one that is not there and one that is not theirs to see."""
     code = code.upper()
-    requests = AccessRequest.objects.with_names().select_related(JUDGED)
-    found = requests.filter(code=code).first() if CODE.fullmatch(code) else None
+    found = reading.by_code(code) if CODE.fullmatch(code) else None
     if found is None or not _may_see(request.user, found):
         raise Http404("There is no such request, or it is not yours to see.")
     return found

@@ -85,6 +85,45 @@ BEGIN
           AND (d.is_asked OR d.is_asked_from <= at));
 END $$;
 
+-- What waits for a person, the most urgent first. Whatever could ask them, by name, by a group of theirs or by its time, is
+-- found by indexes and put in order; then one after the other is asked exactly, for as long as somebody wants more.
+CREATE FUNCTION requests_app_waiting(a_person bigint, at timestamptz) RETURNS TABLE (id bigint, decide_by timestamptz)
+LANGUAGE sql STABLE AS $$
+    SELECT r.id, r.decide_by
+    FROM (
+        SELECT r.id, r.decide_by
+        FROM public.requests_app_accessrequest r
+        WHERE r.state = 'pending' AND r.decide_by > at
+          AND (r.deciding_users @> ARRAY[a_person]
+               OR r.deciding_groups && ARRAY(
+                   SELECT m.group_id FROM public.requests_app_membership m WHERE m.user_id = a_person)
+               -- Further people whose time has come since the sweep last wrote them into the row.
+               OR r.escalate_at <= at)
+        ORDER BY r.decide_by, r.id
+        OFFSET 0
+    ) r
+    WHERE public.requests_app_may_decide(a_person, r.id, NULL, at)
+$$;
+
+-- The same of more time.
+CREATE FUNCTION requests_app_waiting_more(a_person bigint, at timestamptz)
+RETURNS TABLE (id bigint, decide_by timestamptz)
+LANGUAGE sql STABLE AS $$
+    SELECT x.id, x.decide_by
+    FROM (
+        SELECT x.id, x.access_request_id, x.decide_by
+        FROM public.requests_app_extension x
+        WHERE x.state = 'pending' AND x.decide_by > at
+          AND (x.deciding_users @> ARRAY[a_person]
+               OR x.deciding_groups && ARRAY(
+                   SELECT m.group_id FROM public.requests_app_membership m WHERE m.user_id = a_person)
+               OR x.escalate_at <= at)
+        ORDER BY x.decide_by, x.id
+        OFFSET 0
+    ) x
+    WHERE public.requests_app_may_decide(a_person, x.access_request_id, x.id, at)
+$$;
+
 CREATE FUNCTION requests_app_guard_decision_insert() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE

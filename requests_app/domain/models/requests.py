@@ -1,18 +1,16 @@
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.functions import RandomUUID
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import F, Func, Q, Value
+from django.db.models import F, Func, Q
+from django.db.models.expressions import RawSQL
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Now
 
 from requests_app.domain import codes, texts
-from requests_app.domain.models.arrays import ArraySubquery
 from requests_app.domain.models.catalog import Role
 from requests_app.domain.models.entitlements import Entitlement
 from requests_app.domain.models.people import User
@@ -24,6 +22,8 @@ _HOLDS = Func(
     function="requests_app_holds", output_field=models.BooleanField(),
 )  # fmt: skip
 
+_WAITING = "SELECT w.id FROM requests_app_waiting(%s, %s) w"
+_WAITING_MORE = "SELECT w.id FROM requests_app_waiting_more(%s, %s) w"
 
 # How long after it could begin an approved request lapses, as its terms have it.
 START_WITHIN = Cast(KeyTextTransform("start_within_seconds", "terms_document"), models.IntegerField())
@@ -32,24 +32,6 @@ START_WITHIN = Cast(KeyTextTransform("start_within_seconds", "terms_document"), 
 class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
     def with_names(self) -> "AccessRequestQuerySet":
         return self.select_related("requester", "beneficiary", "role__account", "ended_by", "revocation")
-
-    def newest_of(self, person: User, most: int) -> "AccessRequestQuerySet":
-        """The newest of these that this person asked for or benefits from.
-
-        Each side by its own index: asked for both at once, the database may read everybody's, newest first, until
-        it has found enough of theirs.
-        """
-        sides = [
-            self.filter(**{side: person}).order_by("-asked_at").values("pk")[:most]
-            for side in ("beneficiary", "requester")
-        ]
-        # An array, which is read first: with IN, among so many joins, it would be asked last, of every row.
-        keys = ArraySubquery(sides[0].union(sides[1]))
-        theirs = Func(
-            F("pk"), keys,
-            template="(%(expressions)s))", arg_joiner=" = ANY(", output_field=models.BooleanField(),
-        )  # fmt: skip
-        return self.filter(theirs).order_by("-asked_at")[:most]
 
     def open(self) -> "AccessRequestQuerySet":
         return self.filter(state__in=OPEN)
@@ -66,55 +48,19 @@ class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
     def of_no_use(self) -> "AccessRequestQuerySet":
         return self.filter(~Q(_HOLDS))
 
-    def with_use(self) -> "AccessRequestQuerySet":
-        """Each knows as `is_of_use` whether it is."""
-        return self.annotate(is_of_use=_HOLDS)
-
     def wanted(self) -> "AccessRequestQuerySet":
         """Without what somebody else asked for, as long as whom it is for has not accepted it."""
         return self.filter(Q(requester=F("beneficiary")) | Q(accepted_at__isnull=False))
 
-    def waiting_for(self, person: "User | Asked", now: datetime) -> "AccessRequestQuerySet":
-        """What `policy.may_decide` allows this person: of those that could ask them, each is asked exactly."""
-        asked, itself = Asked.of(person), Value(None, models.BigIntegerField())
-        return self.filter(asked.maybe(now), state=State.PENDING, decide_by__gt=now).filter(
-            asked.exactly(F("pk"), itself, now)
-        )
+    def waiting_for(self, person: User, now: datetime) -> "AccessRequestQuerySet":
+        """What `policy.may_decide` allows this person; a page reads the first few of these by `reading.waiting`."""
+        return self.filter(pk__in=RawSQL(_WAITING, [person.pk, now]))  # noqa: S611 - a text of ours
 
 
 class ExtensionQuerySet(models.QuerySet["Extension"]):
-    def waiting_for(self, person: "User | Asked", now: datetime) -> "ExtensionQuerySet":
+    def waiting_for(self, person: User, now: datetime) -> "ExtensionQuerySet":
         """As of a request."""
-        asked = Asked.of(person)
-        return self.filter(asked.maybe(now), state=ExtensionState.PENDING, decide_by__gt=now).filter(
-            asked.exactly(F("access_request"), F("pk"), now)
-        )
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Somebody, and what finding what waits for them takes, read at once: for whoever looks more than once."""
-
-    person: int
-    groups: Sequence[int]
-
-    @classmethod
-    def of(cls, person: "User | Asked") -> "Asked":
-        if isinstance(person, Asked):
-            return person
-        return cls(person.pk, list(person.memberships.values_list("group", flat=True).distinct()))
-
-    def maybe(self, now: datetime) -> Q:
-        """By indexes: whatever could ask them at its present stage, by name, by a group of theirs or by its time."""
-        named = Q(deciding_users__contains=[self.person]) | Q(deciding_groups__overlap=self.groups)
-        # Further people whose time has come since the sweep last wrote them into the row.
-        return named | Q(escalate_at__lte=now)
-
-    def exactly(self, request: F, extension: F | Value, now: datetime) -> Func:
-        return Func(
-            Value(self.person, models.BigIntegerField()), request, extension, Value(now, models.DateTimeField()),
-            function="requests_app_may_decide", output_field=models.BooleanField(),
-        )  # fmt: skip
+        return self.filter(pk__in=RawSQL(_WAITING_MORE, [person.pk, now]))  # noqa: S611 - a text of ours
 
 
 class AccessRequest(models.Model):

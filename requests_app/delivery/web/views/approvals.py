@@ -1,29 +1,29 @@
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.contrib import messages
-from django.db.models import Q
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from requests_app.delivery.web.access import PersonRequest, signed_in
-from requests_app.delivery.web.context import MOST_COUNTED, asked_of, note_waiting, now_of
-from requests_app.delivery.web.dossiers import JUDGED, dossiers
+from requests_app.delivery.web.context import MOST_COUNTED, note_waiting, now_of
+from requests_app.delivery.web.dossiers import dossiers
 from requests_app.delivery.web.passes import until
 from requests_app.delivery.web.views.decide import stage_seen, verb
 from requests_app.delivery.web.visibility import Viewer
-from requests_app.domain import workflow
+from requests_app.domain import reading, workflow
 from requests_app.domain.codes import CODE
 from requests_app.domain.deciders import Matter
 from requests_app.domain.errors import DomainError
-from requests_app.domain.models import AccessRequest, Decision, Extension, Role
-from requests_app.domain.models.requests import AccessRequestQuerySet, Asked, ExtensionQuerySet
+from requests_app.domain.models import AccessRequest, Extension, Role
 from requests_app.domain.transitions import ExtensionState, State
 
+Key = TypeVar("Key")
 MOST_SHOWN = 30
 MOST_LATELY = 5
 MORE_OUTCOMES = {
@@ -41,22 +41,17 @@ NOTHING_LEFT = "None of what you ticked can be decided together any more. Powerf
 def approvals(request: PersonRequest) -> HttpResponse:
     """What waits for me, most urgent first, with what I need to judge; `after` a request, the ones that follow it."""
     now = now_of(request)
-    after = request.GET.get("after", "")
-    asked = asked_of(request, request.user)
-    waiting = _part(AccessRequest.objects.waiting_for(asked, now), after=after)
-    found = list(waiting.with_names().with_use().select_related(JUDGED).order_by("decide_by", "pk")[: MOST_SHOWN + 1])
+    after = _code(request.GET.get("after", ""))
+    found = reading.waiting(request.user, now, MOST_SHOWN + 1, after=after)
     if after and not found:
         return redirect("approvals")
     # A running pass does not wait: these stand before everything else.
-    found_more = [] if after else list(_more(asked, now)[: MOST_SHOWN + 1])
+    found_more = [] if after else reading.more_waiting(request.user, now, MOST_SHOWN + 1)
     if not after:
         _note_waiting(request, found, found_more)
     shown, more = found[:MOST_SHOWN], found_more[:MOST_SHOWN]
     matters: list[Matter] = [*more, *shown]
     judged = dossiers(matters, now, counted=False)
-    lately = Decision.objects.filter(approver=request.user).select_related(
-        "access_request__beneficiary", "access_request__role__account", "extension"
-    )
     return render(
         request,
         "approvals/page.html",
@@ -67,7 +62,7 @@ def approvals(request: PersonRequest) -> HttpResponse:
             "more_than_shown": len(found_more) > MOST_SHOWN,
             "after": after,
             "last": shown[-1].code if len(found) > MOST_SHOWN else "",
-            "lately": lately.order_by("-pk")[:MOST_LATELY],
+            "lately": reading.decided_lately(request.user, MOST_LATELY),
             "in_bulk": sum(not one.role.is_powerful for one in shown) > 1,
         },
     )
@@ -81,23 +76,23 @@ def updates(request: PersonRequest) -> HttpResponse:
     While nothing changes it asks for the keys of what waits, and for nothing else.
     """
     now = now_of(request)
-    codes = _codes(request.GET.getlist("shown")[: 2 * MOST_SHOWN])
-    ids = _public_ids(request.GET.getlist("shown_more")[:MOST_SHOWN])
-    after, last = request.GET.get("after", ""), request.GET.get("last", "")
+    codes = set(_codes(request.GET.getlist("shown")[: 2 * MOST_SHOWN]))
+    ids = set(_public_ids(request.GET.getlist("shown_more")[:MOST_SHOWN]))
+    after, last = (_code(request.GET.get(name, "")) for name in ("after", "last"))
     # Rows before and after the part that is shown are not new, they are only elsewhere.
-    asked = asked_of(request, request.user)
-    here = _part(AccessRequest.objects.waiting_for(asked, now), after=after, last=last)
-    waiting = _keys(here, "code", codes)
+    first = partial(reading.waiting_codes, request.user, now, after=after, last=last)
+    waiting = _still(first, partial(reading.waiting_among, request.user, now), codes)
     # The other pages show no extensions, and the first one no more than so many.
-    waiting_more = set()
+    waiting_more: set[UUID] = set()
     if ids or not after:
-        waiting_more = _keys(Extension.objects.waiting_for(asked, now), "public_id", ids)
-    new = min(len(waiting - set(codes)), MOST_SHOWN + 1)
+        first_more = partial(reading.more_waiting_keys, request.user, now)
+        waiting_more = _still(first_more, partial(reading.more_waiting_among, request.user, now), ids)
+    new = min(len(waiting - codes), MOST_SHOWN + 1)
     if not after and len(ids) < MOST_SHOWN:
-        new += min(len(waiting_more - set(ids)), MOST_SHOWN + 1)
+        new += min(len(waiting_more - ids), MOST_SHOWN + 1)
     if not after and not last:
         _note_waiting(request, waiting, waiting_more)
-    gone = _gone(request, set(codes) - waiting, set(ids) - waiting_more)
+    gone = _gone(request, codes - waiting, ids - waiting_more)
     number = f"{new}+" if new > MOST_SHOWN else str(new or "")
     context = {"new": number, "changed": bool(new or any(gone.values())), **gone}
     return render(request, "approvals/updates.html", context)
@@ -109,8 +104,8 @@ def decide_several(request: PersonRequest) -> HttpResponse:
     """Several at once: GET lists them, POST decides them. Powerful roles are decided one by one."""
     asked = request.POST if request.method == "POST" else request.GET
     approving = asked.get("verdict") != "deny"
-    waiting = AccessRequest.objects.waiting_for(asked_of(request, request.user), now_of(request)).with_names()
-    ticked = waiting.filter(code__in=_codes(asked.getlist("code")[:MOST_SHOWN])).order_by("decide_by", "pk")
+    codes = reading.waiting_among(request.user, now_of(request), _codes(asked.getlist("code")[:MOST_SHOWN]))
+    ticked = AccessRequest.objects.with_names().filter(code__in=codes).order_by("decide_by", "pk")
     chosen = list(ticked.exclude(role__power=Role.Power.POWERFUL))
     if not chosen:
         messages.warning(request, NOTHING_LEFT)
@@ -133,31 +128,12 @@ def outcome(one: AccessRequest, now: datetime) -> str:
     return f"No longer waiting: {words}{who}."
 
 
-def _part(waiting: AccessRequestQuerySet, *, after: str = "", last: str = "") -> AccessRequestQuerySet:
-    """Those behind `after`, up to and with `last`, in the order of the page; codes of no request bound nothing."""
-    keys = (
-        {one.code: one for one in AccessRequest.objects.filter(code__in=_codes([after, last]))} if after or last else {}
-    )
-    if one := keys.get(after):
-        waiting = waiting.filter(Q(decide_by__gt=one.decide_by) | Q(decide_by=one.decide_by, pk__gt=one.pk))
-    if one := keys.get(last):
-        waiting = waiting.filter(Q(decide_by__lt=one.decide_by) | Q(decide_by=one.decide_by, pk__lte=one.pk))
-    return waiting
-
-
-def _more(person: Asked, now: datetime) -> ExtensionQuerySet:
-    """Extensions that wait for this person, with what is shown of them; the most urgent first."""
-    around = ("access_request__beneficiary", "access_request__requester", f"access_request__{JUDGED}")
-    return Extension.objects.waiting_for(person, now).select_related(*around).order_by("decide_by", "pk")
-
-
-def _keys(waiting: AccessRequestQuerySet | ExtensionQuerySet, key: str, shown: Sequence[Any]) -> set[Any]:
+def _still(first: Callable[[int], list[Key]], among: Callable[[set[Key]], set[Key]], shown: set[Key]) -> set[Key]:
     """The keys of these that are shown, and of as many others as anybody counts."""
-    keys = waiting.order_by("decide_by", "pk").values_list(key, flat=True)
     most = len(shown) + MOST_SHOWN + 1
-    found = set(keys[:most])
-    beyond = set(shown) - found if len(found) == most else ()
-    return found.union(keys.filter(**{f"{key}__in": beyond})) if beyond else found
+    found = set(first(most))
+    beyond = shown - found if len(found) == most else set()
+    return found | among(beyond) if beyond else found
 
 
 def _gone(request: PersonRequest, codes: Collection[str], ids: Collection[UUID]) -> dict[str, Any]:
@@ -181,6 +157,11 @@ def _note_waiting(request: PersonRequest, requests: Collection[Any], extensions:
     number = len(requests) + len(extensions)
     if number > MOST_COUNTED or max(len(requests), len(extensions)) <= MOST_SHOWN:
         note_waiting(request, number)
+
+
+def _code(typed: str) -> str:
+    """Empty where it is none: that bounds nothing."""
+    return typed if CODE.fullmatch(typed) else ""
 
 
 def _codes(typed: Sequence[str]) -> list[str]:

@@ -7,12 +7,13 @@ from django.views.decorators.http import require_safe
 
 from requests_app.delivery.web.access import PersonRequest, signed_in
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.dossiers import JUDGED, Dossier, dossiers, left_out
+from requests_app.delivery.web.dossiers import Dossier, dossiers, left_out
 from requests_app.delivery.web.frozen import each_once, frozen_by
 from requests_app.delivery.web.passes import More, begins, more
+from requests_app.domain import reading
 from requests_app.domain.models import AccessRequest, User
 from requests_app.domain.terms import CONSOLE
-from requests_app.domain.transitions import ENDED, RevocationState, State
+from requests_app.domain.transitions import ENDED, OPEN, RevocationState, State
 from requests_app.domain.workflow import live_sessions
 from requests_app.domain.workflow.asking import REMIND_EVERY
 
@@ -64,13 +65,12 @@ class ReadyPass:
 def home(request: PersonRequest) -> HttpResponse:
     """My access: what runs, what can be started, what waits, what was."""
     now = now_of(request)
-    requests = AccessRequest.objects.with_names().select_related(JUDGED)
-    open_ = list(reversed(requests.with_use().open().newest_of(request.user, MOST_OPEN)))
+    open_ = reading.newest_of(request.user, OPEN, MOST_OPEN)[::-1]
     by_clock: dict[State, list[AccessRequest]] = {state: [] for state in State}
     for one in open_:
         by_clock[one.state_at(now)].append(one)
     over = [one for one in open_ if one.state_at(now) in ENDED]
-    recent = over + list(requests.filter(state__in=ENDED).newest_of(request.user, MOST_RECENT))
+    recent = over + reading.newest_of(request.user, ENDED, MOST_RECENT)
     still = live_sessions.may_work_until([one for one in recent if not one.is_open], now)
     going_on = [one for one in open_ if one not in over]
     active = sorted(by_clock[State.ACTIVE], key=lambda one: one.expires_at or now)
