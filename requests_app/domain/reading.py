@@ -6,13 +6,28 @@ from typing import Any
 from uuid import UUID
 
 from requests_app.domain.joined import Joined
-from requests_app.domain.models import AccessRequest, Decision, Extension, User
+from requests_app.domain.models import (
+    AccessRequest,
+    AuditEvent,
+    Decision,
+    Delivery,
+    Extension,
+    IssuedSession,
+    User,
+)
 from requests_app.domain.prepared import Question
 
 # How a page calls somebody.
 NAMES = {User: ("id", "public_id", "username", "name")}
 _AROUND = ("requester", "beneficiary", "ended_by", "role", "role__account", "revocation")
 _WHOLE = Joined(AccessRequest, "r", *_AROUND, "role__preflight", only=NAMES)
+_ALIKE = Joined(
+    AccessRequest, "r", "beneficiary", only={**NAMES, AccessRequest: ("id", "role_id", "beneficiary_id", "expires_at")}
+)
+_EXTENSION = Joined(Extension, "x")
+_DECISION = Joined(Decision, "d")
+_EVENT = Joined(AuditEvent, "e")
+_SESSION = Joined(IssuedSession, "s", "delivery", only={Delivery: ("id", "kind")})
 _LISTED = Joined(AccessRequest, "r", *_AROUND, only=NAMES)
 _MORE = Joined(Extension, "x", "access_request", *(f"access_request__{one}" for one in _AROUND), only=NAMES)
 _DECIDED = Joined(
@@ -25,9 +40,40 @@ _OF_USE = "requests_app_holds(r.entitlement_id, r.beneficiary_id, r.role_id)"
 
 
 def by_code(code: str) -> AccessRequest | None:
-    """With how its role fared when it was looked at last."""
-    found = _WHOLE.read(_BY_CODE.all(code=code))
+    """With how its role fared when it was looked at last; an open one knows whether it `is_of_use`."""
+    found = _WHOLE.read(_BY_CODE.all(code=code), "is_of_use")
     return found[0] if found else None
+
+
+def extensions_of(keys: Collection[int]) -> list[Extension]:
+    """What is asked for or granted of more time, as many as the terms allow at most. Those that came to nothing are
+    said in the timeline."""
+    return _EXTENSION.read(_EXTENSIONS_OF.all(keys=list(keys))) if keys else []
+
+
+def decisions_on(keys: Collection[int]) -> list[Decision]:
+    """On these requests and on extensions of them, in their order."""
+    return _DECISION.read(_DECISIONS_ON.all(keys=list(keys))) if keys else []
+
+
+def events_of(access_request: AccessRequest, most: int) -> list[AuditEvent]:
+    """The newest, newest first."""
+    return _EVENT.read(_EVENTS_OF.all(access_request=access_request.pk, most=most))
+
+
+def sessions_of(access_request: AccessRequest, most: int) -> list[IssuedSession]:
+    """The newest, newest first, with what each was asked for."""
+    return _SESSION.read(_SESSIONS_OF.all(access_request=access_request.pk, most=most))
+
+
+def passes_since(people: Collection[int], since: datetime) -> list[tuple[int, str, int]]:
+    """For each of these people how many of their passes asked for since then are in which state."""
+    return _PASSES_SINCE.all(people=list(people), since=since) if people else []
+
+
+def active_of_roles(roles: Collection[int], now: datetime, most: int) -> list[AccessRequest]:
+    """Who has one of these roles now and until when, and no more of it; the first to end first."""
+    return _ALIKE.read(_ACTIVE_OF_ROLES.all(roles=list(roles), now=now, most=most)) if roles else []
 
 
 def newest_of(person: User, states: Collection[str], most: int) -> list[AccessRequest]:
@@ -80,7 +126,11 @@ def decided_lately(person: User, most: int) -> list[Decision]:
 
 _BY_CODE: Question[Any] = Question(
     "reading.by_code",
-    f"SELECT {_WHOLE.columns} FROM {_WHOLE.tables} WHERE r.code = %(code)s::text",  # noqa: S608 - texts of ours only
+    f"""
+SELECT {_WHOLE.columns}, CASE WHEN r.ended_at IS NULL THEN {_OF_USE} END AS is_of_use
+FROM {_WHOLE.tables}
+WHERE r.code = %(code)s::text
+""",  # noqa: S608 - texts of ours only
 )
 
 # Each side by its own index: asked for both at once, the database may read everybody's, newest first, until it has
@@ -193,5 +243,61 @@ SELECT {_DECIDED.columns}
 FROM {_DECIDED.tables}
 WHERE d.approver_id = %(person)s::bigint
 ORDER BY d.id DESC LIMIT %(most)s::bigint
+""",  # noqa: S608 - texts of ours only
+)
+
+_EXTENSIONS_OF: Question[Any] = Question(
+    "reading.extensions_of",
+    f"""
+SELECT {_EXTENSION.columns}
+FROM {_EXTENSION.tables}
+WHERE x.access_request_id = ANY (%(keys)s::bigint[]) AND x.state IN ('pending', 'granted')
+ORDER BY x.id
+""",  # noqa: S608 - texts of ours only
+)
+_DECISIONS_ON: Question[Any] = Question(
+    "reading.decisions_on",
+    f"""
+SELECT {_DECISION.columns}
+FROM {_DECISION.tables}
+WHERE d.access_request_id = ANY (%(keys)s::bigint[])
+ORDER BY d.decided_at, d.id
+""",  # noqa: S608 - texts of ours only
+)
+_EVENTS_OF: Question[Any] = Question(
+    "reading.events_of",
+    f"""
+SELECT {_EVENT.columns}
+FROM {_EVENT.tables}
+WHERE e.access_request_id = %(access_request)s::bigint
+ORDER BY e.id DESC LIMIT %(most)s::bigint
+""",  # noqa: S608 - texts of ours only
+)
+_SESSIONS_OF: Question[Any] = Question(
+    "reading.sessions_of",
+    f"""
+SELECT {_SESSION.columns}
+FROM {_SESSION.tables}
+WHERE s.access_request_id = %(access_request)s::bigint
+ORDER BY s.issued_at DESC LIMIT %(most)s::bigint
+""",  # noqa: S608 - texts of ours only
+)
+_PASSES_SINCE: Question[Any] = Question(
+    "reading.passes_since",
+    """
+SELECT r.beneficiary_id, r.state, count(*)
+FROM requests_app_accessrequest r
+WHERE r.beneficiary_id = ANY (%(people)s::bigint[]) AND r.asked_at > %(since)s::timestamptz
+    AND r.activated_at IS NOT NULL
+GROUP BY r.beneficiary_id, r.state
+""",
+)
+_ACTIVE_OF_ROLES: Question[Any] = Question(
+    "reading.active_of_roles",
+    f"""
+SELECT {_ALIKE.columns}
+FROM {_ALIKE.tables}
+WHERE r.role_id = ANY (%(roles)s::bigint[]) AND r.state = 'active' AND r.expires_at > %(now)s::timestamptz
+ORDER BY r.expires_at LIMIT %(most)s::bigint
 """,  # noqa: S608 - texts of ours only
 )

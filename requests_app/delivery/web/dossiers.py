@@ -5,10 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import Count
-
 from requests_app.delivery.web.frozen import frozen_by
-from requests_app.domain import deciders
+from requests_app.domain import deciders, reading
 from requests_app.domain.deciders import Matter
 from requests_app.domain.models import AccessRequest, Decision, DenyPolicy, Extension, Freeze
 from requests_app.domain.terms import StageTerms
@@ -16,6 +14,8 @@ from requests_app.domain.transitions import RevocationState, State
 from requests_app.domain.workflow import stages
 
 LATELY = timedelta(days=30)
+# Who has one of the roles now: so many are read for all of them together.
+MOST_ALIKE = 100
 
 
 @dataclass(slots=True)
@@ -134,7 +134,7 @@ def _key(matter: Matter) -> tuple[int, int | None]:
 def _decisions(access_requests: Sequence[AccessRequest]) -> dict[tuple[int, int | None], list[Decision]]:
     """On each request, and on each extension of it."""
     found: dict[tuple[int, int | None], list[Decision]] = defaultdict(list)
-    for decision in Decision.objects.filter(access_request__in={one.pk for one in access_requests}):
+    for decision in reading.decisions_on({one.pk for one in access_requests}):
         found[decision.access_request_id, decision.extension_id].append(decision)
     return found
 
@@ -142,16 +142,14 @@ def _decisions(access_requests: Sequence[AccessRequest]) -> dict[tuple[int, int 
 def _lately(people: Collection[int], now: datetime) -> dict[int, Counter[str]]:
     """How the passes of these people ended lately."""
     found: dict[int, Counter[str]] = defaultdict(Counter)
-    began = AccessRequest.objects.filter(beneficiary__in=people, asked_at__gt=now - LATELY, activated_at__isnull=False)
-    for person, state, number in began.values_list("beneficiary", "state").annotate(number=Count("pk")):
+    for person, state, number in reading.passes_since(people, now - LATELY):
         found[person][state] += number
     return found
 
 
 def _alike(roles: Collection[int], now: datetime) -> dict[int, list[AccessRequest]]:
     """Passes for the same roles that are active now."""
-    active = AccessRequest.objects.filter(role__in=roles, state=State.ACTIVE, expires_at__gt=now)
     found: dict[int, list[AccessRequest]] = defaultdict(list)
-    for one in active.select_related("beneficiary").order_by("expires_at")[:100]:
+    for one in reading.active_of_roles(roles, now, MOST_ALIKE):
         found[one.role_id].append(one)
     return found

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from requests_app.domain import reading
 from requests_app.domain.models import AccessRequest, Extension
 from requests_app.domain.policy import SHORTEST_SECONDS
 from requests_app.domain.transitions import ExtensionState, State
@@ -90,8 +91,6 @@ def _granted(extensions: list[Extension]) -> list[Extension]:
 
 def _extensions(ids: Collection[int]) -> dict[int, list[Extension]]:
     found: dict[int, list[Extension]] = defaultdict(list)
-    # As many as the terms allow, at most; those that came to nothing are said in the timeline.
-    shown = Extension.objects.filter(state__in=[ExtensionState.PENDING, ExtensionState.GRANTED])
-    for extension in shown.filter(access_request__in=ids).order_by("pk") if ids else ():
+    for extension in reading.extensions_of(ids):
         found[extension.access_request_id].append(extension)
     return found

@@ -4,6 +4,7 @@ import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from requests_app.domain import reading
 from requests_app.domain.audit import Action
 from requests_app.domain.durations import in_words
 from requests_app.domain.models import AccessRequest, AuditEvent, User
@@ -92,7 +93,7 @@ def moments(access_request: AccessRequest, *, asked_by: User | None = None) -> l
 
     `asked_by`: a reader who only asked for somebody else. They read no access key, and no address but their own.
     """
-    newest = AuditEvent.objects.filter(access_request=access_request).order_by("-pk")[:MOST_EVENTS]
+    newest = reading.events_of(access_request, MOST_EVENTS)
     return [_moment(event, asked_by) for event in sorted(newest, key=lambda event: (event.at, event.pk))]
 
 

@@ -113,6 +113,8 @@ class AccessRequest(models.Model):
 
     # Set by the verb that asks: it was asked before with the same one-time value, and this is what came of it.
     is_repeat = False
+    # Whether the beneficiary may still have it, freezes apart, where `reading` was asked for it of an open one.
+    is_of_use: bool | None = None
     # The document that was read last, and what it says.
     _terms: tuple[object, Terms] | None = None
 

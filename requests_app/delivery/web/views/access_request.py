@@ -11,9 +11,10 @@ from requests_app.delivery.web.dossiers import dossiers
 from requests_app.delivery.web.passes import More, begins, more, until
 from requests_app.delivery.web.timeline import MOST_EVENTS, moments
 from requests_app.delivery.web.visibility import find_request, only_asked
-from requests_app.domain import facts, policy, workflow
+from requests_app.domain import facts, policy, reading, workflow
 from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import AccessRequest, DenyPolicy, Extension, User
+from requests_app.domain.prepared import Question
 from requests_app.domain.terms import CONSOLE
 from requests_app.domain.transitions import OPEN, RevocationState, State
 from requests_app.domain.workflow import live_sessions
@@ -23,6 +24,10 @@ MOST_SESSIONS = 50
 NOTHING_TO_DECIDE = policy.Verdict(False, "decision.not_pending")
 # Why somebody who is asked cannot decide: these are worth a sentence where the buttons would be.
 _WORTH_SAYING = ("edit.own", "decision.needed_later")
+_DENIED_BEFORE = Question(
+    "access_request.denied_before",
+    "SELECT p.denied_before, p.held_until FROM requests_app_denypolicy p WHERE p.role_id = %(role)s::bigint",
+)
 
 
 @require_safe
@@ -35,7 +40,8 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
     asked_only = only_asked(request.user, one)
     longer = more([one], now).get(one.pk) if state == State.ACTIVE else None
     dossier, *more_dossiers = dossiers([one, *_asked_now(longer, one)], now, history=False)
-    in_the_way = workflow.why_unusable(one, request.user) if state == one.state and one.is_open else ""
+    as_recorded = state == one.state and one.is_open
+    in_the_way = "" if one.is_of_use or not as_recorded else workflow.why_unusable(one, request.user)
     still_until = None if one.is_open else live_sessions.may_work_until([one], now).get(one.pk)
     return render(
         request,
@@ -54,7 +60,7 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
             "more_until": until(longer.pending) if longer and longer.pending else None,
             "moments": moments(one, asked_by=request.user if asked_only else None),
             "asked_only": asked_only,
-            "sessions": one.issued_sessions.select_related("delivery").order_by("-issued_at")[:MOST_SESSIONS],
+            "sessions": reading.sessions_of(one, MOST_SESSIONS),
             "most_sessions": MOST_SESSIONS,
             "most_moments": MOST_EVENTS,
             "still_until": still_until,
@@ -152,11 +158,11 @@ def _what_aws_says(policy: DenyPolicy, state: str) -> dict[str, str]:
 
 def _held(one: AccessRequest, now: datetime) -> dict[str, object] | None:
     """Where AWS refuses this pass's own sessions for want of room: before when, and from when on it gives new ones."""
-    policy = DenyPolicy.objects.filter(role=one.role_id).only("denied_before", "held_until").first()
-    if policy is None or policy.held_until is None:
+    denied_before, held_until = _DENIED_BEFORE.first(role=one.role_id) or (None, None)
+    if held_until is None:
         return None
-    waits = policy.held_until > now
-    older = one.issued_sessions.filter(discarded=False, issued_at__lt=policy.held_until, sts_expires_at__gt=now)
+    waits = held_until > now
+    older = one.issued_sessions.filter(discarded=False, issued_at__lt=held_until, sts_expires_at__gt=now)
     if not waits and not older.exists():
         return None
-    return {"denied_before": policy.denied_before, "held_until": policy.held_until, "waits": waits}
+    return {"denied_before": denied_before, "held_until": held_until, "waits": waits}
