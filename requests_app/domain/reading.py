@@ -36,7 +36,10 @@ _DECIDED = Joined(
     "extension", only=NAMES,
 )  # fmt: skip
 # As `AccessRequest.objects.of_use` has it.
-_OF_USE = "requests_app_holds(r.entitlement_id, r.beneficiary_id, r.role_id)"
+_OF_USE = """EXISTS (
+    SELECT FROM requests_app_holding h
+    WHERE h.entitlement_id = r.entitlement_id AND h.person_id = r.beneficiary_id AND h.role_id = r.role_id
+)"""
 
 
 def by_code(code: str) -> AccessRequest | None:
@@ -72,7 +75,7 @@ def passes_since(people: Collection[int], since: datetime) -> list[tuple[int, st
 
 
 def active_of_roles(roles: Collection[int], now: datetime, most: int) -> list[AccessRequest]:
-    """Who has one of these roles now and until when, and no more of it; the first to end first."""
+    """Who has one of these roles now and until when, so many of each; the first to end first."""
     return _ALIKE.read(_ACTIVE_OF_ROLES.all(roles=list(roles), now=now, most=most)) if roles else []
 
 
@@ -156,12 +159,15 @@ ORDER BY r.asked_at DESC LIMIT %(most)s::bigint
 )
 
 _WAITS = """
-    SELECT w.id FROM requests_app_waiting(%(person)s::bigint, %(now)s::timestamptz) w
-    WHERE coalesce((w.decide_by, w.id) > (
-              SELECT a.decide_by, a.id FROM requests_app_accessrequest a WHERE a.code = %(after)s::text), true)
-        AND coalesce((w.decide_by, w.id) <= (
-              SELECT l.decide_by, l.id FROM requests_app_accessrequest l WHERE l.code = %(last)s::text), true)
-    ORDER BY w.decide_by, w.id LIMIT %(most)s::bigint"""
+    SELECT w.id
+    FROM (
+        SELECT coalesce(max(a.decide_by), '-infinity') AS decide_by, coalesce(max(a.id), 0) AS id
+        FROM requests_app_accessrequest a
+        WHERE a.code = %(after)s::text
+    ) a CROSS JOIN LATERAL requests_app_waiting(
+        %(person)s::bigint, %(now)s::timestamptz, %(most)s::bigint, a.decide_by, a.id) w
+    WHERE coalesce((w.decide_by, w.id) <= (
+        SELECT l.decide_by, l.id FROM requests_app_accessrequest l WHERE l.code = %(last)s::text), true)"""
 _WAITING: Question[Any] = Question(
     "reading.waiting",
     f"""
@@ -192,8 +198,8 @@ WHERE r.code = ANY (%(codes)s::text[])
 )
 
 _MORE_WAITS = """
-    SELECT w.id FROM requests_app_waiting_more(%(person)s::bigint, %(now)s::timestamptz) w
-    ORDER BY w.decide_by, w.id LIMIT %(most)s::bigint"""
+    SELECT w.id
+    FROM requests_app_waiting_more(%(person)s::bigint, %(now)s::timestamptz, %(most)s::bigint) w"""
 _MORE_WAITING: Question[Any] = Question(
     "reading.more_waiting",
     f"""
@@ -226,13 +232,14 @@ WHERE x.public_id = ANY (%(keys)s::uuid[])
 _COUNT_WAITING: Question[Any] = Question(
     "reading.count_waiting",
     """
-SELECT count(*)
+SELECT least(w.number + m.number, %(most)s::bigint)
 FROM (
-    (SELECT FROM requests_app_waiting(%(person)s::bigint, %(now)s::timestamptz) LIMIT %(most)s::bigint)
-    UNION ALL
-    (SELECT FROM requests_app_waiting_more(%(person)s::bigint, %(now)s::timestamptz) LIMIT %(most)s::bigint)
-    LIMIT %(most)s::bigint
-) w
+    SELECT count(*) AS number
+    FROM requests_app_waiting(%(person)s::bigint, %(now)s::timestamptz, %(most)s::bigint)
+) w CROSS JOIN LATERAL (
+    SELECT count(*) AS number
+    FROM requests_app_waiting_more(%(person)s::bigint, %(now)s::timestamptz, %(most)s::bigint - w.number)
+) m
 """,
 )
 
@@ -297,7 +304,15 @@ _ACTIVE_OF_ROLES: Question[Any] = Question(
     f"""
 SELECT {_ALIKE.columns}
 FROM {_ALIKE.tables}
-WHERE r.role_id = ANY (%(roles)s::bigint[]) AND r.state = 'active' AND r.expires_at > %(now)s::timestamptz
-ORDER BY r.expires_at LIMIT %(most)s::bigint
+WHERE r.id = ANY (ARRAY(
+    SELECT a.id
+    FROM unnest(%(roles)s::bigint[]) AS role (id) CROSS JOIN LATERAL (
+        SELECT a.id
+        FROM requests_app_accessrequest a
+        WHERE a.role_id = role.id AND a.state = 'active' AND a.expires_at > %(now)s::timestamptz
+        ORDER BY a.expires_at LIMIT %(most)s::bigint
+    ) a
+))
+ORDER BY r.expires_at
 """,  # noqa: S608 - texts of ours only
 )

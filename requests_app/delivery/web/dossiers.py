@@ -14,8 +14,7 @@ from requests_app.domain.transitions import RevocationState, State
 from requests_app.domain.workflow import stages
 
 LATELY = timedelta(days=30)
-# Who has one of the roles now: so many are read for all of them together.
-MOST_ALIKE = 100
+MOST_ALIKE = 3
 
 
 @dataclass(slots=True)
@@ -122,7 +121,7 @@ def _dossier(
         begins_at_once=not matter.extension
         and access_request.scheduled_at is not None
         and access_request.scheduled_at <= now,
-        alike=[other for other in alike if other.pk != access_request.pk][:3],
+        alike=[other for other in alike if other.pk != access_request.pk][:MOST_ALIKE],
         frozen=frozen,
     )
 
@@ -150,6 +149,6 @@ def _lately(people: Collection[int], now: datetime) -> dict[int, Counter[str]]:
 def _alike(roles: Collection[int], now: datetime) -> dict[int, list[AccessRequest]]:
     """Passes for the same roles that are active now."""
     found: dict[int, list[AccessRequest]] = defaultdict(list)
-    for one in reading.active_of_roles(roles, now, MOST_ALIKE):
+    for one in reading.active_of_roles(roles, now, MOST_ALIKE + 1):
         found[one.role_id].append(one)
     return found

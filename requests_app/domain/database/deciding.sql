@@ -72,57 +72,135 @@ LANGUAGE sql STABLE AS $$
     FROM public.requests_app_matter m
 $$;
 
--- For lists, of the rows that an index has found.
+-- What a person may decide, at a time: for lists, of the rows that an index has found.
+CREATE FUNCTION requests_app_decidable(a_person bigint, at timestamptz)
+RETURNS TABLE (access_request_id bigint, extension_id bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT d.access_request_id, d.extension_id
+    FROM public.requests_app_deciding(a_person) d
+    WHERE d.state = 'pending' AND d.decide_by > at AND d.is_active AND NOT d.is_asking AND NOT d.has_decided
+      AND NOT d.nobody_is_asked AND d.is_accepted AND NOT d.has_edited AND NOT d.has_placed
+      AND (d.is_asked OR d.is_asked_from <= at)
+$$;
+
 CREATE FUNCTION requests_app_may_decide(a_person bigint, a_request bigint, an_extension bigint, at timestamptz)
 RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     RETURN EXISTS (
-        SELECT FROM requests_app_deciding(a_person) d
-        WHERE d.access_request_id = a_request AND d.extension_id IS NOT DISTINCT FROM an_extension
-          AND d.state = 'pending' AND d.decide_by > at AND d.is_active AND NOT d.is_asking AND NOT d.has_decided
-          AND NOT d.nobody_is_asked AND d.is_accepted AND NOT d.has_edited AND NOT d.has_placed
-          AND (d.is_asked OR d.is_asked_from <= at));
+        SELECT FROM requests_app_decidable(a_person, at) d
+        WHERE d.access_request_id = a_request AND d.extension_id IS NOT DISTINCT FROM an_extension);
 END $$;
 
--- What waits for a person, the most urgent first. Whatever could ask them, by name, by a group of theirs or by its time, is
--- found by indexes and put in order; then one after the other is asked exactly, for as long as somebody wants more.
-CREATE FUNCTION requests_app_waiting(a_person bigint, at timestamptz) RETURNS TABLE (id bigint, decide_by timestamptz)
-LANGUAGE sql STABLE AS $$
-    SELECT r.id, r.decide_by
-    FROM (
-        SELECT r.id, r.decide_by
-        FROM public.requests_app_accessrequest r
-        WHERE r.state = 'pending' AND r.decide_by > at
-          AND (r.deciding_users @> ARRAY[a_person]
-               OR r.deciding_groups && ARRAY(
-                   SELECT m.group_id FROM public.requests_app_membership m WHERE m.user_id = a_person)
-               -- Further people whose time has come since the sweep last wrote them into the row.
-               OR r.escalate_at <= at)
-        ORDER BY r.decide_by, r.id
-        OFFSET 0
-    ) r
-    WHERE public.requests_app_may_decide(a_person, r.id, NULL, at)
-$$;
+-- What could wait for a person: what asks them by name, by a group of theirs or by its time. By the indexes of just that,
+-- whatever the planner thinks: it may as well read all that is pending, and most people decide nothing.
+CREATE FUNCTION requests_app_perhaps_waiting(a_person bigint, at timestamptz, most bigint) RETURNS SETOF bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_indexscan = off SET enable_seqscan = off AS $$
+DECLARE
+    theirs bigint[] := ARRAY(SELECT m.group_id FROM requests_app_membership m WHERE m.user_id = a_person);
+BEGIN
+    RETURN QUERY
+    SELECT r.id
+    FROM requests_app_accessrequest r
+    WHERE r.state = 'pending' AND (
+        r.deciding_users @> ARRAY[a_person] OR r.deciding_groups && theirs
+        -- Further people whose time has come since the sweep last wrote them into the row.
+        OR r.escalate_at <= at)
+    LIMIT most;
+END $$;
 
--- The same of more time.
-CREATE FUNCTION requests_app_waiting_more(a_person bigint, at timestamptz)
+CREATE FUNCTION requests_app_perhaps_waiting_more(a_person bigint, at timestamptz, most bigint) RETURNS SETOF bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_indexscan = off SET enable_seqscan = off AS $$
+DECLARE
+    theirs bigint[] := ARRAY(SELECT m.group_id FROM requests_app_membership m WHERE m.user_id = a_person);
+BEGIN
+    RETURN QUERY
+    SELECT x.id
+    FROM requests_app_extension x
+    WHERE x.state = 'pending'
+      AND (x.deciding_users @> ARRAY[a_person] OR x.deciding_groups && theirs OR x.escalate_at <= at)
+    LIMIT most;
+END $$;
+
+-- What waits for a person, the most urgent first: `most` of it, all of it where that is null; what follows `after_id`,
+-- which is to be decided by `after`. Each is asked exactly, in this order and only until there are enough. Planned once:
+-- what partial indexes ask is written out, and to plan this takes longer than to run it.
+CREATE FUNCTION requests_app_waiting(
+    a_person bigint, at timestamptz, most bigint, after timestamptz DEFAULT '-infinity', after_id bigint DEFAULT 0)
 RETURNS TABLE (id bigint, decide_by timestamptz)
-LANGUAGE sql STABLE AS $$
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    few CONSTANT bigint := 500;
+    perhaps bigint[] := ARRAY(SELECT requests_app_perhaps_waiting(a_person, at, few));
+BEGIN
+    IF cardinality(perhaps) < few THEN
+        RETURN QUERY
+        SELECT r.id, r.decide_by
+        FROM (
+            SELECT r.id, r.decide_by
+            FROM requests_app_accessrequest r
+            WHERE r.id = ANY (perhaps) AND (r.decide_by, r.id) > (after, after_id)
+            ORDER BY r.decide_by, r.id
+            OFFSET 0
+        ) r CROSS JOIN LATERAL (
+            SELECT FROM requests_app_decidable(a_person, at) d
+            WHERE d.access_request_id = r.id AND d.extension_id IS NULL
+            OFFSET 0
+        ) d
+        LIMIT most;
+    ELSE
+        -- They are so many that some of them come soon among all that is pending.
+        RETURN QUERY
+        SELECT r.id, r.decide_by
+        FROM (
+            SELECT r.id, r.decide_by
+            FROM requests_app_accessrequest r
+            WHERE r.state = 'pending' AND r.decide_by > at AND (r.decide_by, r.id) > (after, after_id) AND (
+                r.deciding_users @> ARRAY[a_person]
+                OR r.deciding_groups && ARRAY(
+                    SELECT m.group_id FROM requests_app_membership m WHERE m.user_id = a_person)
+                OR r.escalate_at <= at)
+            ORDER BY r.decide_by, r.id
+            OFFSET 0
+        ) r CROSS JOIN LATERAL (
+            SELECT FROM requests_app_decidable(a_person, at) d
+            WHERE d.access_request_id = r.id AND d.extension_id IS NULL
+            OFFSET 0
+        ) d
+        LIMIT most;
+    END IF;
+END $$;
+
+-- The same of more time, of which there is less: only active passes are extended.
+CREATE FUNCTION requests_app_waiting_more(a_person bigint, at timestamptz, most bigint)
+RETURNS TABLE (id bigint, decide_by timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    perhaps bigint[] := ARRAY(SELECT requests_app_perhaps_waiting_more(a_person, at, NULL));
+BEGIN
+    RETURN QUERY
     SELECT x.id, x.decide_by
     FROM (
-        SELECT x.id, x.access_request_id, x.decide_by
-        FROM public.requests_app_extension x
-        WHERE x.state = 'pending' AND x.decide_by > at
-          AND (x.deciding_users @> ARRAY[a_person]
-               OR x.deciding_groups && ARRAY(
-                   SELECT m.group_id FROM public.requests_app_membership m WHERE m.user_id = a_person)
-               OR x.escalate_at <= at)
+        SELECT x.id, x.decide_by, x.access_request_id
+        FROM requests_app_extension x
+        WHERE x.id = ANY (perhaps)
         ORDER BY x.decide_by, x.id
         OFFSET 0
-    ) x
-    WHERE public.requests_app_may_decide(a_person, x.access_request_id, x.id, at)
-$$;
+    ) x CROSS JOIN LATERAL (
+        SELECT FROM requests_app_decidable(a_person, at) d
+        WHERE d.access_request_id = x.access_request_id AND d.extension_id = x.id
+        OFFSET 0
+    ) d
+    LIMIT most;
+END $$;
 
 CREATE FUNCTION requests_app_guard_decision_insert() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$

@@ -143,17 +143,21 @@ BEGIN
     );
 END $$;
 
--- Whether someone whose request was approved may still use it, as `policy.MAY_HOLD_ON` has it, freezes apart.
+-- Who may still use which role under which terms once a request was approved, as `policy.MAY_HOLD_ON` has it, freezes
+-- apart. Always asked of one of each.
+CREATE VIEW requests_app_holding WITH (security_invoker = true) AS
+SELECT s.entitlement_id, s.person_id, s.role_id
+FROM requests_app_standing s
+WHERE s.person_is_active AND s.role_is_usable AND NOT s.has_own_edit AND s.terms_are_active AND s.gives_role
+    AND s.names_person AND NOT s.excludes_person;
+
 CREATE FUNCTION requests_app_holds(an_entitlement bigint, a_person bigint, a_role bigint) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    RETURN coalesce((
-        SELECT
-            s.person_is_active AND s.role_is_usable AND NOT s.has_own_edit AND s.terms_are_active AND s.gives_role
-            AND s.names_person AND NOT s.excludes_person
-        FROM requests_app_standing s
-        WHERE s.entitlement_id = an_entitlement AND s.person_id = a_person AND s.role_id = a_role
-    ), false);
+    RETURN EXISTS (
+        SELECT FROM requests_app_holding h
+        WHERE h.entitlement_id = an_entitlement AND h.person_id = a_person AND h.role_id = a_role
+    );
 END $$;
 
 CREATE FUNCTION requests_app_guard_placed() RETURNS trigger

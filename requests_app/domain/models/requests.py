@@ -22,8 +22,8 @@ _HOLDS = Func(
     function="requests_app_holds", output_field=models.BooleanField(),
 )  # fmt: skip
 
-_WAITING = "SELECT w.id FROM requests_app_waiting(%s, %s) w"
-_WAITING_MORE = "SELECT w.id FROM requests_app_waiting_more(%s, %s) w"
+_WAITING = "SELECT w.id FROM requests_app_waiting(%s, %s, NULL) w"
+_WAITING_MORE = "SELECT w.id FROM requests_app_waiting_more(%s, %s, NULL) w"
 
 # How long after it could begin an approved request lapses, as its terms have it.
 START_WITHIN = Cast(KeyTextTransform("start_within_seconds", "terms_document"), models.IntegerField())
