@@ -14,7 +14,7 @@ from django.utils.functional import cached_property
 
 MOST_COUNTED = 10_000
 # Every row of an inline posts two fields at least, and Django takes 1,000 fields in one form.
-MOST_LINES = 100
+MOST_LINES = 50
 OLDER_THAN = "id__lt"
 
 

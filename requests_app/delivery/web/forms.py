@@ -5,6 +5,8 @@ from typing import Any
 from django import forms
 from django.forms.renderers import TemplatesSetting
 from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from requests_app.delivery.web import local_time
 from requests_app.delivery.web.request_options import Choice, Seen
@@ -27,7 +29,41 @@ class Renderer(TemplatesSetting):
         attrs = context["widget"]["attrs"] if "widget" in context else {}
         if "maxlength" in attrs:
             attrs["data-most-characters"] = attrs.pop("maxlength")
+        if template_name in _INPUTS:
+            return _input(context["widget"])
         return super().render(template_name, context, request)
+
+
+# What Django draws as a plain input, by three templates each: a form of the admin has hundreds of them.
+_INPUTS = frozenset(
+    f"django/forms/widgets/{name}.html"
+    for name in (
+        "input",
+        "hidden",
+        "text",
+        "number",
+        "email",
+        "password",
+        "checkbox",
+        "date",
+        "time",
+        "datetime",
+        "url",
+    )
+)
+
+
+def _input(widget: dict[str, Any]) -> SafeString:
+    """As `django/forms/widgets/input.html` has it."""
+    value = widget["value"]
+    told = [] if value is None else [("value", value)]
+    told += [(name, one) for name, one in widget["attrs"].items() if one is not False]
+    attributes = format_html_join(
+        "",
+        "{}",
+        ((format_html(" {}", name) if one is True else format_html(' {}="{}"', name, one),) for name, one in told),
+    )
+    return format_html('<input type="{}" name="{}"{}>', widget["type"], widget["name"], attributes)
 
 
 NOT_THEM = "You may not ask for this role for this person. Choose somebody else, or ask for yourself."
