@@ -4,6 +4,7 @@ The text is `database/deciding.sql`, which the guards ask too; here are the ques
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -77,6 +78,14 @@ def numbers(questions: Sequence[Question]) -> list[int]:
     return [found[one][0] for one in asked]
 
 
+def clocks(questions: Sequence[Question]) -> list[Counter[str]]:
+    """For each of these how many people live by which time zone, at most `MOST_APPROVERS` in all; one query."""
+    found: list[Counter[str]] = [Counter() for _ in questions]
+    for number, zone, people in _CLOCKS.all(questions=_documents(questions), most=MOST_APPROVERS) if questions else ():
+        found[number][zone] += people
+    return found
+
+
 def lacking(questions: Sequence[Left]) -> list[list[int]]:
     """For each of these the positions of the stages for which too few people are left; one query."""
     if not questions:
@@ -135,6 +144,19 @@ SELECT (SELECT count(DISTINCT able.person_id) FROM (
 FROM jsonb_to_recordset(%(questions)s::jsonb) AS q (
     n int, stage jsonb, asking bigint[], outside bigint[], entitlement bigint, role bigint, further boolean)
 ORDER BY q.n
+""",
+)
+_CLOCKS: prepared.Question[Any] = prepared.Question(
+    "deciding.clocks",
+    """
+SELECT q.n, u.time_zone, count(*)
+FROM jsonb_to_recordset(%(questions)s::jsonb) AS q (
+    n int, stage jsonb, asking bigint[], outside bigint[], entitlement bigint, role bigint, further boolean)
+CROSS JOIN LATERAL (
+    SELECT DISTINCT d.person_id FROM requests_app_deciders(q.stage, q.asking, q.entitlement, q.role) d
+    WHERE (q.further OR NOT d.further) AND d.person_id <> ALL(q.outside) LIMIT %(most)s::bigint) able
+JOIN requests_app_user u ON u.id = able.person_id
+GROUP BY q.n, u.time_zone
 """,
 )
 # From one moment on, whichever: what counts is how far the others are from it.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from statistics import median
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from requests_app.delivery.web.terms_in_words import said
 from requests_app.domain import clock, deciders, narrowing, policy, workflow
+from requests_app.domain.joined import Joined
 from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import (
     AccessRequest,
@@ -32,6 +34,7 @@ from requests_app.domain.models import (
 )
 from requests_app.domain.models.catalog import RoleQuerySet
 from requests_app.domain.models.entitlements import EntitlementQuerySet
+from requests_app.domain.prepared import Question
 from requests_app.domain.terms import StageTerms, Terms
 
 MOST_FOUND = 12
@@ -45,8 +48,6 @@ MOST_PEOPLE = 8
 # Whoever may ask for others finds them by a part of their name; fewer letters would list them.
 LETTERS = 3
 MOST_WORDS = 5
-# What terms and rules look at, beside a role.
-AROUND = ("account__unit", "account__owners", "owners")
 STEPS = (15, 30, 60, 120, 240, 480, 720, 1440)
 # By the clock of whoever is asked: hardly anybody answers then.
 NIGHT = (22, 7)
@@ -199,26 +200,55 @@ def find_roles(person: User, words: str) -> list[Role]:
 
 def recent_roles(person: User) -> list[Role]:
     """What they asked for lately and may ask for again."""
-    lately = AccessRequest.objects.filter(beneficiary=person).order_by("-asked_at").values_list("role", flat=True)[:30]
-    order = list(dict.fromkeys(lately))[:5]
-    return sorted(_open_to(person).filter(pk__in=order), key=lambda role: order.index(role.pk))
+    order = list(dict.fromkeys(role for (role,) in _LATELY.all(person=person.pk, most=30)))[:5]
+    found = _RECENT.read(_OPEN_AMONG.all(person=person.pk, roles=order)) if order else []
+    return sorted(found, key=lambda role: order.index(role.pk))
+
+
+_LATELY = Question(
+    "options.lately",
+    """
+SELECT r.role_id
+FROM requests_app_accessrequest r
+WHERE r.beneficiary_id = %(person)s::bigint
+ORDER BY r.asked_at DESC LIMIT %(most)s::bigint
+""",
+)
+# Whether somebody may ask for a role, for whomever, as far as `policy` could allow it.
+_IS_OPEN = """EXISTS (
+    SELECT FROM requests_app_candidate c
+        JOIN requests_app_given_role g ON g.entitlement_id = c.entitlement_id
+    WHERE c.person_id = %(person)s::bigint AND g.role_id = o.id
+)"""
+_RECENT = Joined(Role, "o", "account")
+_OPEN_AMONG: Question[Any] = Question(
+    "options.open_among",
+    f"""
+SELECT {_RECENT.columns}
+FROM {_RECENT.tables}
+WHERE o.id = ANY (%(roles)s::bigint[]) AND o.is_active AND o_account.is_active AND {_IS_OPEN}
+""",  # noqa: S608 - texts of ours only
+)
+_CHOSEN = Joined(Role, "o", "account", "account__owners", "owners", "preflight")
+_ROLE: Question[Any] = Question(
+    "options.role",
+    f"""
+SELECT {_CHOSEN.columns}, {_IS_OPEN} AS is_open
+FROM {_CHOSEN.tables}
+WHERE o.public_id = %(role)s::uuid AND o.is_active AND o_account.is_active
+""",  # noqa: S608 - texts of ours only
+)
 
 
 def find_role(person: User, public_id: str) -> Role | None:
-    try:
-        wanted = UUID(public_id)
-    except ValueError:
-        return None
-    role = _usable().select_related(*AROUND).filter(public_id=wanted).first()
-    return role if role is not None and _is_open_to(person, role) else None
+    """With what terms look at beside a role, and the page."""
+    role, is_open = _role(person, public_id)
+    return role if is_open else None
 
 
 def why_excluded(person: User, public_id: str) -> str:
     """What to say to someone who could ask for a role if its terms did not exclude them; empty for all others."""
-    try:
-        role = _usable().select_related(*AROUND).filter(public_id=UUID(public_id)).first()
-    except ValueError:
-        role = None
+    role, _ = _role(person, public_id)
     if role is None:
         return ""
     for one in Entitlement.objects.naming(person).for_role(role).with_terms().order_by("pk")[:MOST_CHOICES]:
@@ -226,6 +256,15 @@ def why_excluded(person: User, public_id: str) -> str:
         if verdict.rule == policy.EXCLUDED:
             return verdict.message
     return ""
+
+
+def _role(person: User, public_id: str) -> tuple[Role | None, bool]:
+    """The role in use with this key, and whether this person may ask for it, for whomever."""
+    try:
+        rows = _ROLE.all(role=UUID(public_id), person=person.pk)
+    except ValueError:
+        return None, False
+    return (_CHOSEN.read(row[:-1] for row in rows)[0], rows[0][-1]) if rows else (None, False)
 
 
 def may_ask_for_others(person: User, role: Role) -> bool:
@@ -262,7 +301,7 @@ def choices(asker: User, role: Role, *, beneficiary: User | None = None) -> list
     entitlements = _open_terms(asker, role, beneficiary)
     first = entitlements.least_demanding_first().with_terms()[:MOST_LOOKED_AT]
     found = [Choice(one, role) for one in first]
-    refusing = _refusing(found, role, asker, beneficiary or asker)
+    refusing = _refusing(found, role, asker, beneficiary or asker) if len(found) > 1 else ()
     return sorted(found, key=lambda choice: (choice.key in refusing, choice.demands))[:MOST_CHOICES]
 
 
@@ -368,18 +407,19 @@ def _refusing(found: Sequence[Choice], role: Role, asker: User, beneficiary: Use
 
 
 def _stages(choice: Choice, role: Role, *, asking: Sequence[int], now: datetime) -> list[StageOutlook]:
-    found = []
-    for stage in choice.terms.stages:
-        able = deciders.approvers(
-            deciders.Question(stage, asking=asking, entitlement=choice.entitlement.pk, role=role.pk)
-        )
-        found.append(StageOutlook(stage, len(able), sum(_is_night(one, now) for one in able)))
-    return found
+    stages = choice.terms.stages
+    able = deciders.clocks(
+        [deciders.Question(stage, asking=asking, entitlement=choice.entitlement.pk, role=role.pk) for stage in stages]
+    )
+    return [
+        StageOutlook(stage, people.total(), sum(number for zone, number in people.items() if _is_night(zone, now)))
+        for stage, people in zip(stages, able, strict=True)
+    ]
 
 
-def _is_night(person: User, now: datetime) -> bool:
+def _is_night(time_zone: str, now: datetime) -> bool:
     try:
-        hour = now.astimezone(ZoneInfo(person.time_zone)).hour
+        hour = now.astimezone(ZoneInfo(time_zone)).hour
     except (KeyError, ValueError):  # a zone that the system's table does not know
         return False
     return hour >= NIGHT[0] or hour < NIGHT[1]
@@ -387,19 +427,20 @@ def _is_night(person: User, now: datetime) -> bool:
 
 def _usually(role: Role, entitlement: Entitlement) -> timedelta | None:
     """How long an approval took lately, the middle one."""
-    lately = AccessRequest.objects.filter(role=role, approved_at__isnull=False, stage__gt=0).order_by("-asked_at")[:40]
-    taken = [
-        (approved_at - asked_at).total_seconds()
-        for under, asked_at, approved_at in lately.values_list("entitlement", "asked_at", "approved_at")
-        if under == entitlement.pk and approved_at is not None
-    ]
+    taken = [seconds for under, seconds in _TAKEN.all(role=role.pk, most=40) if under == entitlement.pk]
     return timedelta(seconds=median(taken)) if taken else None
 
 
-def _is_open_to(person: User, role: Role) -> bool:
-    reaching, asking = Entitlement.objects.reaching(person), _asking(person)
-    terms = Entitlement.objects.filter(Q(pk__in=reaching.values("pk")) | Q(pk__in=asking), is_active=True)
-    return terms.for_role(role).exists()
+# Of the newest on this role, whatever they were asked for under: those are found by its index.
+_TAKEN = Question(
+    "options.taken",
+    """
+SELECT r.entitlement_id, extract(epoch FROM r.approved_at - r.asked_at)::float8
+FROM requests_app_accessrequest r
+WHERE r.role_id = %(role)s::bigint AND r.approved_at IS NOT NULL AND r.stage > 0
+ORDER BY r.asked_at DESC LIMIT %(most)s::bigint
+""",
+)
 
 
 def _open_to(person: User) -> RoleQuerySet:
@@ -415,14 +456,22 @@ def _ways_to_be_open_to(person: User) -> list[Q | Exists]:
     """How a role can be open to someone: by its name, or by a selector. One by one, each has an index."""
     # Their keys, not a question within the question: the database then knows how many roles those name. For one that
     # names none it would guess, and look for its roles among all.
-    names_some = Exists(EntitlementRole.objects.filter(entitlement=OuterRef("pk")))
-    mine = Entitlement.objects.reaching(person).values_list("pk", names_some)
-    for_others = Entitlement.objects.filter(pk__in=_asking(person), is_active=True).values_list("pk", names_some)
-    keys = dict([*mine, *for_others])
+    keys = dict(_TERMS_OF.all(person=person.pk))
     ways: list[Q | Exists] = []
     if naming := [entitlement for entitlement, names in keys.items() if names]:
         ways.append(Exists(EntitlementRole.objects.filter(role=OuterRef("pk"), entitlement__in=naming)))
     return ways + RoleSelector.objects.filter(entitlement__in=keys).questions()
+
+
+_TERMS_OF = Question(
+    "options.terms_of",
+    """
+SELECT c.entitlement_id, EXISTS (
+    SELECT FROM requests_app_entitlementrole n WHERE n.entitlement_id = c.entitlement_id)
+FROM requests_app_candidate c
+WHERE c.person_id = %(person)s::bigint
+""",
+)
 
 
 def _asking(person: User) -> QuerySet[EntitlementAsker, int]:
@@ -431,8 +480,19 @@ def _asking(person: User) -> QuerySet[EntitlementAsker, int]:
 
 
 def _asked_for_others(person: User, role: Role) -> list[int]:
-    under = Entitlement.objects.filter(pk__in=_asking(person), is_active=True).for_role(role)
-    return list(under.order_by("pk").values_list("pk", flat=True)[:MOST_CHOICES])
+    return [key for (key,) in _FOR_OTHERS.all(person=person.pk, role=role.pk, most=MOST_CHOICES)]
+
+
+_FOR_OTHERS = Question(
+    "options.for_others",
+    """
+SELECT DISTINCT c.entitlement_id
+FROM requests_app_candidate c
+    JOIN requests_app_given_role g ON g.entitlement_id = c.entitlement_id
+WHERE c.person_id = %(person)s::bigint AND c.for_others AND g.role_id = %(role)s::bigint
+ORDER BY c.entitlement_id LIMIT %(most)s::bigint
+""",
+)
 
 
 def _people(asker: User, role: Role) -> QuerySet[User]:

@@ -258,7 +258,8 @@ CREATE TRIGGER as_of_now BEFORE INSERT ON requests_app_decision
 CREATE FUNCTION requests_app_lacking(
     stages jsonb, agreed int, asking bigint[], outside bigint[], an_entitlement bigint, a_role bigint,
     since timestamptz, decide_by timestamptz, at timestamptz) RETURNS int[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     quorums int[] := ARRAY(
         SELECT greatest((s.stage->>'quorum')::int - CASE WHEN s.n = 1 THEN agreed ELSE 0 END, 0)

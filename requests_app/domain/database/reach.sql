@@ -58,6 +58,35 @@ FROM requests_app_excludedgroup x
     JOIN requests_app_edit e ON e.group_id = x.group_id
 WHERE e.editor_id = e.member_id AND e.confirmed_at IS NULL;
 
+-- Under which terms in use somebody might ask, for themselves or for others: candidates for what `policy` decides, by names
+-- and memberships as they are, whoever made them. What somebody changed themselves is refused later, in words.
+CREATE VIEW requests_app_candidate WITH (security_invoker = true) AS
+SELECT e.id AS entitlement_id, n.person_id, false AS for_others
+FROM requests_app_entitlement e
+    JOIN (
+        SELECT u.entitlement_id, u.user_id AS person_id
+        FROM requests_app_entitlementuser u
+        UNION
+        SELECT g.entitlement_id, m.user_id
+        FROM requests_app_entitlementgroup g
+            JOIN requests_app_membership m ON m.group_id = g.group_id
+    ) n ON n.entitlement_id = e.id
+WHERE e.is_active
+    AND NOT EXISTS (
+        SELECT FROM requests_app_excludeduser x WHERE x.entitlement_id = e.id AND x.user_id = n.person_id
+    )
+    AND NOT EXISTS (
+        SELECT FROM requests_app_excludedgroup x
+            JOIN requests_app_membership m ON m.group_id = x.group_id
+        WHERE x.entitlement_id = e.id AND m.user_id = n.person_id
+    )
+UNION ALL
+SELECT e.id, m.user_id, true
+FROM requests_app_entitlement e
+    JOIN requests_app_entitlementasker a ON a.entitlement_id = e.id
+    JOIN requests_app_membership m ON m.group_id = a.group_id
+WHERE e.is_active;
+
 -- How a person stands to a role under an entitlement, fact by fact: `policy.Standing`. Always asked of one of each.
 CREATE VIEW requests_app_standing WITH (security_invoker = true) AS
 SELECT

@@ -44,9 +44,8 @@ class EntitlementQuerySet(models.QuerySet["Entitlement"]):
 
     def reaching(self, person: User) -> "EntitlementQuerySet":
         """Candidates: what `policy.may_request` could allow this person."""
-        not_by_group = ExcludedGroup.objects.filter(group__memberships__user=person).values("entitlement")
-        not_by_name = ExcludedUser.objects.filter(user=person).values("entitlement")
-        return self.naming(person).exclude(Q(pk__in=not_by_group) | Q(pk__in=not_by_name))
+        theirs = "SELECT c.entitlement_id FROM requests_app_candidate c WHERE c.person_id = %s AND NOT c.for_others"
+        return self.filter(pk__in=RawSQL(theirs, [person.pk]))  # noqa: S611 - its value is bound
 
     def for_role(self, role: Role) -> "EntitlementQuerySet":
         """Those that give the role: by its name, or by a selector that it satisfies now."""
