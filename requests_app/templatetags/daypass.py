@@ -171,13 +171,16 @@ def iso(at: datetime) -> str:
 @register.simple_tag
 def moment(at: datetime | None, now: datetime) -> SafeString | str:
     """A time as its reader would say it; the zone and UTC on hover."""
-    return "" if at is None else _time(at, _day(at, now) + timezone.localtime(at).strftime("%H:%M"))
+    if at is None:
+        return ""
+    local = timezone.localtime(at)
+    return _time(at, local, f"{_day(local, timezone.localtime(now))}{local:%H:%M}")
 
 
 @register.simple_tag
 def exact(at: datetime | None) -> SafeString | str:
     """Date, seconds and UTC, for evidence."""
-    return "" if at is None else _time(at, at.astimezone(UTC).strftime("%d %b %Y %H:%M:%S UTC"))
+    return "" if at is None else _time(at, timezone.localtime(at), f"{at.astimezone(UTC):%d %b %Y %H:%M:%S UTC}")
 
 
 @register.simple_tag
@@ -266,15 +269,13 @@ def _class_of(widget: Any) -> str:
     return "form-select" if isinstance(widget, Select) else "form-control"
 
 
-def _time(at: datetime, words: str) -> SafeString:
-    local = timezone.localtime(at)
+def _time(at: datetime, local: datetime, words: str) -> SafeString:
     title = f"{local:%a %d %b %Y %H:%M:%S} {local.tzname()} · {at.astimezone(UTC):%H:%M:%S} UTC"
     return format_html('<time datetime="{}" title="{}">{}</time>', iso(at), title, words)
 
 
-def _day(at: datetime, now: datetime) -> str:
-    local, today = timezone.localtime(at), timezone.localtime(now).date()
-    days = (local.date() - today).days
+def _day(local: datetime, now: datetime) -> str:
+    days = (local.date() - now.date()).days
     if days in (-1, 0, 1):
         return {-1: "yesterday ", 0: "", 1: "tomorrow "}[days]
     if 1 < days < 7:

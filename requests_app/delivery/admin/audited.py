@@ -234,14 +234,14 @@ class Lines(OperatorsChange, admin.TabularInline):
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> type[Any]:
         formset = super().get_formset(request, obj, **kwargs)
-        if obj is not None:
-            rows = self.model.objects.filter(**{formset.fk.name: obj})  # type: ignore[attr-defined]
-            number = rows.values("pk")[:MOST_COUNTED].count()
-            if number > MOST_LINES:
-                self.verbose_name_plural = (
-                    f"{self.opts.verbose_name_plural}: the first {MOST_LINES} of {number:,}. {self.elsewhere}"
-                )
+        formset.say_more = staticmethod(self._say_more)
         return formset
+
+    def _say_more(self, rows: QuerySet[Any]) -> None:
+        number = rows.order_by().values("pk")[:MOST_COUNTED].count()
+        self.verbose_name_plural = (
+            f"{self.opts.verbose_name_plural}: the first {MOST_LINES} of {number:,}. {self.elsewhere}"
+        )
 
 
 @contextmanager

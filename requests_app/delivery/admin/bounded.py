@@ -1,6 +1,7 @@
 """What keeps a page of the admin small, however many rows there are."""
 
 import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -65,10 +66,19 @@ def first_from(rows: QuerySet[Any], moment: str, bound: datetime) -> int:
 class FirstLines(BaseInlineFormSet):
     """Shows the first rows only; what is posted may be about those and no others."""
 
-    def get_queryset(self) -> QuerySet[Any]:
+    # Called where there are more rows than are shown.
+    say_more: Callable[[QuerySet[Any]], None] = staticmethod(lambda _: None)
+
+    def get_queryset(self) -> Any:
         if not hasattr(self, "_queryset"):
             rows = super().get_queryset()
-            self._queryset = rows.filter(pk__in=self._posted()) if self.is_bound else rows[:MOST_LINES]
+            if self.is_bound:
+                self._queryset = rows.filter(pk__in=self._posted())
+            else:
+                first = list(rows[: MOST_LINES + 1])
+                self._queryset = first[:MOST_LINES]
+                if len(first) > MOST_LINES:
+                    self.say_more(rows)
         return self._queryset
 
     def clean(self) -> None:

@@ -261,9 +261,10 @@ def why_excluded(person: User, public_id: str) -> str:
 def _role(person: User, public_id: str) -> tuple[Role | None, bool]:
     """The role in use with this key, and whether this person may ask for it, for whomever."""
     try:
-        rows = _ROLE.all(role=UUID(public_id), person=person.pk)
+        key = UUID(public_id)
     except ValueError:
         return None, False
+    rows = _ROLE.all(role=key, person=person.pk)
     return (_CHOSEN.read(row[:-1] for row in rows)[0], rows[0][-1]) if rows else (None, False)
 
 

@@ -24,7 +24,7 @@ from requests_app.domain.models import AccessRequest, Extension, Role
 from requests_app.domain.transitions import ExtensionState, State
 
 Key = TypeVar("Key")
-MOST_SHOWN = 30
+MOST_SHOWN = 20
 MOST_LATELY = 5
 MORE_OUTCOMES = {
     ExtensionState.PENDING: "You have decided, or it is for others now.",
