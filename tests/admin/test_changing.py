@@ -443,7 +443,7 @@ def test_only_the_first_of_many_lines_are_shown_and_the_others_stay(
     at = address(Entitlement, staged.pk)
 
     page = operator.get(at).content.decode()
-    assert "the first 100 of 301" in page
+    assert f"the first {MOST_LINES} of 301" in page
     fields = read(operator, at)
     assert sum(len(values) for values in fields.values()) < 1000  # as many as Django takes
     assert send(operator, at, fields, **{"entitlementrole_set-0-DELETE": "on"}).status_code == 302

@@ -409,13 +409,13 @@ def test_many_rows_take_no_more_queries(alice: User, bob: User, read_only: Role,
     assert queries(lambda: client.get("/approvals/")) == few
     assert queries(lambda: client.get("/approvals/updates", {"shown": codes})) == few_updates
     shown = page(client.get("/approvals/"))
-    assert len(rows(shown)) == 30
+    assert len(rows(shown)) == approvals.MOST_SHOWN
     assert "20+ wait for you" in shown.text
 
 
 def test_show_more_goes_on_where_the_page_ends(alice: User, bob: User, read_only: Role, reading: Entitlement) -> None:
     client = signed_in(bob)
-    codes = {wish(alice, read_only, reading).code for _ in range(32)}
+    codes = {wish(alice, read_only, reading).code for _ in range(approvals.MOST_SHOWN + 2)}
     first = page(client.get("/approvals/"))
     last = rows(first)[-1]
     second = page(client.get("/approvals/", {"after": last}))
@@ -428,7 +428,7 @@ def test_show_more_goes_on_where_the_page_ends(alice: User, bob: User, read_only
     for shown, part in ((first, {"last": last}), (second, {"after": last})):
         assert page(client.get("/approvals/updates", {"shown": rows(shown), **part})).text == ""
     assert client.get("/approvals/", {"after": rows(second)[-1]})["Location"] == "/approvals/"
-    assert len(rows(page(client.get("/approvals/", {"after": "nonsense"})))) == 30
+    assert len(rows(page(client.get("/approvals/", {"after": "nonsense"})))) == approvals.MOST_SHOWN
 
 
 @pytest.fixture

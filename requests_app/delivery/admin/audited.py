@@ -234,7 +234,7 @@ class Lines(OperatorsChange, admin.TabularInline):
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> type[Any]:
         formset = super().get_formset(request, obj, **kwargs)
-        formset.say_more = staticmethod(self._say_more)
+        formset.say_more = staticmethod(self._say_more)  # type: ignore[attr-defined]  # of FirstLines
         return formset
 
     def _say_more(self, rows: QuerySet[Any]) -> None:

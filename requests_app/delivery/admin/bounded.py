@@ -76,7 +76,7 @@ class FirstLines(BaseInlineFormSet):
                 self._queryset = rows.filter(pk__in=self._posted())
             else:
                 first = list(rows[: MOST_LINES + 1])
-                self._queryset = first[:MOST_LINES]
+                self._queryset = first[:MOST_LINES]  # type: ignore[assignment]  # a list does where nothing is posted
                 if len(first) > MOST_LINES:
                     self.say_more(rows)
         return self._queryset

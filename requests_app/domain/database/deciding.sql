@@ -130,13 +130,13 @@ END $$;
 -- which is to be decided by `after`. Each is asked exactly, in this order and only until there are enough. Planned once:
 -- what partial indexes ask is written out, and to plan this takes longer than to run it.
 CREATE FUNCTION requests_app_waiting(
-    a_person bigint, at timestamptz, most bigint, after timestamptz DEFAULT '-infinity', after_id bigint DEFAULT 0)
+    a_person bigint, at timestamptz, most bigint, after timestamptz DEFAULT '-infinity', after_id bigint DEFAULT 0,
+    few bigint DEFAULT 500)
 RETURNS TABLE (id bigint, decide_by timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
-    few CONSTANT bigint := 500;
     perhaps bigint[] := ARRAY(SELECT requests_app_perhaps_waiting(a_person, at, few));
 BEGIN
     IF cardinality(perhaps) < few THEN
