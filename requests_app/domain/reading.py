@@ -35,11 +35,12 @@ _DECIDED = Joined(
     *("access_request", "access_request__beneficiary", "access_request__role", "access_request__role__account"),
     "extension", only=NAMES,
 )  # fmt: skip
-# As `AccessRequest.objects.of_use` has it.
-_OF_USE = """EXISTS (
-    SELECT FROM requests_app_holding h
+# As `AccessRequest.objects.of_use` has it; as a value, so that it is asked of each.
+_OF_USE = """coalesce((
+    SELECT true FROM requests_app_holding h
     WHERE h.entitlement_id = r.entitlement_id AND h.person_id = r.beneficiary_id AND h.role_id = r.role_id
-)"""
+    LIMIT 1
+), false)"""
 
 
 def by_code(code: str) -> AccessRequest | None:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.db.models import F
 
 from requests_app.background import mail
@@ -187,14 +188,25 @@ def test_what_was_told_is_found_by_what_it_is_about(in_company: None) -> None:
     assert indexes_for(lambda: list(of_request)) == {"notice_told_once"}
 
 
-@pytest.mark.parametrize("who", [crowd.BOB, crowd.ALICE])
-def test_what_waits_for_someone_is_found_by_the_open_ones(who: int, in_company: None) -> None:
+@pytest.mark.parametrize("who", [crowd.BOB, crowd.ALICE, crowd.OLIVIA])
+def test_what_waits_for_someone_is_found_by_what_asks_them(who: int, in_company: None) -> None:
+    """And never by all that is pending, whether much waits for them or nothing."""
     person = User.objects.get(pk=who)
-    for page in (
+    for look in (
         lambda: list(AccessRequest.objects.waiting_for(person, clock.now())),
         lambda: reading.waiting(person, clock.now(), 31),
+        lambda: reading.count_waiting(person, clock.now(), 21),
     ):
-        assert indexes_for(page) & {"request_asks_groups", "request_asks_users", "request_pending_due"}
+        # By the statistics of this transaction: no plan tells what a function does.
+        with transaction.atomic(), connection.cursor() as cursor:
+            look()
+            cursor.execute("SELECT relname FROM pg_class WHERE relkind = 'i' AND pg_stat_get_xact_numscans(oid) > 0")
+            used = {name for (name,) in cursor.fetchall()}
+            cursor.execute("SELECT relname FROM pg_stat_xact_user_tables WHERE seq_scan > 0")
+            read_whole = {name for (name,) in cursor.fetchall()}
+        assert {"request_asks_groups", "request_asks_users"} <= used
+        assert "request_pending_due" not in used
+        assert not read_whole & BIG
 
 
 @pytest.mark.parametrize(

@@ -214,12 +214,14 @@ WHERE r.beneficiary_id = %(person)s::bigint
 ORDER BY r.asked_at DESC LIMIT %(most)s::bigint
 """,
 )
-# Whether somebody may ask for a role, for whomever, as far as `policy` could allow it.
-_IS_OPEN = """EXISTS (
-    SELECT FROM requests_app_candidate c
+# Whether somebody may ask for a role, for whomever, as far as `policy` could allow it. As a value: with EXISTS the
+# database may as well look for all the roles that there are for them.
+_IS_OPEN = """coalesce((
+    SELECT true FROM requests_app_candidate c
         JOIN requests_app_given_role g ON g.entitlement_id = c.entitlement_id
     WHERE c.person_id = %(person)s::bigint AND g.role_id = o.id
-)"""
+    LIMIT 1
+), false)"""
 _RECENT = Joined(Role, "o", "account")
 _OPEN_AMONG: Question[Any] = Question(
     "options.open_among",
