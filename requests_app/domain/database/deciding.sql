@@ -94,7 +94,8 @@ END $$;
 
 -- What could wait for a person: what asks them by name, by a group of theirs or by its time. By the indexes of just that,
 -- whatever the planner thinks: it may as well read all that is pending, and most people decide nothing.
-CREATE FUNCTION requests_app_perhaps_waiting(a_person bigint, at timestamptz, most bigint) RETURNS SETOF bigint
+CREATE FUNCTION requests_app_perhaps_waiting(a_person bigint, at timestamptz, most bigint)
+RETURNS TABLE (id bigint, decide_by timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_indexscan = off SET enable_seqscan = off AS $$
@@ -102,7 +103,7 @@ DECLARE
     theirs bigint[] := ARRAY(SELECT m.group_id FROM requests_app_membership m WHERE m.user_id = a_person);
 BEGIN
     RETURN QUERY
-    SELECT r.id
+    SELECT r.id, r.decide_by
     FROM requests_app_accessrequest r
     WHERE r.state = 'pending' AND (
         r.deciding_users @> ARRAY[a_person] OR r.deciding_groups && theirs
@@ -137,15 +138,18 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
-    perhaps bigint[] := ARRAY(SELECT requests_app_perhaps_waiting(a_person, at, few));
+    perhaps bigint[];
+    until timestamptz[];
 BEGIN
-    IF cardinality(perhaps) < few THEN
+    SELECT array_agg(p.id), array_agg(p.decide_by) INTO perhaps, until
+    FROM requests_app_perhaps_waiting(a_person, at, few) p;
+    IF coalesce(cardinality(perhaps), 0) < few THEN
         RETURN QUERY
         SELECT r.id, r.decide_by
         FROM (
             SELECT r.id, r.decide_by
-            FROM requests_app_accessrequest r
-            WHERE r.id = ANY (perhaps) AND (r.decide_by, r.id) > (after, after_id)
+            FROM unnest(perhaps, until) AS r (id, decide_by)
+            WHERE (r.decide_by, r.id) > (after, after_id)
             ORDER BY r.decide_by, r.id
             OFFSET 0
         ) r CROSS JOIN LATERAL (
