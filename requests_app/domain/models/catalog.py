@@ -304,10 +304,6 @@ class Role(models.Model):
     def arn(self) -> str:
         return f"arn:{self.account.partition}:iam::{self.account.number}:role{self.path}{self.name}"
 
-    def is_alike(self, other: "Role") -> bool:
-        """Whether both rows mean the role of one name in one account: at AWS there is only one."""
-        return self.account_id == other.account_id and self.name.lower() == other.name.lower()
-
     @property
     def is_addressable(self) -> bool:
         """Whether its ARN can stand in the policies of its sessions. What was entered before that was asked may not."""

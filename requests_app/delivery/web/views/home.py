@@ -43,7 +43,7 @@ class ActivePass:
 
     @property
     def _may_use(self) -> bool:
-        return self.is_mine and _is_of_use(self.access_request)
+        return self.is_mine and bool(self.access_request.is_of_use)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class ReadyPass:
     @property
     def may_start(self) -> bool:
         mine = self.access_request.beneficiary_id == self.reader.pk
-        return mine and self.begins is None and _is_of_use(self.access_request)
+        return mine and self.begins is None and bool(self.access_request.is_of_use)
 
 
 @require_safe
@@ -96,10 +96,6 @@ def home(request: PersonRequest) -> HttpResponse:
             "recent": [(one, None if _is_refused(one) else still.get(one.pk)) for one in recent],
         },
     )
-
-
-def _is_of_use(one: AccessRequest) -> bool:
-    return bool(getattr(one, "is_of_use", False))  # by `with_use`
 
 
 def _is_asked(request: PersonRequest, dossier: Dossier) -> bool:
