@@ -46,6 +46,9 @@ CREATE TRIGGER readable BEFORE INSERT OR UPDATE OF narrowing_statements, narrowi
         requests_app_is_readable_document(NEW.narrowing_policy_arns) AND
         requests_app_is_readable_document(NEW.lifted)))
     EXECUTE FUNCTION requests_app_guard_document();
+CREATE TRIGGER readable BEFORE INSERT OR UPDATE OF detail ON requests_app_notice
+    FOR EACH ROW WHEN (NOT (requests_app_is_readable_document(NEW.detail)))
+    EXECUTE FUNCTION requests_app_guard_document();
 CREATE TRIGGER readable BEFORE INSERT OR UPDATE OF minter_findings, revoker_findings, doors ON requests_app_preflight
     FOR EACH ROW WHEN (NOT (
         requests_app_is_readable_document(NEW.minter_findings) AND
