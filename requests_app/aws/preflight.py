@@ -393,7 +393,7 @@ def _only_principal(condition: Any) -> list[str]:
     for operator, tests in condition.items():
         for key, value in tests.items() if operator.lower() in _EQUAL and isinstance(tests, dict) else ():
             if key.lower() == "aws:principalarn" and len(_listed(value)) == 1:
-                return [str(one) for one in _listed(value)]
+                return [str(statement) for statement in _listed(value)]
     return []
 
 

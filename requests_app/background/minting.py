@@ -40,14 +40,14 @@ def mint(delivery_id: int) -> None:
 
 
 def _assume_role(order: Order) -> tuple[sts.MintedSession, Minted]:
-    wish = _wish(order)
+    mint_order = _mint_order(order)
     before = clock.now()
-    session = sts.assume_role(wish)
+    session = sts.assume_role(mint_order)
     # Only how far AWS is ahead at most is asked, which what we read afterwards says nothing of.
     _, aws_ahead_at_most = sts.offset_from_mint(session.expires_at, session.asked_duration, before, before)
     minted = Minted(
-        session_name=wish.session_name,
-        source_identity=wish.source_identity or "",
+        session_name=mint_order.session_name,
+        source_identity=mint_order.source_identity or "",
         access_key_id=session.access_key_id,
         assumed_role_id=session.assumed_role_id,
         sts_expires_at=session.expires_at,
@@ -74,7 +74,7 @@ def _recorded(order: Order, session: sts.MintedSession, minted: Minted, worker: 
     return envelope if deliveries.record(order, minted, worker=worker, envelope=envelope) else ""
 
 
-def _wish(order: Order) -> sts.MintOrder:
+def _mint_order(order: Order) -> sts.MintOrder:
     terms = order.terms
     return sts.MintOrder(
         role_arn=order.role_arn,

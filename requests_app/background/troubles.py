@@ -116,7 +116,7 @@ def sweep(
     """
     known = troubles.of_task(task)
     for run in runs:
-        of_this = [one for one in known if one.sweep == run.__name__ or one.subject == run.__name__]
+        of_this = [trouble for trouble in known if trouble.sweep == run.__name__ or trouble.subject == run.__name__]
         if run in idle and not of_this:
             continue
         try:
@@ -170,14 +170,14 @@ _memory = _Memory()
 
 def _sweep(task: str, run: Sweep, rows: QuerySet[Any], known: Sequence[Trouble]) -> None:
     """`known`: what fails of this sweep, single rows and the whole of it."""
-    put_off = [one for one in known if one.row is not None]
+    put_off = [trouble for trouble in known if trouble.row is not None]
     if put_off:
         now = clock.now()
         for trouble in put_off:
             if trouble.due_at is None or now >= trouble.due_at:
                 _run_alone(task, run, rows, trouble)
-        rows = rows.exclude(pk__in=[one.row for one in put_off])
-    whole = next((one for one in known if one.row is None), None)
+        rows = rows.exclude(pk__in=[trouble.row for trouble in put_off])
+    whole = next((trouble for trouble in known if trouble.row is None), None)
     try:
         for _ in range(MOST_BATCHES):
             if not run(among=rows):

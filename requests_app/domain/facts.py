@@ -13,7 +13,7 @@ from requests_app.domain.prepared import Question
 from requests_app.domain.terms import StageTerms, Terms
 from requests_app.domain.transitions import State, due
 
-_STANDING = ", ".join(f"s.{one.name}" for one in fields(policy.Standing))
+_STANDING = ", ".join(f"s.{field.name}" for field in fields(policy.Standing))
 # Of a request and whoever wants something of it.
 _HOLDING = f"""{_STANDING},
     r.beneficiary_id = %(by)s::bigint AS is_beneficiary, r.state, r.expires_at,
@@ -213,7 +213,7 @@ def more_time(
     """`enough`: for each stage that decides on more time, whether enough people could."""
     known = _EXTENDED.one(access_request=access_request.pk, by=by.pk, shift=clock_.shift())
     return policy.MoreTime(
-        **{one.name: getattr(known, one.name) for one in fields(known)},
+        **{field.name: getattr(known, field.name) for field in fields(known)},
         terms=access_request.terms,
         wanted=seconds,
         most_in_vain=most_in_vain,

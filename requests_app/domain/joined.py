@@ -50,9 +50,9 @@ class Joined(Generic[Row]):
             places[path] = len(self._parts)
             self._join(places[before], name)
         self.columns = ", ".join(
-            f"{one.alias}.{one.model._meta.get_field(name).column}"  # type: ignore[union-attr]
-            for one in self._parts
-            for name in one.names
+            f"{part.alias}.{part.model._meta.get_field(name).column}"  # type: ignore[union-attr]
+            for part in self._parts
+            for name in part.names
         )
 
     def read(self, found: Iterable[Sequence[Any]], *further: str) -> list[Row]:
@@ -90,6 +90,6 @@ class Joined(Generic[Row]):
 
     def _part(self, model: type[Model], alias: str, first: int, owner: int = 0, link: Any = None) -> _Part:
         wanted = self._only.get(model)
-        names = [one.attname for one in model._meta.concrete_fields if wanted is None or one.attname in wanted]
+        names = [field.attname for field in model._meta.concrete_fields if wanted is None or field.attname in wanted]
         key = first + names.index(model._meta.pk.attname)
         return _Part(model, alias, names, first, key, owner, link)

@@ -48,18 +48,18 @@ def announce(
     **about: Unpack[About],
 ) -> None:
     """Queue one mail for each request and recipient; `to` is the beneficiary where nobody else is named."""
-    people = [one.pk for one in to] if to is not None else None
+    people = [person.pk for person in to] if to is not None else None
     whom = [
-        (one.pk, recipient)
-        for one in access_requests
-        for recipient in (people if people is not None else [one.beneficiary_id])
+        (access_request.pk, recipient)
+        for access_request in access_requests
+        for recipient in (people if people is not None else [access_request.beneficiary_id])
     ]
     announce_by_key(kind, whom, at=at, **about)
 
 
 def tell(kind: Notice.Kind, *, at: datetime, to: Iterable[User], **about: Unpack[About]) -> None:
     """Queue one mail to each of these that is about no single request."""
-    announce_by_key(kind, [(None, one.pk) for one in to], at=at, **about)
+    announce_by_key(kind, [(None, person.pk) for person in to], at=at, **about)
 
 
 def announce_by_key(
@@ -70,7 +70,7 @@ def announce_by_key(
         _ANNOUNCE.run(
             kind=str(kind),
             at=at,
-            access_requests=[one for one, _ in whom],
+            access_requests=[key for key, _ in whom],
             recipients=[recipient for _, recipient in whom],
             **(_ABOUT_NOTHING | about),
         )

@@ -29,7 +29,7 @@ _DECISION = Joined(Decision, "d")
 _EVENT = Joined(AuditEvent, "e")
 _SESSION = Joined(IssuedSession, "s", "delivery", only={Delivery: ("id", "kind")})
 _LISTED = Joined(AccessRequest, "r", *_AROUND, only=NAMES)
-_MORE = Joined(Extension, "x", "access_request", *(f"access_request__{one}" for one in _AROUND), only=NAMES)
+_MORE = Joined(Extension, "x", "access_request", *(f"access_request__{name}" for name in _AROUND), only=NAMES)
 _DECIDED = Joined(
     Decision, "d",
     *("access_request", "access_request__beneficiary", "access_request__role", "access_request__role__account"),
@@ -85,7 +85,9 @@ def newest_of(person: User, states: Collection[str], most: int) -> list[AccessRe
 
     Each open one knows as `is_of_use` whether the beneficiary may still have it, freezes apart.
     """
-    return _LISTED.read(_NEWEST_OF.all(person=person.pk, states=[str(one) for one in states], most=most), "is_of_use")
+    return _LISTED.read(
+        _NEWEST_OF.all(person=person.pk, states=[str(state) for state in states], most=most), "is_of_use"
+    )
 
 
 def waiting(person: User, now: datetime, most: int, *, after: str = "") -> list[AccessRequest]:

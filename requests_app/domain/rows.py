@@ -21,8 +21,8 @@ _TYPES = {"timestamp with time zone": "timestamptz", "integer": "int", "smallint
 
 def insert(row: Model) -> None:
     """Store a new row, which then knows its key. What only the database gives a default is read back by nobody."""
-    fields = [one for one in _fields(type(row)) if not one.primary_key]
-    given = tuple(one.attname for one in fields if not isinstance(getattr(row, one.attname), DatabaseDefault))
+    fields = [field for field in _fields(type(row)) if not field.primary_key]
+    given = tuple(field.attname for field in fields if not isinstance(getattr(row, field.attname), DatabaseDefault))
     (row.pk,) = _insertion(type(row), given).one(**_values(row, given))
     row._state.adding = False
     row._state.db = connection.alias
@@ -74,7 +74,7 @@ def _field(model: type[Model], name: str) -> "Field[Any, Any]":
 
 @cache
 def _by_attname(model: type[Model]) -> dict[str, "Field[Any, Any]"]:
-    return {one.attname: one for one in _fields(model)}
+    return {field.attname: field for field in _fields(model)}
 
 
 def _fields(model: type[Model]) -> list["Field[Any, Any]"]:

@@ -63,7 +63,7 @@ class Batch:
         return self._ask(deciding.stages_that_lack_people, matter)
 
     def _ask(self, question: Callable[..., T], *of: Matter) -> T:
-        key, now = (question, *((type(one), one.pk) for one in of)), time.monotonic()
+        key, now = (question, *((type(row), row.pk) for row in of)), time.monotonic()
         asked_at, answer = self._answers.get(key, (-GOES_FOR_SECONDS, None))
         if now - asked_at >= GOES_FOR_SECONDS:
             answer = question(*of)

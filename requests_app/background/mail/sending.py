@@ -82,10 +82,10 @@ def _failed(notice: Notice, error: Exception, key: str) -> None:
     now = clock.now()
     log.warning("mail.failed", notice=notice.pk, error=type(error).__name__)
     given_up = now if notice.attempts >= notices.MOST_ATTEMPTS else None
-    said = f"{type(error).__name__}: {error}".replace("\x00", "")
+    message = f"{type(error).__name__}: {error}".replace("\x00", "")
     # A server may repeat what it refuses, in pieces; before it saw the mail it cannot.
-    if key and (isinstance(error, SMTPDataError) or key.rpartition("-")[2] in said):
-        said = f"{type(error).__name__} {getattr(error, 'smtp_code', '')}"
+    if key and (isinstance(error, SMTPDataError) or key.rpartition("-")[2] in message):
+        message = f"{type(error).__name__} {getattr(error, 'smtp_code', '')}"
     Notice.objects.filter(pk=notice.pk).update(
-        due_at=notices.next_attempt(notice, now), gave_up_at=given_up, last_error=said[:300]
+        due_at=notices.next_attempt(notice, now), gave_up_at=given_up, last_error=message[:300]
     )

@@ -21,4 +21,4 @@ def of(notice: Notice, batch: Batch) -> Words:
 
 def needs(notices: Iterable[Notice]) -> list[str]:
     """The rows that these are about besides their requests, as `prefetch_related_objects` takes them."""
-    return sorted({name for kind in {Kind(one.kind) for one in notices} for name in _OF[kind].needs})
+    return sorted({name for kind in {Kind(notice.kind) for notice in notices} for name in _OF[kind].needs})

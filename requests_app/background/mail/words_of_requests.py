@@ -15,53 +15,53 @@ from requests_app.domain.workflow import life
 
 def _plainly(notice: Notice, batch: Batch) -> Words:
     """What all of them may say."""
-    one = _request(notice)
+    access_request = _request(notice)
     return {
-        "what": str(one.role),
-        "long": in_words(one.duration),
-        "who": one.beneficiary,
-        "requester": one.requester,
-        "for_another": one.requester_id != one.beneficiary_id,
-        "is_requester": notice.recipient_id == one.requester_id,
-        "is_beneficiary": notice.recipient_id == one.beneficiary_id,
+        "what": str(access_request.role),
+        "long": in_words(access_request.duration),
+        "who": access_request.beneficiary,
+        "requester": access_request.requester,
+        "for_another": access_request.requester_id != access_request.beneficiary_id,
+        "is_requester": notice.recipient_id == access_request.requester_id,
+        "is_beneficiary": notice.recipient_id == access_request.beneficiary_id,
         "facts": [
-            ("Who", str(one.beneficiary)),
-            ("What", one.role.name),
-            ("Where", f"{one.role.account.name} {one.role.account.grouped_number}"),
-            ("How long", _how_long(one)),
-            *([("Starts", _starts(notice, one))] if one.scheduled_at else []),
-            ("Why", one.justification),
+            ("Who", str(access_request.beneficiary)),
+            ("What", access_request.role.name),
+            ("Where", f"{access_request.role.account.name} {access_request.role.account.grouped_number}"),
+            ("How long", _how_long(access_request)),
+            *([("Starts", _starts(notice, access_request))] if access_request.scheduled_at else []),
+            ("Why", access_request.justification),
         ],
     }
 
 
 def _decided(notice: Notice, batch: Batch) -> Words:
-    one, words = _request(notice), _plainly(notice, batch)
-    last = one.decisions.order_by("-pk").first()
-    begins = one.scheduled_at if one.activated_at is None else None
+    access_request, words = _request(notice), _plainly(notice, batch)
+    last = access_request.decisions.order_by("-pk").first()
+    begins = access_request.scheduled_at if access_request.activated_at is None else None
     return words | {
         "by": last.approver_name if last else "",
         "is_denied": last is not None and last.verdict == Decision.Answer.DENY,
-        "has_begun": one.scheduled_at is not None and one.activated_at is not None,
+        "has_begun": access_request.scheduled_at is not None and access_request.activated_at is not None,
         "begins": _on(notice, begins) if begins else "",
-        "facts": words["facts"] + _comments(one),
+        "facts": words["facts"] + _comments(access_request),
     }
 
 
 def _more_asked(notice: Notice, batch: Batch) -> Words:
-    one, words, extension = _request(notice), _plainly(notice, batch), extension_of(notice)
-    if extension is None or one.expires_at is None:
+    access_request, words, extension = _request(notice), _plainly(notice, batch), extension_of(notice)
+    if extension is None or access_request.expires_at is None:
         return words
     return words | {
         "more": in_words(extension.duration),
-        "until": _at(notice, one.expires_at + extension.duration),
+        "until": _at(notice, access_request.expires_at + extension.duration),
         "facts": [*words["facts"], ("Why more", extension.justification)],
     }
 
 
 def _more_decided(notice: Notice, batch: Batch) -> Words:
-    one, words, extension = _request(notice), _plainly(notice, batch), extension_of(notice)
-    words |= {"ends": _at(notice, one.expires_at)}
+    access_request, words, extension = _request(notice), _plainly(notice, batch), extension_of(notice)
+    words |= {"ends": _at(notice, access_request.expires_at)}
     if extension is None:
         return words
     if extension.state == ExtensionState.GRANTED:
@@ -90,10 +90,14 @@ def _ending_soon(notice: Notice, batch: Batch) -> Words:
 
 
 def _ended(notice: Notice, batch: Batch) -> Words:
-    one, words = _request(notice), _plainly(notice, batch)
-    if one.state == State.REVOKED and one.end_reason:
-        words["facts"].append(("Reason", one.end_reason))
-    return words | {"state": str(one.state), "by": one.ended_by, "reason": one.end_reason}
+    access_request, words = _request(notice), _plainly(notice, batch)
+    if access_request.state == State.REVOKED and access_request.end_reason:
+        words["facts"].append(("Reason", access_request.end_reason))
+    return words | {
+        "state": str(access_request.state),
+        "by": access_request.ended_by,
+        "reason": access_request.end_reason,
+    }
 
 
 OF = {
@@ -130,7 +134,7 @@ def _starts(notice: Notice, access_request: AccessRequest) -> str:
 def _comments(matter: AccessRequest | Extension) -> Facts:
     """What people wrote when they decided: whole, and beside a label of ours."""
     commented = matter.decisions.exclude(comment="").order_by("pk")
-    return [("Comment", f"{one.approver_name}: {one.comment}") for one in commented]
+    return [("Comment", f"{decision.approver_name}: {decision.comment}") for decision in commented]
 
 
 def _on(notice: Notice, at: datetime) -> str:

@@ -10,7 +10,7 @@ class _KeysOnly(AutocompleteMixin):
     """Shows again what was chosen as far as it can be a key; the field itself says what is wrong with the rest."""
 
     def optgroups(self, name: str, value: Any, attr: Any = None) -> Any:
-        return super().optgroups(name, [one for one in value if _may_be_key(str(one))], attr)
+        return super().optgroups(name, [key for key in value if _may_be_key(str(key))], attr)
 
 
 class CompletingSelect(_KeysOnly, forms.Select):

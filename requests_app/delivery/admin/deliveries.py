@@ -171,7 +171,7 @@ class NoticeAdmin(OfOneRequest):
 
     @admin.display(description="details")
     def details(self, notice: Notice) -> str:
-        return "; ".join(f"{name}: {said}" for name, said in shown.changes(notice.detail))
+        return "; ".join(f"{name}: {value}" for name, value in shown.changes(notice.detail))
 
     @admin.display(description="due at")
     def due(self, notice: Notice) -> SafeString | str:

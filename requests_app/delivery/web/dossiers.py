@@ -58,20 +58,20 @@ def dossiers(
     """
     requests = [matter.access_request for matter in matters]
     decisions = _decisions(requests)
-    lately = _lately({one.beneficiary_id for one in requests}, now) if history else {}
-    alike = _alike({one.role_id for one in requests}, now) if history else {}
+    lately = _lately({access_request.beneficiary_id for access_request in requests}, now) if history else {}
+    alike = _alike({access_request.role_id for access_request in requests}, now) if history else {}
     if frozen is None:
-        frozen = frozen_by([one.role for one in requests if one.is_open])
+        frozen = frozen_by([access_request.role for access_request in requests if access_request.is_open])
     found = [
         _dossier(
             matter,
             decisions[_key(matter)],
-            lately.get(one.beneficiary_id, Counter()),
-            alike.get(one.role_id, []),
+            lately.get(access_request.beneficiary_id, Counter()),
+            alike.get(access_request.role_id, []),
             now,
-            frozen=frozen.get(one.role_id) if one.is_open else None,
+            frozen=frozen.get(access_request.role_id) if access_request.is_open else None,
         )
-        for matter, one in zip(matters, requests, strict=True)
+        for matter, access_request in zip(matters, requests, strict=True)
     ]
     asked = []
     for dossier in found:
@@ -80,22 +80,22 @@ def dossiers(
             asked.append((dossier, question))
             dossier.escalated = question.further
     if counted:
-        for (dossier, _), number in zip(asked, deciders.numbers([one for _, one in asked]), strict=True):
+        for (dossier, _), number in zip(asked, deciders.numbers([question for _, question in asked]), strict=True):
             dossier.can_now = number
     return found
 
 
 def left_out(access_requests: Collection[AccessRequest]) -> set[str]:
     """The codes of returned ones that made way, because their role has no room for more denials."""
-    waiting = {one.role_id for one in access_requests if _is_wanted(one)}
+    waiting = {access_request.role_id for access_request in access_requests if _is_wanted(access_request)}
     if not waiting:
         return set()
     policies = DenyPolicy.objects.filter(role__in=waiting).values_list("left_out", flat=True)
     return {code for codes in policies for code in codes}
 
 
-def _is_wanted(one: AccessRequest) -> bool:
-    revocation = getattr(one, "revocation", None)
+def _is_wanted(access_request: AccessRequest) -> bool:
+    revocation = getattr(access_request, "revocation", None)
     return revocation is not None and revocation.state == RevocationState.WANTED
 
 
@@ -133,7 +133,7 @@ def _key(matter: Matter) -> tuple[int, int | None]:
 def _decisions(access_requests: Sequence[AccessRequest]) -> dict[tuple[int, int | None], list[Decision]]:
     """On each request, and on each extension of it."""
     found: dict[tuple[int, int | None], list[Decision]] = defaultdict(list)
-    for decision in reading.decisions_on({one.pk for one in access_requests}):
+    for decision in reading.decisions_on({access_request.pk for access_request in access_requests}):
         found[decision.access_request_id, decision.extension_id].append(decision)
     return found
 
@@ -149,6 +149,6 @@ def _lately(people: Collection[int], now: datetime) -> dict[int, Counter[str]]:
 def _alike(roles: Collection[int], now: datetime) -> dict[int, list[AccessRequest]]:
     """Passes for the same roles that are active now."""
     found: dict[int, list[AccessRequest]] = defaultdict(list)
-    for one in reading.active_of_roles(roles, now, MOST_ALIKE + 1):
-        found[one.role_id].append(one)
+    for access_request in reading.active_of_roles(roles, now, MOST_ALIKE + 1):
+        found[access_request.role_id].append(access_request)
     return found

@@ -57,11 +57,14 @@ def _input(widget: dict[str, Any]) -> SafeString:
     """As `django/forms/widgets/input.html` has it."""
     value = widget["value"]
     told = [] if value is None else [("value", value)]
-    told += [(name, one) for name, one in widget["attrs"].items() if one is not False]
+    told += [(name, value) for name, value in widget["attrs"].items() if value is not False]
     attributes = format_html_join(
         "",
         "{}",
-        ((format_html(" {}", name) if one is True else format_html(' {}="{}"', name, one),) for name, one in told),
+        (
+            (format_html(" {}", name) if value is True else format_html(' {}="{}"', name, value),)
+            for name, value in told
+        ),
     )
     return format_html('<input type="{}" name="{}"{}>', widget["type"], widget["name"], attributes)
 
@@ -161,7 +164,7 @@ class RequestForm(forms.Form):
         how: Any = self.fields["entitlement"]
         how.choices = [(choice.key, choice.entitlement.name) for choice in found]
         wanted = self["entitlement"].value()
-        self.chosen = next((one for one in found if one.key == wanted), found[0] if found else None)
+        self.chosen = next((choice for choice in found if choice.key == wanted), found[0] if found else None)
         self.asks_for_ticket = any(choice.entitlement.ticket != "none" for choice in found)
         self.may_be_scheduled = any(choice.entitlement.schedule_ahead_seconds for choice in found)
         self.fields["ticket"].required = self.chosen is not None and self.chosen.entitlement.ticket == "required"

@@ -34,4 +34,4 @@ def frozen_by(roles: Collection[Role]) -> dict[int, Freeze]:
 
 
 def each_once(freezes: Iterable[Freeze]) -> list[Freeze]:
-    return list({one.pk: one for one in freezes}.values())
+    return list({freeze.pk: freeze for freeze in freezes}.values())

@@ -40,20 +40,28 @@ class More:
         return sorted({step for step in STEPS if step < most} | {most})
 
 
-def begins(one: AccessRequest, now: datetime) -> datetime | None:
+def begins(access_request: AccessRequest, now: datetime) -> datetime | None:
     """When an approved request can be or will be started, if that is still to come."""
-    if one.state_at(now) != State.APPROVED:
+    if access_request.state_at(now) != State.APPROVED:
         return None
-    at, hours = max(one.scheduled_at or now, now), one.terms.hours
+    at, hours = max(access_request.scheduled_at or now, now), access_request.terms.hours
     at = (hours and hours.next_opening(at)) or at
     return at if at > now else None
 
 
 def more(access_requests: Sequence[AccessRequest], now: datetime) -> dict[int, More]:
     """For active passes, by their keys; two queries at most."""
-    extensions = _extensions([one.pk for one in access_requests if one.expires_at is not None])
-    ends = live_sessions.may_work_until([one for one in access_requests if any(_granted(extensions[one.pk]))], now)
-    return {one.pk: _more(one, extensions[one.pk], ends.get(one.pk), now) for one in access_requests if one.expires_at}
+    extensions = _extensions(
+        [access_request.pk for access_request in access_requests if access_request.expires_at is not None]
+    )
+    ends = live_sessions.may_work_until(
+        [access_request for access_request in access_requests if any(_granted(extensions[access_request.pk]))], now
+    )
+    return {
+        access_request.pk: _more(access_request, extensions[access_request.pk], ends.get(access_request.pk), now)
+        for access_request in access_requests
+        if access_request.expires_at
+    }
 
 
 def until(extension: Extension) -> datetime:
@@ -62,23 +70,23 @@ def until(extension: Extension) -> datetime:
     return extension.new_end or extension.access_request.expires_at + extension.duration
 
 
-def _more(one: AccessRequest, extensions: list[Extension], keys_end: datetime | None, now: datetime) -> More:
-    assert one.expires_at is not None  # noqa: S101 - asked for these only
+def _more(access_request: AccessRequest, extensions: list[Extension], keys_end: datetime | None, now: datetime) -> More:
+    assert access_request.expires_at is not None  # noqa: S101 - asked for these only
     pending = [each for each in extensions if each.state == ExtensionState.PENDING and each.decide_by > now]
     granted = _granted(extensions)
     return More(
         pending=pending[0] if pending else None,
         granted=granted,
-        most=_most(one, granted, now),
-        keys_until=keys_end if keys_end and keys_end < one.expires_at else None,
+        most=_most(access_request, granted, now),
+        keys_until=keys_end if keys_end and keys_end < access_request.expires_at else None,
     )
 
 
-def _most(one: AccessRequest, granted: list[Extension], now: datetime) -> timedelta:
-    terms, end = one.terms, one.expires_at
+def _most(access_request: AccessRequest, granted: list[Extension], now: datetime) -> timedelta:
+    terms, end = access_request.terms, access_request.expires_at
     if end is None or end <= now or len(granted) >= terms.extensions_most:
         return timedelta(0)
-    total = one.duration + sum((each.duration for each in granted), timedelta(0))
+    total = access_request.duration + sum((each.duration for each in granted), timedelta(0))
     most = timedelta(seconds=terms.extension_total_seconds) - total
     if terms.hours:
         most = min(most, (terms.hours.closes(now) or now) - end)

@@ -135,8 +135,8 @@ class Seen:
         if choice.entitlement.revision == self.revision:
             return []
         now = Seen.of(choice)
-        gone = " ".join(one for one in self.said if one not in now.said)
-        new = " ".join(one for one in now.said if one not in self.said)
+        gone = " ".join(sentence for sentence in self.said if sentence not in now.said)
+        new = " ".join(sentence for sentence in now.said if sentence not in self.said)
         return [
             f"“{choice.terms.name}” changed while you had this page open. Look at what is different and ask again.",
             *([f"It said: {gone}"] if gone else []),
@@ -253,8 +253,8 @@ def why_excluded(person: User, public_id: str) -> str:
     role, _ = _role(person, public_id)
     if role is None:
         return ""
-    for one in Entitlement.objects.naming(person).for_role(role).with_terms().order_by("pk")[:MOST_CHOICES]:
-        verdict = workflow.may_request(role, by=person, entitlement=one, beneficiary=person)
+    for entitlement in Entitlement.objects.naming(person).for_role(role).with_terms().order_by("pk")[:MOST_CHOICES]:
+        verdict = workflow.may_request(role, by=person, entitlement=entitlement, beneficiary=person)
         if verdict.rule == policy.EXCLUDED:
             return verdict.message
     return ""
@@ -303,7 +303,7 @@ def choices(asker: User, role: Role, *, beneficiary: User | None = None) -> list
     """
     entitlements = _open_terms(asker, role, beneficiary)
     first = entitlements.least_demanding_first().with_terms()[:MOST_LOOKED_AT]
-    found = [Choice(one, role) for one in first]
+    found = [Choice(entitlement, role) for entitlement in first]
     refusing = _refusing(found, role, asker, beneficiary or asker) if len(found) > 1 else ()
     return sorted(found, key=lambda choice: (choice.key in refusing, choice.demands))[:MOST_CHOICES]
 
@@ -314,8 +314,8 @@ def choice(asker: User, role: Role, key: str, *, beneficiary: User | None = None
         wanted = _open_terms(asker, role, beneficiary).filter(public_id=UUID(key))
     except ValueError:
         return None
-    one = wanted.first()
-    return Choice(one, role) if one else None
+    entitlement = wanted.first()
+    return Choice(entitlement, role) if entitlement else None
 
 
 def steps(found: Sequence[Choice]) -> list[int]:
@@ -323,7 +323,7 @@ def steps(found: Sequence[Choice]) -> list[int]:
     longest = {choice.longest_minutes for choice in found}
     most = max(longest, default=0)
     usual = {choice.usual_minutes for choice in found}
-    return sorted({step for step in STEPS if step <= most} | {one for one in longest | usual if one > 0})
+    return sorted({step for step in STEPS if step <= most} | {seconds for seconds in longest | usual if seconds > 0})
 
 
 def outlook(

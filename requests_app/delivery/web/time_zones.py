@@ -19,7 +19,7 @@ class TimeZoneInput(forms.TextInput):
     def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: Any = None) -> SafeString:
         names = f"{name}_names"
         field = super().render(name, value, {**(attrs or {}), "list": names}, renderer)
-        options = format_html_join("", '<option value="{}"></option>', ((one,) for one in sorted(_zones())))
+        options = format_html_join("", '<option value="{}"></option>', ((zone,) for zone in sorted(_zones())))
         return format_html('{}<datalist id="{}">{}</datalist>', field, names, options)
 
 

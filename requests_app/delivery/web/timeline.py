@@ -112,8 +112,8 @@ def _moment(event: AuditEvent, asked_by: User | None) -> Moment:
     if action == Action.SESSION_ISSUED and asked_by is None:
         words = f"A session was issued: {_text(event, 'access_key_id')}"
     typed = (_text(event, name) for name in ("comment", "reason", "justification"))
-    said = next(filter(None, typed), "") or _failure(event)
-    return Moment(event, words, tone, said, refused=False, ip=ip)
+    reason = next(filter(None, typed), "") or _failure(event)
+    return Moment(event, words, tone, reason, refused=False, ip=ip)
 
 
 def _how_long(event: AuditEvent) -> str:

@@ -404,13 +404,13 @@ def _asked(entitlement: Entitlement) -> list[_Asked]:
     if "stages" in getattr(entitlement, "_prefetched_objects_cache", {}):
         return [
             _Asked(
-                one.quorum, one.owners, one.escalate_seconds,
+                stage.quorum, stage.owners, stage.escalate_seconds,
                 *(
                     {each.pk: str(each) for each in asked.all()}
-                    for asked in (one.groups, one.users, one.more_groups, one.more_users)
+                    for asked in (stage.groups, stage.users, stage.more_groups, stage.more_users)
                 ),
             )
-            for one in entitlement.stages.all()
+            for stage in entitlement.stages.all()
         ]  # fmt: skip
     return [
         _Asked(*plain, *({int(key): name for key, name in names.items()} for names in named))

@@ -59,13 +59,13 @@ def standing_for(role: Role) -> tuple[Role, str] | None:
     """
     alike = Role.objects.alike(role).exclude(pk=role.pk).select_related("account")
     others = list(alike.select_for_update(of=("self",)).order_by("pk"))
-    in_use = next((one for one in others if one.is_active), None)
+    in_use = next((other for other in others if other.is_active), None)
     if in_use:
         correct = "" if depended_on(in_use) else "correct that one, or "
         return in_use, f"it is in use: {correct}take it out of use first"
-    for one in others:
-        if what := _ask("requests_app_role_at_work", one.pk):
-            return one, _AT_WORK[what]
+    for other in others:
+        if what := _ask("requests_app_role_at_work", other.pk):
+            return other, _AT_WORK[what]
     return None
 
 

@@ -101,7 +101,7 @@ def ask(
         begin(lock_row(access_request), by=by, now=known.now)
         known = facts.new_delivery(access_request.pk, by=by.pk, regions=partitions.regions())
     _verdict(known, kind).require()
-    key, destination = _check_wish(known.partition, kind, recipient_key, destination)
+    key, destination = _check_asked(known.partition, kind, recipient_key, destination)
     _check_limits(known, by)
     if store.standing().refusal:
         raise Unavailable(NO_QUEUE, rule="queue.unusable")
@@ -486,7 +486,7 @@ def _about(known: facts.MintableRequest) -> audit.About:
     return audit.About(known.access_request, known.code, known.beneficiary, known.beneficiary_name)
 
 
-def _check_wish(
+def _check_asked(
     partition: str, kind: str, recipient_key: dict[str, Any], destination: str
 ) -> tuple[dict[str, Any], str]:
     if kind not in Delivery.Kind.values:
@@ -509,7 +509,7 @@ def _check_wish(
 def _is_as_it_was_asked(known: facts.LockedDelivery) -> bool:
     """The worker's own look at the row: the web process, or whoever wrote it, is not believed."""
     try:
-        key, destination = _check_wish(known.partition, known.kind, known.recipient_key, known.destination)
+        key, destination = _check_asked(known.partition, known.kind, known.recipient_key, known.destination)
     except Invalid:
         return False
     return sealing.thumbprint(key) == known.thumbprint and destination == known.destination
@@ -575,10 +575,10 @@ def _give_up(due: QuerySet[Delivery], to: DeliveryState, message: str, now: date
         .select_related("access_request__beneficiary")
         .order_by("pk")[:limit]
     )
-    Delivery.objects.filter(pk__in=[one.pk for one in old]).update(state=to, message=message, finished_at=now)
+    Delivery.objects.filter(pk__in=[delivery.pk for delivery in old]).update(state=to, message=message, finished_at=now)
     action = Action.SESSION_UNACCOUNTED if to == DeliveryState.UNKNOWN else Action.DELIVERY_FAILED
-    details = [{"delivery": str(one.public_id), "state": str(to), "message": message} for one in old]
-    audit.record_each(action, [one.access_request for one in old], details, at=now)
+    details = [{"delivery": str(delivery.public_id), "state": str(to), "message": message} for delivery in old]
+    audit.record_each(action, [delivery.access_request for delivery in old], details, at=now)
     return len(old)
 
 

@@ -69,9 +69,9 @@ def end_passes_of_deactivated(limit: int = 200, *, among: QuerySet[AccessRequest
         state__in=[State.APPROVED, State.ACTIVE], beneficiary__deactivated_at__isnull=False
     )
     ended = 0
-    for one in theirs.order_by("pk")[:limit]:
+    for found in theirs.order_by("pk")[:limit]:
         with transaction.atomic(durable=True):
-            access_request, now = lock_row(one), clock.now()
+            access_request, now = lock_row(found), clock.now()
             still = access_request.state in (State.APPROVED, State.ACTIVE) and not access_request.due(now)
             if still and access_request.beneficiary.deactivated_at is not None:
                 life.end(access_request, State.REVOKED, by=None, now=now, reason=DEACTIVATED)

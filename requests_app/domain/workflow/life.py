@@ -97,7 +97,7 @@ def grant(access_request: AccessRequest, *, by: User | None, now: datetime, rule
 def tell_the_asking_side(
     kind: notices.Kind, access_request: AccessRequest, now: datetime, *, but: User | None = None
 ) -> None:
-    side = {one.pk: one for one in (access_request.beneficiary, access_request.requester) if one != but}
+    side = {person.pk: person for person in (access_request.beneficiary, access_request.requester) if person != but}
     notices.announce(kind, [access_request], at=now, to=side.values())
 
 

@@ -25,10 +25,12 @@ def may_work_until(access_requests: Collection[AccessRequest], now: datetime) ->
     recorded = live.values("access_request").annotate(end=Max(Least("cut_off", "sts_expires_at")))
     ends = dict(recorded.values_list("access_request", "end"))
     # Of an end that needs no order to AWS, or needs it no more, nothing unrecorded can be left.
-    doubtful = [one for one in access_requests if one.is_open or _is_live(one)]
-    for one, end in _unrecorded(doubtful):
-        if (last := min(end, one.expires_at or end)) > now:
-            ends[one.pk] = max(last, ends.get(one.pk, last))
+    doubtful = [
+        access_request for access_request in access_requests if access_request.is_open or _is_live(access_request)
+    ]
+    for access_request, end in _unrecorded(doubtful):
+        if (last := min(end, access_request.expires_at or end)) > now:
+            ends[access_request.pk] = max(last, ends.get(access_request.pk, last))
     return ends
 
 
@@ -37,8 +39,8 @@ def last_sessions_end(access_requests: Collection[AccessRequest], now: datetime)
     have a session left."""
     sessions = IssuedSession.objects.filter(access_request__in=access_requests)
     ends = dict(sessions.values_list("access_request").annotate(Max("sts_expires_at")))
-    for one, end in _unrecorded(access_requests):
-        ends[one.pk] = max(end, ends.get(one.pk, end))
+    for access_request, end in _unrecorded(access_requests):
+        ends[access_request.pk] = max(end, ends.get(access_request.pk, end))
     return {key: end + MARGIN for key, end in ends.items() if end > now}
 
 
@@ -59,12 +61,12 @@ def _unrecorded(access_requests: Collection[AccessRequest]) -> Iterator[tuple[Ac
         .annotate(Max("asked_at"))
     )
     restored_at = last_restored_at()
-    for one in access_requests:
-        longest = timedelta(seconds=max(900, one.terms.session_ceiling_seconds))
-        if one.pk in on_their_way:
-            yield one, on_their_way[one.pk] + longest
-        if restored_at is not None and one.asked_at < restored_at:
-            yield one, restored_at + longest
+    for access_request in access_requests:
+        longest = timedelta(seconds=max(900, access_request.terms.session_ceiling_seconds))
+        if access_request.pk in on_their_way:
+            yield access_request, on_their_way[access_request.pk] + longest
+        if restored_at is not None and access_request.asked_at < restored_at:
+            yield access_request, restored_at + longest
 
 
 def _is_live(access_request: AccessRequest) -> bool:

@@ -217,7 +217,7 @@ def note(look: Look, found: Found) -> None:
         heard = found.verdict(half.way_in) != Outcome.UNKNOWN
         # That AWS did not answer once is no reason to forget what it last said.
         if heard or getattr(preflight, f"{half}_at") is None:
-            setattr(preflight, f"{half}_findings", [_storable(one) for one in found.findings])
+            setattr(preflight, f"{half}_findings", [_storable(finding) for finding in found.findings])
             setattr(preflight, f"{half}_at", now)
             _fill(preflight, half, found)
         names_people = Role.objects.values_list("account__allows_source_identity", flat=True).get(pk=look.role_id)
@@ -365,10 +365,10 @@ def _usable(preflight: Preflight, *, names_people: bool) -> str:
 
 def _verdict(preflight: Preflight, *, names_people: bool) -> str:
     counted = [
-        one["verdict"]
-        for one in (*preflight.minter_findings, *preflight.revoker_findings)
+        finding["verdict"]
+        for finding in (*preflight.minter_findings, *preflight.revoker_findings)
         # The catalog says that nobody is named there, and so it is.
-        if names_people or one["check"] != SOURCE_IDENTITY
+        if names_people or finding["check"] != SOURCE_IDENTITY
     ]
     if Outcome.BAD in counted:
         return Outcome.BAD
@@ -377,7 +377,7 @@ def _verdict(preflight: Preflight, *, names_people: bool) -> str:
 
 
 def _verdict_on(findings: Sequence[dict[str, str]], check: str) -> str:
-    return next((one["verdict"] for one in findings if one["check"] == check), Outcome.UNKNOWN)
+    return next((finding["verdict"] for finding in findings if finding["check"] == check), Outcome.UNKNOWN)
 
 
 def _gap(attempts: int) -> timedelta:

@@ -113,15 +113,21 @@ def want_many(ids: Collection[int], now: datetime) -> set[int]:
     caller nudges once all is committed."""
     requests = list(AccessRequest.objects.filter(pk__in=ids).select_related("beneficiary").order_by("pk"))
     ends = live_sessions.last_sessions_end(requests, now)
-    ended = [one for one in requests if one.pk in ends]
+    ended = [access_request for access_request in requests if access_request.pk in ends]
     Revocation.objects.bulk_create(
-        Revocation(access_request=one, role_id=one.role_id, asked_at=now, keep_until=ends[one.pk]) for one in ended
+        Revocation(
+            access_request=access_request,
+            role_id=access_request.role_id,
+            asked_at=now,
+            keep_until=ends[access_request.pk],
+        )
+        for access_request in ended
     )
-    roles = {one.role_id for one in ended}
+    roles = {access_request.role_id for access_request in ended}
     # In the order of their keys: whoever else writes several waits, and not in a ring.
     policies = [DenyPolicy(role_id=role_id, expected=[None], due_at=now) for role_id in sorted(roles)]
     DenyPolicy.objects.bulk_create(policies, update_conflicts=True, unique_fields=["role"], update_fields=["due_at"])
-    details = [{"keep_until": ends[one.pk].isoformat()} for one in ended]
+    details = [{"keep_until": ends[access_request.pk].isoformat()} for access_request in ended]
     audit.record_each(Action.REVOCATION_WANTED, ended, details, at=now)
     return roles
 
@@ -233,7 +239,7 @@ def keep(task: Task, *, codes: Collection[str], since: datetime | None, generati
         assert policy is not None  # noqa: S101 - rows of this table are never deleted
         now = clock.now()
         policy.generation = max(policy.generation, generation or 0)
-        _note_unknown(policy, set(codes) - {one.code for one in task.wanted}, now)
+        _note_unknown(policy, set(codes) - {wanted.code for wanted in task.wanted}, now)
         if since is not None:
             policy.denied_before = max(since, policy.denied_before or since)
         policy.save(update_fields=["generation", "unknown", "denied_before"])
@@ -460,7 +466,7 @@ def _task(policy: DenyPolicy, now: datetime, *, restored: bool) -> Task:
 
 def _is_settled(policy: DenyPolicy, wanted: Collection[Wanted]) -> bool:
     """Whether AWS was told of all this, and of nothing else."""
-    if {one.code for one in wanted} != {*policy.denied, *policy.left_out}:
+    if {entry.code for entry in wanted} != {*policy.denied, *policy.left_out}:
         return False
     untold = Revocation.objects.filter(role=policy.role, state=RevocationState.WANTED)
     return not untold.exclude(access_request__code__in=policy.left_out).exists()
@@ -508,7 +514,7 @@ def _leave_out(policy: DenyPolicy, codes: Collection[str], now: datetime) -> Non
     policy.left_out = sorted(codes)
     these = Revocation.objects.filter(role_id=policy.role_id, access_request__code__in=new)
     Revocation.objects.filter(pk__in=these.exclude(state=RevocationState.WANTED)).update(state=RevocationState.WANTED)
-    found = [one.access_request for one in these.select_related("access_request__beneficiary")]
+    found = [revocation.access_request for revocation in these.select_related("access_request__beneficiary")]
     audit.record_each(Action.REVOCATION_LEFT_OUT, found, [{} for _ in found], at=now)
 
 
@@ -544,8 +550,10 @@ def move(
     **values: datetime,
 ) -> None:
     found = list(among.filter(state=before).select_related("access_request__beneficiary"))
-    Revocation.objects.filter(pk__in=[one.pk for one in found]).update(state=after, **values)
-    audit.record_each(action, [one.access_request for one in found], [detail or {} for _ in found], at=now)
+    Revocation.objects.filter(pk__in=[revocation.pk for revocation in found]).update(state=after, **values)
+    audit.record_each(
+        action, [revocation.access_request for revocation in found], [detail or {} for _ in found], at=now
+    )
 
 
 def _tell_operators(role_id: int, now: datetime) -> None:

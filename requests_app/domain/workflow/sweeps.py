@@ -50,8 +50,8 @@ def lapse_extensions(limit: int = SMALL_BATCH, *, among: QuerySet[AccessRequest]
             late.filter(state=ExtensionState.PENDING).select_related("access_request__beneficiary").order_by("pk")
         )
         end_extensions(ids, now, due=late)
-        for one in found:
-            notices.announce(Kind.MORE_DECIDED, [one.access_request], at=now, extension=one.pk)
+        for extension in found:
+            notices.announce(Kind.MORE_DECIDED, [extension.access_request], at=now, extension=extension.pk)
     return len(found)
 
 
@@ -81,8 +81,8 @@ def escalate_due(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] | 
         due = _these(among).filter(state=State.PENDING, escalate_at__lte=now, decide_by__gt=now)
         taken = _take(due, "escalate_at", limit)
         found = AccessRequest.objects.select_related("beneficiary", "requester", "role__account__unit")
-        for one in found.filter(pk__in=taken, state=State.PENDING):
-            _escalate(one, audit.Action.REQUEST_ESCALATED, now)
+        for access_request in found.filter(pk__in=taken, state=State.PENDING):
+            _escalate(access_request, audit.Action.REQUEST_ESCALATED, now)
     return len(taken) + _escalate_extensions(limit, among)
 
 
@@ -96,8 +96,8 @@ def _escalate_extensions(limit: int, among: QuerySet[AccessRequest] | None) -> i
             .select_related("access_request__beneficiary", "access_request__role__account__unit")
             .select_for_update(of=("self",), no_key=True)
         )
-        for one in found:
-            _escalate(one, audit.Action.EXTENSION_ESCALATED, now)
+        for extension in found:
+            _escalate(extension, audit.Action.EXTENSION_ESCALATED, now)
     return len(found)
 
 
@@ -120,8 +120,8 @@ def tell_stuck(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] | No
         stuck = pending.filter(_database_says("requests_app_lacks_people", F("pk"), _ITSELF, Value(now)))
         # Whoever is at one of them decides it or ends it.
         found = _take(stuck, "decide_by", limit)
-        for one in AccessRequest.objects.select_related("requester", "beneficiary").filter(pk__in=found):
-            _say_stuck(one, now, stage=one.stage)
+        for access_request in AccessRequest.objects.select_related("requester", "beneficiary").filter(pk__in=found):
+            _say_stuck(access_request, now, stage=access_request.stage)
     return len(found) + _tell_stuck_extensions(limit, among)
 
 
@@ -142,8 +142,8 @@ def _tell_stuck_extensions(limit: int, among: QuerySet[AccessRequest] | None) ->
         stuck = pending.filter(_database_says("requests_app_lacks_people", F("access_request"), F("pk"), Value(now)))
         rows = stuck.order_by("decide_by").select_related("access_request__requester", "access_request__beneficiary")
         found = list(rows[:limit])
-        for one in found:
-            _say_stuck(one.access_request, now, stage=one.stage, extension=one.pk)
+        for extension in found:
+            _say_stuck(extension.access_request, now, stage=extension.stage, extension=extension.pk)
     return len(found)
 
 
@@ -166,9 +166,9 @@ def tell_of_no_use(limit: int = MAILED_BATCH, *, among: QuerySet[AccessRequest] 
         hopeless = Q(state=State.PENDING) & (Q(role__is_active=False) | Q(role__account__is_active=False))
         untold = _first(open_.exclude(hopeless))
         found = list(untold.of_no_use().select_related("requester", "beneficiary").order_by("asked_at")[:limit])
-        for one in found:
-            side = {person.pk: person for person in (one.requester, one.beneficiary)}
-            notices.announce(Kind.NO_USE, [one], at=now, to=side.values(), state=one.state)
+        for access_request in found:
+            side = {person.pk: person for person in (access_request.requester, access_request.beneficiary)}
+            notices.announce(Kind.NO_USE, [access_request], at=now, to=side.values(), state=access_request.state)
     return len(found)
 
 
@@ -254,7 +254,7 @@ def _activate(among: AccessRequestQuerySet, order: str, limit: int) -> int:
     waiting_for = due.filter(knows_hours).exclude(terms_document__hours=None)
     hours = waiting_for.order_by().values_list("terms_document__hours", flat=True).distinct()
     now = clock.now()
-    closed = [one for one in hours if not policy.leaves_time(Hours.from_document(one), now)]
+    closed = [document for document in hours if not policy.leaves_time(Hours.from_document(document), now)]
     if closed:
         due = due.exclude(knows_hours, terms_document__hours__in=closed)
     # Nor does what the person may not have any more: it lapses, or starts if that is mended in time.
@@ -266,15 +266,21 @@ def _activate(among: AccessRequestQuerySet, order: str, limit: int) -> int:
         now = clock.now()
         waiting = AccessRequest.objects.select_related("beneficiary", "role__account__unit")
         found = [
-            one
-            for one in waiting.filter(pk__in=taken, start_by__gt=now)
-            if policy.may_start(facts.of(one), one.terms, now=now)
+            access_request
+            for access_request in waiting.filter(pk__in=taken, start_by__gt=now)
+            if policy.may_start(facts.of(access_request), access_request.terms, now=now)
         ]
-        for one in found:
-            one.activated_at, one.state = now, State.ACTIVE
-            one.expires_at = policy.ends_at(now, int(one.duration.total_seconds()), one.terms)
+        for access_request in found:
+            access_request.activated_at, access_request.state = now, State.ACTIVE
+            access_request.expires_at = policy.ends_at(
+                now, int(access_request.duration.total_seconds()), access_request.terms
+            )
         AccessRequest.objects.bulk_update(found, ["state", "activated_at", "expires_at"])
-        ends = [{"expires_at": one.expires_at.isoformat()} for one in found if one.expires_at]
+        ends = [
+            {"expires_at": access_request.expires_at.isoformat()}
+            for access_request in found
+            if access_request.expires_at
+        ]
         audit.record_each(audit.Action.REQUEST_STARTED, found, ends, at=now)
     return len(found)
 
@@ -317,10 +323,10 @@ def _first(rows: Any) -> Any:
     return rows.model.objects.filter(pk__in=keys) if keys else rows.model.objects.none()
 
 
-def _say_stuck(one: AccessRequest, now: datetime, **about: Unpack[notices.About]) -> None:
+def _say_stuck(access_request: AccessRequest, now: datetime, **about: Unpack[notices.About]) -> None:
     operators = User.objects.operators().order_by("pk")[:50]
-    people = {person.pk: person for person in (one.requester, one.beneficiary, *operators)}
-    notices.announce(Kind.STUCK, [one], at=now, to=people.values(), **about)
+    people = {person.pk: person for person in (access_request.requester, access_request.beneficiary, *operators)}
+    notices.announce(Kind.STUCK, [access_request], at=now, to=people.values(), **about)
 
 
 def _these(among: QuerySet[AccessRequest] | None) -> Any:  # with the questions of `AccessRequestQuerySet`

@@ -35,106 +35,114 @@ _DENIED_BEFORE = Question(
 def access_request(request: PersonRequest, code: str) -> HttpResponse:
     """Everything about one request, and what the viewer may do about it now."""
     now = now_of(request)
-    one = find_request(request, code)
-    state = one.state_at(now)
-    asked_only = only_asked(request.user, one)
-    longer = more([one], now).get(one.pk) if state == State.ACTIVE else None
-    dossier, *more_dossiers = dossiers([one, *_asked_now(longer, one)], now, history=False)
-    as_recorded = state == one.state and one.is_open
-    in_the_way = "" if one.is_of_use or not as_recorded else workflow.why_unusable(one, request.user)
-    still_until = None if one.is_open else live_sessions.may_work_until([one], now).get(one.pk)
+    access_request = find_request(request, code)
+    state = access_request.state_at(now)
+    asked_only = only_asked(request.user, access_request)
+    longer = more([access_request], now).get(access_request.pk) if state == State.ACTIVE else None
+    dossier, *more_dossiers = dossiers([access_request, *_asked_now(longer, access_request)], now, history=False)
+    as_recorded = state == access_request.state and access_request.is_open
+    in_the_way = (
+        "" if access_request.is_of_use or not as_recorded else workflow.why_unusable(access_request, request.user)
+    )
+    still_until = (
+        None if access_request.is_open else live_sessions.may_work_until([access_request], now).get(access_request.pk)
+    )
     return render(
         request,
         "access_request.html",
         {
-            "access_request": one,
+            "access_request": access_request,
             "state_now": state,
-            "terms": one.terms,
+            "terms": access_request.terms,
             "open_now": state in OPEN,
-            "ended_early": state in (State.REVOKED, State.RETURNED) and one.activated_at is not None,
-            "waits_for_acceptance": state == State.PENDING and one.waits_for_acceptance,
+            "ended_early": state in (State.REVOKED, State.RETURNED) and access_request.activated_at is not None,
+            "waits_for_acceptance": state == State.PENDING and access_request.waits_for_acceptance,
             "dossier": dossier,
-            "freeze": dossier.frozen if state == one.state else None,
+            "freeze": dossier.frozen if state == access_request.state else None,
             "more": longer,
             "more_dossier": more_dossiers[0] if more_dossiers else None,
             "more_until": until(longer.pending) if longer and longer.pending else None,
-            "moments": moments(one, asked_by=request.user if asked_only else None),
+            "moments": moments(access_request, asked_by=request.user if asked_only else None),
             "asked_only": asked_only,
-            "sessions": reading.sessions_of(one, MOST_SESSIONS),
+            "sessions": reading.sessions_of(access_request, MOST_SESSIONS),
             "most_sessions": MOST_SESSIONS,
             "most_moments": MOST_EVENTS,
             "still_until": still_until,
-            **_at_aws(one, still_until),
-            "held": _held(one, now) if state == State.ACTIVE else None,
-            "lifted": lifted(one),
-            "may": _acts(one, state, request.user, longer, now, of_use=not in_the_way),
+            **_at_aws(access_request, still_until),
+            "held": _held(access_request, now) if state == State.ACTIVE else None,
+            "lifted": lifted(access_request),
+            "may": _acts(access_request, state, request.user, longer, now, of_use=not in_the_way),
             "in_the_way": in_the_way,
-            "begins": None if in_the_way else begins(one, now),
-            "waits_for_start": state == State.APPROVED and not one.scheduled_at and not in_the_way,
-            "remind_at": (one.reminded_at or one.asked_at) + REMIND_EVERY,
+            "begins": None if in_the_way else begins(access_request, now),
+            "waits_for_start": state == State.APPROVED and not access_request.scheduled_at and not in_the_way,
+            "remind_at": (access_request.reminded_at or access_request.asked_at) + REMIND_EVERY,
         },
     )
 
 
-def lifted(one: AccessRequest) -> list[str]:
+def lifted(access_request: AccessRequest) -> list[str]:
     """What this pass may do whose results outlive it, in words."""
-    return [Liftable(name).description for name in one.terms.lifted if name in set(Liftable)]
+    return [Liftable(name).description for name in access_request.terms.lifted if name in set(Liftable)]
 
 
 def _acts(
-    one: AccessRequest, state: State, viewer: User, longer: More | None, now: datetime, *, of_use: bool
+    access_request: AccessRequest, state: State, viewer: User, longer: More | None, now: datetime, *, of_use: bool
 ) -> dict[str, Any]:
     """Which buttons to show. Only to show: each verb asks again."""
-    mine = viewer.pk == one.beneficiary_id
-    asking_side = viewer.pk in one.asking_side
-    about = one if state == State.PENDING else longer.pending if longer else None
+    mine = viewer.pk == access_request.beneficiary_id
+    asking_side = viewer.pk in access_request.asking_side
+    about = access_request if state == State.PENDING else longer.pending if longer else None
     deciding = workflow.may_approve(about, viewer) if about else NOTHING_TO_DECIDE
-    accept = mine and state == State.PENDING and one.waits_for_acceptance
+    accept = mine and state == State.PENDING and access_request.waits_for_acceptance
     acts = {
         "approve": bool(deciding),
         # Whoever must leave the approval to somebody else may still end it.
         "deny": bool(deciding) or deciding.rule in ("decision.needed_later", "decision.no_use"),
         "use": of_use and mine and state == State.ACTIVE,
-        "console": of_use and mine and state == State.ACTIVE and one.terms.allows(CONSOLE),
+        "console": of_use and mine and state == State.ACTIVE and access_request.terms.allows(CONSOLE),
         "give_back": mine and state == State.ACTIVE,
-        "extend": of_use and mine and longer is not None and longer.possible and _may_extend(one, viewer),
+        "extend": of_use and mine and longer is not None and longer.possible and _may_extend(access_request, viewer),
         "accept": accept,
         "start": of_use
         and mine
         and state == State.APPROVED
-        and bool(policy.may_start(facts.of(one), one.terms, now=now)),
+        and bool(policy.may_start(facts.of(access_request), access_request.terms, now=now)),
         "withdraw": asking_side and not accept and state in (State.PENDING, State.APPROVED),
         "withdraw_more": mine and longer is not None and longer.pending is not None,
-        "remind": asking_side and state == State.PENDING and not one.waits_for_acceptance,
-        "revoke": state in (State.APPROVED, State.ACTIVE) and workflow.may_revoke(one, viewer),
+        "remind": asking_side and state == State.PENDING and not access_request.waits_for_acceptance,
+        "revoke": state in (State.APPROVED, State.ACTIVE) and workflow.may_revoke(access_request, viewer),
         "ask_again": asking_side and state not in OPEN,
     }
     not_decide = deciding.message if deciding.rule in _WORTH_SAYING else ""
     return {**acts, "anything": any(acts.values()), "not_decide": not_decide}
 
 
-def _may_extend(one: AccessRequest, viewer: User) -> bool:
+def _may_extend(access_request: AccessRequest, viewer: User) -> bool:
     shortest = timedelta(seconds=policy.SHORTEST_SECONDS)
-    return bool(workflow.may_extend(one, viewer, shortest))
+    return bool(workflow.may_extend(access_request, viewer, shortest))
 
 
-def _asked_now(longer: More | None, one: AccessRequest) -> list[Extension]:
+def _asked_now(longer: More | None, access_request: AccessRequest) -> list[Extension]:
     """More time that is asked for and not decided yet."""
     if longer is None or longer.pending is None:
         return []
-    longer.pending.access_request = one  # as it was read already
+    longer.pending.access_request = access_request  # as it was read already
     return [longer.pending]
 
 
-def _at_aws(one: AccessRequest, still_until: datetime | None) -> dict[str, object]:
+def _at_aws(access_request: AccessRequest, still_until: datetime | None) -> dict[str, object]:
     """What AWS has of an early end; `revoking` while that is still on its way."""
-    revocation = getattr(one, "revocation", None)
+    revocation = getattr(access_request, "revocation", None)
     if revocation is None:
         return {"still_tone": "amber" if still_until else "grey"}
-    deny_policy = DenyPolicy.objects.filter(role=one.role_id).first()
+    deny_policy = DenyPolicy.objects.filter(role=access_request.role_id).first()
     left_out = deny_policy.left_out if deny_policy else []
-    on_its_way = revocation.state in (RevocationState.WANTED, RevocationState.WRITTEN) and one.code not in left_out
-    said = _what_aws_says(deny_policy, revocation.state) if deny_policy and one.code not in left_out else {}
+    on_its_way = (
+        revocation.state in (RevocationState.WANTED, RevocationState.WRITTEN) and access_request.code not in left_out
+    )
+    refusal = (
+        _what_aws_says(deny_policy, revocation.state) if deny_policy and access_request.code not in left_out else {}
+    )
     over = revocation.state == RevocationState.OVER
     return {
         "still_tone": "amber" if still_until and revocation.state != RevocationState.PROVED else "grey",
@@ -142,7 +150,7 @@ def _at_aws(one: AccessRequest, still_until: datetime | None) -> dict[str, objec
         "deny_policy": deny_policy,
         "changed_outside_at": deny_policy.changed_outside_at if deny_policy and not over else None,
         "left_out": left_out,
-        "said": said,
+        "said": refusal,
     }
 
 
@@ -156,13 +164,13 @@ def _what_aws_says(policy: DenyPolicy, state: str) -> dict[str, str]:
     return {}
 
 
-def _held(one: AccessRequest, now: datetime) -> dict[str, object] | None:
+def _held(access_request: AccessRequest, now: datetime) -> dict[str, object] | None:
     """Where AWS refuses this pass's own sessions for want of room: before when, and from when on it gives new ones."""
-    denied_before, held_until = _DENIED_BEFORE.first(role=one.role_id) or (None, None)
+    denied_before, held_until = _DENIED_BEFORE.first(role=access_request.role_id) or (None, None)
     if held_until is None:
         return None
     waits = held_until > now
-    older = one.issued_sessions.filter(discarded=False, issued_at__lt=held_until, sts_expires_at__gt=now)
+    older = access_request.issued_sessions.filter(discarded=False, issued_at__lt=held_until, sts_expires_at__gt=now)
     if not waits and not older.exists():
         return None
     return {"denied_before": denied_before, "held_until": held_until, "waits": waits}

@@ -58,12 +58,12 @@ def approvals(request: PersonRequest) -> HttpResponse:
         {
             "dossiers": judged[len(more) :],
             "first": judged[0] if judged else None,
-            "more": [(dossier, until(one)) for dossier, one in zip(judged, more, strict=False)],
+            "more": [(dossier, until(extension)) for dossier, extension in zip(judged, more, strict=False)],
             "more_than_shown": len(found_more) > MOST_SHOWN,
             "after": after,
             "last": shown[-1].code if len(found) > MOST_SHOWN else "",
             "lately": reading.decided_lately(request.user, MOST_LATELY),
-            "in_bulk": sum(not one.role.is_powerful for one in shown) > 1,
+            "in_bulk": sum(not access_request.role.is_powerful for access_request in shown) > 1,
         },
     )
 
@@ -113,17 +113,17 @@ def decide_several(request: PersonRequest) -> HttpResponse:
     if request.method == "POST":
         _decide_all(request, chosen, approving=approving)
         return redirect("approvals")
-    left_out = [one for one in ticked if one.role.is_powerful]
+    left_out = [access_request for access_request in ticked if access_request.role.is_powerful]
     context = {"chosen": chosen, "left_out": left_out, "approving": approving, "verb": verb(approving)}
     return render(request, "approvals/several.html", context)
 
 
-def outcome(one: AccessRequest, now: datetime) -> str:
+def outcome(access_request: AccessRequest, now: datetime) -> str:
     """In one sentence, why a row no longer waits for the one who sees it."""
-    state = one.state_at(now)
+    state = access_request.state_at(now)
     if state == State.PENDING:
         return "You have decided, or it is for others now."
-    who = f" by {one.ended_by}" if one.ended_by and state in (State.DENIED, State.REVOKED) else ""
+    who = f" by {access_request.ended_by}" if access_request.ended_by and state in (State.DENIED, State.REVOKED) else ""
     words = {State.APPROVED: "approved", State.ACTIVE: "approved, and active now"}.get(state, str(state))
     return f"No longer waiting: {words}{who}."
 
@@ -145,9 +145,15 @@ def _gone(request: PersonRequest, codes: Collection[str], ids: Collection[UUID])
     extensions = Extension.objects.select_related("access_request__beneficiary", "access_request__role__account")
     more = extensions.filter(public_id__in=ids) if ids else ()
     return {
-        "gone": [(one, outcome(one, now)) for one in requests if viewer.may_see(one)],
+        "gone": [
+            (access_request, outcome(access_request, now))
+            for access_request in requests
+            if viewer.may_see(access_request)
+        ],
         "more_gone": [
-            (one, MORE_OUTCOMES[ExtensionState(one.state)]) for one in more if viewer.may_see(one.access_request)
+            (extension, MORE_OUTCOMES[ExtensionState(extension.state)])
+            for extension in more
+            if viewer.may_see(extension.access_request)
         ],
     }
 
@@ -170,23 +176,23 @@ def _codes(typed: Sequence[str]) -> list[str]:
 
 def _public_ids(typed: Sequence[str]) -> list[UUID]:
     found = []
-    for one in typed:
+    for code in typed:
         with suppress(ValueError):
-            found.append(UUID(one))
+            found.append(UUID(code))
     return found
 
 
 def _decide_all(request: PersonRequest, chosen: Sequence[AccessRequest], *, approving: bool) -> None:
     done = 0
-    for one in chosen:
-        stage = stage_seen(request, f"stage-{one.code}")
+    for access_request in chosen:
+        stage = stage_seen(request, f"stage-{access_request.code}")
         try:
             if approving:
-                workflow.approve(one, by=request.user, stage=stage, in_bulk=True)
+                workflow.approve(access_request, by=request.user, stage=stage, in_bulk=True)
             else:
-                workflow.deny(one, by=request.user, stage=stage)
+                workflow.deny(access_request, by=request.user, stage=stage)
             done += 1
         except DomainError as refusal:
-            messages.warning(request, f"{one.code}: {refusal.message}")
+            messages.warning(request, f"{access_request.code}: {refusal.message}")
     if done:
         messages.info(request, f"You {'approved' if approving else 'denied'} {done} request{'' if done == 1 else 's'}.")

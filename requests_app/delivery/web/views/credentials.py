@@ -29,14 +29,14 @@ def console(request: PersonRequest, code: str) -> HttpResponse:
 
 
 def _page(request: PersonRequest, code: str, channel: str, template: str) -> HttpResponse:
-    one = find_request(request, code)
-    state = one.state_at(now_of(request))
-    if one.beneficiary_id != request.user.pk or state not in (State.APPROVED, State.ACTIVE):
+    access_request = find_request(request, code)
+    state = access_request.state_at(now_of(request))
+    if access_request.beneficiary_id != request.user.pk or state not in (State.APPROVED, State.ACTIVE):
         messages.warning(request, NOT_NOW)
-        return redirect("access_request", one.code)
-    gives = policy.may_use(one.terms.channels, channel)
+        return redirect("access_request", access_request.code)
+    gives = policy.may_use(access_request.terms.channels, channel)
     if not gives:
         messages.warning(request, gives.message)
-        return redirect("access_request", one.code)
-    home = partitions.console_home(one.role.account.partition)
-    return render(request, template, {"access_request": one, "state_now": state, "console_home": home})
+        return redirect("access_request", access_request.code)
+    home = partitions.console_home(access_request.role.account.partition)
+    return render(request, template, {"access_request": access_request, "state_now": state, "console_home": home})

@@ -19,54 +19,57 @@ from requests_app.domain.models import AccessRequest
 def approve(request: PersonRequest, code: str) -> HttpResponse:
     """Names who, what, where and how long; only a POST from there decides. Shorter or later is possible, never the
     other way."""
-    one = find_request(request, code)
+    access_request = find_request(request, code)
     if only_looks(request):
-        verdict = workflow.may_approve(one, request.user)
-        if not verdict or one.due(now_of(request)):
-            return _too_late(request, one, verdict.message)
+        verdict = workflow.may_approve(access_request, request.user)
+        if not verdict or access_request.due(now_of(request)):
+            return _too_late(request, access_request, verdict.message)
         return _page(
-            request, one, ApproveForm(initial=typed_before(request), scheduled_at=one.scheduled_at), approving=True
+            request,
+            access_request,
+            ApproveForm(initial=typed_before(request), scheduled_at=access_request.scheduled_at),
+            approving=True,
         )
-    form = ApproveForm(request.POST, scheduled_at=one.scheduled_at)
+    form = ApproveForm(request.POST, scheduled_at=access_request.scheduled_at)
     if form.is_valid():
         try:
             comment = form.cleaned_data["comment"].strip()
             workflow.approve(
-                one, by=request.user, stage=stage_seen(request), comment=comment,
+                access_request, by=request.user, stage=stage_seen(request), comment=comment,
                 start_at=form.start_at, duration=form.duration,
             )  # fmt: skip
         except Invalid as refusal:
             form.take(refusal)
         except DomainError as refusal:
-            return _refused(request, one, form, refusal, approving=True)
+            return _refused(request, access_request, form, refusal, approving=True)
         else:
-            messages.info(request, f"You approved {one.beneficiary}'s request {one.code}.")
-            return redirect("access_request", one.code)
-    return _page(request, one, form, approving=True)
+            messages.info(request, f"You approved {access_request.beneficiary}'s request {access_request.code}.")
+            return redirect("access_request", access_request.code)
+    return _page(request, access_request, form, approving=True)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
 def deny(request: PersonRequest, code: str) -> HttpResponse:
-    one = find_request(request, code)
+    access_request = find_request(request, code)
     if only_looks(request):
-        verdict = workflow.may_deny(one, request.user)
-        if not verdict or one.due(now_of(request)):
-            return _too_late(request, one, verdict.message)
-        return _page(request, one, CommentForm(initial=typed_before(request)), approving=False)
+        verdict = workflow.may_deny(access_request, request.user)
+        if not verdict or access_request.due(now_of(request)):
+            return _too_late(request, access_request, verdict.message)
+        return _page(request, access_request, CommentForm(initial=typed_before(request)), approving=False)
     form = CommentForm(request.POST)
     if form.is_valid():
         try:
             comment = form.cleaned_data["comment"].strip()
-            workflow.deny(one, by=request.user, stage=stage_seen(request), comment=comment)
+            workflow.deny(access_request, by=request.user, stage=stage_seen(request), comment=comment)
         except Invalid as refusal:
             form.add_error("comment", refusal.fields.get("comment", [refusal.message]))
         except DomainError as refusal:
-            return _refused(request, one, form, refusal, approving=False)
+            return _refused(request, access_request, form, refusal, approving=False)
         else:
-            messages.info(request, f"You denied {one.beneficiary}'s request {one.code}.")
-            return redirect("access_request", one.code)
-    return _page(request, one, form, approving=False)
+            messages.info(request, f"You denied {access_request.beneficiary}'s request {access_request.code}.")
+            return redirect("access_request", access_request.code)
+    return _page(request, access_request, form, approving=False)
 
 
 def verb(approving: bool) -> str:
@@ -91,28 +94,34 @@ def stage_seen(request: PersonRequest, field: str = "stage") -> int | None:
 
 
 def _refused(
-    request: PersonRequest, one: AccessRequest, form: CommentForm, refusal: DomainError, *, approving: bool
+    request: PersonRequest, access_request: AccessRequest, form: CommentForm, refusal: DomainError, *, approving: bool
 ) -> HttpResponse:
     """Where another stage is theirs to decide too, they look at that, with what they typed."""
     if refusal.rule == "decision.other_stage":
-        one = find_request(request, one.code)
+        access_request = find_request(request, access_request.code)
         ask = workflow.may_approve if approving else workflow.may_deny
-        if ask(one, request.user):
+        if ask(access_request, request.user):
             form.add_error(None, refusal.message)
-            return _page(request, one, form, approving=approving, status=409)
+            return _page(request, access_request, form, approving=approving, status=409)
     say_refusal(request, refusal)
-    return redirect("access_request", one.code)
+    return redirect("access_request", access_request.code)
 
 
-def _too_late(request: PersonRequest, one: AccessRequest, message: str) -> HttpResponse:
+def _too_late(request: PersonRequest, access_request: AccessRequest, message: str) -> HttpResponse:
     messages.warning(request, message or "This request's time ran out before it was decided.")
-    return redirect("access_request", one.code)
+    return redirect("access_request", access_request.code)
 
 
 def _page(
-    request: PersonRequest, one: AccessRequest, form: CommentForm, *, approving: bool, status: int = 0
+    request: PersonRequest, access_request: AccessRequest, form: CommentForm, *, approving: bool, status: int = 0
 ) -> HttpResponse:
-    (dossier,) = dossiers([one], now_of(request), counted=False)
-    context = {"access_request": one, "form": form, "approving": approving, "dossier": dossier, "lifted": lifted(one)}
-    context |= {"terms": one.terms, "freeze": dossier.frozen if approving else None, "verb": verb(approving)}
+    (dossier,) = dossiers([access_request], now_of(request), counted=False)
+    context = {
+        "access_request": access_request,
+        "form": form,
+        "approving": approving,
+        "dossier": dossier,
+        "lifted": lifted(access_request),
+    }
+    context |= {"terms": access_request.terms, "freeze": dossier.frozen if approving else None, "verb": verb(approving)}
     return render(request, "decide.html", context, status=status or (422 if form.errors else 200))

@@ -27,21 +27,21 @@ _FORMS_OF_A_WISH = ("application/json", "application/x-www-form-urlencoded")
 @require_POST
 @signed_in
 def ask(request: PersonRequest) -> HttpResponse:
-    """Write down the wish and answer with its id; a worker does the rest.
+    """Write down what is asked for and answer with its id; a worker does the rest.
 
     If that takes a moment only, the answer has the envelope too, for a page that prefers to wait (RFC 7240). Else, and
     always if anything is in the way, the page asks how far it is.
     """
     try:
-        wish = _read(request)
-        one = find_request(request, wish["code"])
+        asked_for = _read(request)
+        access_request = find_request(request, asked_for["code"])
         delivery = workflow.deliveries.ask(
-            one,
+            access_request,
             by=request.user,
-            kind=wish["kind"],
-            recipient_key=wish["jwk"],
+            kind=asked_for["kind"],
+            recipient_key=asked_for["jwk"],
             sign_in=_sign_in(request),
-            destination=wish["destination"],
+            destination=asked_for["destination"],
         )
     except DomainError as refusal:
         return refused_as_json(refusal)
@@ -119,18 +119,18 @@ def _read(request: PersonRequest) -> dict[str, Any]:
         typed = json.loads(request.body) if request.content_type == "application/json" else request.POST.dict()
         jwk = typed.get("jwk")
         jwk = json.loads(jwk) if isinstance(jwk, str) else jwk
-        wish = {name: typed.get(name) or "" for name in _FIELDS}
+        fields = {name: typed.get(name) or "" for name in _FIELDS}
     except (ValueError, AttributeError, RecursionError):
         raise Invalid({"jwk": [NOT_OURS]}) from None
-    if not isinstance(jwk, dict) or not all(isinstance(value, str) and "\0" not in value for value in wish.values()):
+    if not isinstance(jwk, dict) or not all(isinstance(value, str) and "\0" not in value for value in fields.values()):
         raise Invalid({"jwk": [NOT_OURS]})
-    return {**wish, "jwk": jwk}
+    return {**fields, "jwk": jwk}
 
 
 def _prefers_to_wait(request: PersonRequest) -> bool:
     """A page from before does not, and would not find what it was given."""
     preferences = request.headers.get("Prefer", "").split(",")
-    return any(one.partition("=")[0].strip().lower() == "wait" for one in preferences)
+    return any(preference.partition("=")[0].strip().lower() == "wait" for preference in preferences)
 
 
 def _take(request: PersonRequest, delivery: Delivery) -> str:

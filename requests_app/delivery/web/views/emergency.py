@@ -51,7 +51,9 @@ def stop(request: PersonRequest) -> HttpResponse:
         freezes = freezes.filter(pk__lt=before.pk)
     shown = list(freezes.order_by("-pk")[: MOST_FREEZES + 1])
     alone = workflow.freezes.operates_alone(request.user)
-    steps = [(one, str(workflow.freezes.next_step(one, request.user, alone=alone))) for one in shown[:MOST_FREEZES]]
+    steps = [
+        (freeze, str(workflow.freezes.next_step(freeze, request.user, alone=alone))) for freeze in shown[:MOST_FREEZES]
+    ]
     last = shown[MOST_FREEZES - 1].public_id if shown[MOST_FREEZES:] else ""
     context = {"words": words, "freezes": steps, "last": last}
     return render(request, "stop/page.html", context | (_find(words) if words else {}))
@@ -165,15 +167,19 @@ def _do(request: PersonRequest, scope: Scope, form: StopForm) -> str:
     ended = workflow.emergency.end_all(
         scope, by=request.user, reason=reason, typed=typed, keep_out=act == "stop", key=once.sent(request)
     )
-    held = (f"{scope} is blocked. " if isinstance(scope, User) else f"Frozen: {scope}. ") if act == "stop" else ""
-    return held + _said(ended)
+    consequence = (
+        (f"{scope} is blocked. " if isinstance(scope, User) else f"Frozen: {scope}. ") if act == "stop" else ""
+    )
+    return consequence + _in_words(ended)
 
 
-def _said(ended: Ended) -> str:
-    said = f"{_passes(ended.passes)} ended."
+def _in_words(ended: Ended) -> str:
+    sentences = f"{_passes(ended.passes)} ended."
     if ended.roles:
-        said += f" AWS is told to refuse what was issued, on {ended.roles:,} role{'' if ended.roles == 1 else 's'}."
-    return said + (" There are more: press again." if ended.left else "")
+        sentences += (
+            f" AWS is told to refuse what was issued, on {ended.roles:,} role{'' if ended.roles == 1 else 's'}."
+        )
+    return sentences + (" There are more: press again." if ended.left else "")
 
 
 def _acts(scope: Scope, by: User, preview: Preview) -> list[Act]:
@@ -225,31 +231,37 @@ def _settle(request: PersonRequest, freeze: Freeze, form: ReasonForm) -> HttpRes
         messages.warning(request, "Tick at least one pass.")
     elif ends:
         reason = form.cleaned_data["reason"]
-        _try(request, lambda: _said(_end_found(request, freeze, chosen, reason)))
+        _try(request, lambda: _in_words(_end_found(request, freeze, chosen, reason)))
     else:
-        confirmed = [one for one in chosen if _try(request, partial(_confirm, request, freeze, one))]
+        confirmed = [
+            access_request
+            for access_request in chosen
+            if _try(request, partial(_confirm, request, freeze, access_request))
+        ]
         if confirmed:
             messages.info(request, f"{_passes(len(confirmed))} confirmed.")
     return redirect("found_passes", freeze.public_id)
 
 
 def _end_found(request: PersonRequest, freeze: Freeze, chosen: list[AccessRequest], reason: str) -> Ended:
-    return workflow.emergency.end_found(freeze, [one.pk for one in chosen], by=request.user, reason=reason)
+    return workflow.emergency.end_found(
+        freeze, [access_request.pk for access_request in chosen], by=request.user, reason=reason
+    )
 
 
-def _confirm(request: PersonRequest, freeze: Freeze, one: AccessRequest) -> str:
-    workflow.freezes.confirm(one, freeze=freeze, by=request.user)
+def _confirm(request: PersonRequest, freeze: Freeze, access_request: AccessRequest) -> str:
+    workflow.freezes.confirm(access_request, freeze=freeze, by=request.user)
     return ""
 
 
 def _try(request: PersonRequest, act: Callable[[], str]) -> bool:
     try:
-        said = act()
+        message = act()
     except DomainError as refusal:
         say_refusal(request, refusal)
         return False
-    if said:
-        messages.info(request, said)
+    if message:
+        messages.info(request, message)
     return True
 
 

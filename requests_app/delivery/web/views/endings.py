@@ -48,44 +48,52 @@ def remind(request: PersonRequest, code: str) -> HttpResponse:
 def give_back(request: PersonRequest, code: str) -> HttpResponse:
     if request.method == "POST":
         return _act(request, code, workflow.give_back, "You gave your pass back.")
-    one = find_request(request, code)
-    return render(request, "give_back.html", {"access_request": one, "still_until": _would_work_until(request, one)})
+    access_request = find_request(request, code)
+    return render(
+        request,
+        "give_back.html",
+        {"access_request": access_request, "still_until": _would_work_until(request, access_request)},
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
 def revoke(request: PersonRequest, code: str) -> HttpResponse:
-    one = find_request(request, code)
+    access_request = find_request(request, code)
     form = ReasonForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
-            workflow.revoke(one, by=request.user, reason=form.cleaned_data["reason"])
+            workflow.revoke(access_request, by=request.user, reason=form.cleaned_data["reason"])
         except Invalid as refusal:
             form.add_error("reason", refusal.fields.get("reason", [refusal.message]))
         except DomainError as refusal:
             say_refusal(request, refusal)
-            return redirect("access_request", one.code)
+            return redirect("access_request", access_request.code)
         else:
-            messages.info(request, f"You revoked {one.beneficiary}'s pass {one.code}.")
-            return redirect("access_request", one.code)
-    context = {"access_request": one, "form": form, "still_until": _would_work_until(request, one)}
+            messages.info(request, f"You revoked {access_request.beneficiary}'s pass {access_request.code}.")
+            return redirect("access_request", access_request.code)
+    context = {
+        "access_request": access_request,
+        "form": form,
+        "still_until": _would_work_until(request, access_request),
+    }
     return render(request, "revoke.html", context, status=422 if form.errors else 200)
 
 
-def _act(request: PersonRequest, code: str, verb: Callable[..., AccessRequest], said: str) -> HttpResponse:
-    one = find_request(request, code)
+def _act(request: PersonRequest, code: str, verb: Callable[..., AccessRequest], message: str) -> HttpResponse:
+    access_request = find_request(request, code)
     try:
-        verb(one, by=request.user)
+        verb(access_request, by=request.user)
     except DomainError as refusal:
         say_refusal(request, refusal)
     else:
-        messages.info(request, said)
+        messages.info(request, message)
     back = request.POST.get("next", "")
     if back.startswith("/") and url_has_allowed_host_and_scheme(back, allowed_hosts=None):
         return HttpResponseRedirect(back)
-    return redirect("access_request", one.code)
+    return redirect("access_request", access_request.code)
 
 
-def _would_work_until(request: PersonRequest, one: AccessRequest) -> datetime | None:
+def _would_work_until(request: PersonRequest, access_request: AccessRequest) -> datetime | None:
     """If it ended now: until when credentials that were already issued would still work."""
-    return live_sessions.may_work_until([one], now_of(request)).get(one.pk)
+    return live_sessions.may_work_until([access_request], now_of(request)).get(access_request.pk)

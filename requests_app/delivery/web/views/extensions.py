@@ -31,32 +31,32 @@ PRESS_AGAIN = "To ask for this as well, press again."
 @signed_in
 def extend(request: PersonRequest, code: str) -> HttpResponse:
     """How much longer, and why; what is possible stands there."""
-    one = find_request(request, code)
+    access_request = find_request(request, code)
     form = ExtendForm(request.POST if request.method == "POST" else None)
     used_up = False
     if request.method == "POST" and form.is_valid():
         # The verb compares with what was sent before, and only then asks the rules.
         try:
             why, key = form.cleaned_data["justification"], once.sent(request)
-            asked = workflow.extend(one, by=request.user, duration=form.wanted, justification=why, key=key)
+            asked = workflow.extend(access_request, by=request.user, duration=form.wanted, justification=why, key=key)
         except Invalid as refusal:
             form.take(refusal)
         except OtherContents:
             used_up = True
-            form.add_error(None, f"{OTHER_BEFORE} {_may_extend(request, one).message or PRESS_AGAIN}")
+            form.add_error(None, f"{OTHER_BEFORE} {_may_extend(request, access_request).message or PRESS_AGAIN}")
         except DomainError as refusal:
             form.add_error("duration" if refusal.rule in ("extend.total", "extend.hours") else None, refusal.message)
         else:
-            messages.info(request, _said(asked))
-            return redirect("access_request", one.code)
-    verdict = _may_extend(request, one)
-    longer = more([one], now_of(request)).get(one.pk, More())
+            messages.info(request, _in_words(asked))
+            return redirect("access_request", access_request.code)
+    verdict = _may_extend(request, access_request)
+    longer = more([access_request], now_of(request)).get(access_request.pk, More())
     # What was typed stays, unless there is nothing to ask for any more.
     if verdict or (form.is_bound and verdict.rule == "extend.pending"):
         form.initial = {"duration": str(longer.steps[0])}
-        return _extend_page(request, one, form, longer, used_up=used_up)
+        return _extend_page(request, access_request, form, longer, used_up=used_up)
     messages.warning(request, OTHER_BEFORE if used_up else verdict.message)
-    return redirect("access_request", one.code)
+    return redirect("access_request", access_request.code)
 
 
 @require_POST
@@ -84,19 +84,25 @@ def deny(request: PersonRequest, code: str, public_id: UUID) -> HttpResponse:
     return _decide(request, _find(request, code, public_id), approving=False)
 
 
-def _may_extend(request: PersonRequest, one: AccessRequest) -> policy.Verdict:
-    return workflow.may_extend(one, request.user, timedelta(seconds=policy.SHORTEST_SECONDS))
+def _may_extend(request: PersonRequest, access_request: AccessRequest) -> policy.Verdict:
+    return workflow.may_extend(access_request, request.user, timedelta(seconds=policy.SHORTEST_SECONDS))
 
 
 def _extend_page(
-    request: PersonRequest, one: AccessRequest, form: ExtendForm, longer: More, *, used_up: bool
+    request: PersonRequest, access_request: AccessRequest, form: ExtendForm, longer: More, *, used_up: bool
 ) -> HttpResponse:
-    context = {"access_request": one, "terms": one.terms, "form": form, "more": longer, "steps": longer.steps}
+    context = {
+        "access_request": access_request,
+        "terms": access_request.terms,
+        "form": form,
+        "more": longer,
+        "steps": longer.steps,
+    }
     context["once"] = once.to_show(request, used_up=used_up)
     return render(request, "extend.html", context, status=422 if form.errors else 200)
 
 
-def _said(asked: Extension) -> str:
+def _in_words(asked: Extension) -> str:
     if asked.is_repeat:
         return ASKED_BEFORE
     if asked.state == ExtensionState.GRANTED:
@@ -106,11 +112,11 @@ def _said(asked: Extension) -> str:
 
 def _find(request: PersonRequest, code: str, public_id: UUID) -> Extension:
     """404 alike for one that is not there and one that is not theirs to see."""
-    one = find_request(request, code)
-    extension = one.extensions.filter(public_id=public_id).first()
+    access_request = find_request(request, code)
+    extension = access_request.extensions.filter(public_id=public_id).first()
     if extension is None:
         raise Http404("There is no such extension.")
-    extension.access_request = one
+    extension.access_request = access_request
     return extension
 
 

@@ -67,15 +67,17 @@ def home(request: PersonRequest) -> HttpResponse:
     now = now_of(request)
     open_ = reading.newest_of(request.user, OPEN, MOST_OPEN)[::-1]
     by_clock: dict[State, list[AccessRequest]] = {state: [] for state in State}
-    for one in open_:
-        by_clock[one.state_at(now)].append(one)
-    over = [one for one in open_ if one.state_at(now) in ENDED]
+    for access_request in open_:
+        by_clock[access_request.state_at(now)].append(access_request)
+    over = [access_request for access_request in open_ if access_request.state_at(now) in ENDED]
     recent = over + reading.newest_of(request.user, ENDED, MOST_RECENT)
-    still = live_sessions.may_work_until([one for one in recent if not one.is_open], now)
-    going_on = [one for one in open_ if one not in over]
-    active = sorted(by_clock[State.ACTIVE], key=lambda one: one.expires_at or now)
-    longer = more([one for one in active if one.terms.may_be_extended], now)
-    frozen = frozen_by([one.role for one in going_on])
+    still = live_sessions.may_work_until(
+        [access_request for access_request in recent if not access_request.is_open], now
+    )
+    going_on = [access_request for access_request in open_ if access_request not in over]
+    active = sorted(by_clock[State.ACTIVE], key=lambda access_request: access_request.expires_at or now)
+    longer = more([access_request for access_request in active if access_request.terms.may_be_extended], now)
+    frozen = frozen_by([access_request.role for access_request in going_on])
     pending = dossiers(by_clock[State.PENDING], now, history=False, frozen=frozen)
     to_accept = [dossier.access_request for dossier in pending if _is_asked(request, dossier)]
     waiting = [(dossier, _may_remind(dossier, now)) for dossier in pending if not _is_asked(request, dossier)]
@@ -87,29 +89,40 @@ def home(request: PersonRequest) -> HttpResponse:
         {
             "freezes": each_once(frozen.values()),
             "first": first,
-            "active": [ActivePass(one, longer.get(one.pk), request.user) for one in active],
-            "ready": [ReadyPass(one, begins(one, now), request.user) for one in by_clock[State.APPROVED]],
+            "active": [
+                ActivePass(access_request, longer.get(access_request.pk), request.user) for access_request in active
+            ],
+            "ready": [
+                ReadyPass(access_request, begins(access_request, now), request.user)
+                for access_request in by_clock[State.APPROVED]
+            ],
             "to_accept": to_accept,
             "waiting": waiting,
             "nothing_open": first is None and not waiting,
             "left_out": left_out(recent),
-            "recent": [(one, None if _is_refused(one) else still.get(one.pk)) for one in recent],
+            "recent": [
+                (access_request, None if _is_refused(access_request) else still.get(access_request.pk))
+                for access_request in recent
+            ],
         },
     )
 
 
 def _is_asked(request: PersonRequest, dossier: Dossier) -> bool:
     """Whether somebody asked for this person, who has not said yet that they want it."""
-    one = dossier.access_request
-    return one.waits_for_acceptance and one.beneficiary_id == request.user.pk
+    access_request = dossier.access_request
+    return access_request.waits_for_acceptance and access_request.beneficiary_id == request.user.pk
 
 
 def _may_remind(dossier: Dossier, now: datetime) -> bool:
-    one = dossier.access_request
-    return not one.waits_for_acceptance and (one.reminded_at or one.asked_at) + REMIND_EVERY <= now
+    access_request = dossier.access_request
+    return (
+        not access_request.waits_for_acceptance
+        and (access_request.reminded_at or access_request.asked_at) + REMIND_EVERY <= now
+    )
 
 
-def _is_refused(one: AccessRequest) -> bool:
+def _is_refused(access_request: AccessRequest) -> bool:
     """Whether AWS was seen to refuse what was issued."""
-    revocation = getattr(one, "revocation", None)
+    revocation = getattr(access_request, "revocation", None)
     return revocation is not None and revocation.state == RevocationState.PROVED

@@ -80,10 +80,10 @@ def _clocks(now: datetime) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
     ahead = _gauge(
         "aws_clock_ahead_seconds", "AWS's clock against the database's, at least and at most.", "region", "bound"
     )
-    for one in AwsClock.objects.order_by("region"):
-        age.add_metric([one.region], max(now - one.measured_at, timedelta(0)).total_seconds())
-        ahead.add_metric([one.region, "low"], one.low_seconds)
-        ahead.add_metric([one.region, "high"], one.high_seconds)
+    for reading in AwsClock.objects.order_by("region"):
+        age.add_metric([reading.region], max(now - reading.measured_at, timedelta(0)).total_seconds())
+        ahead.add_metric([reading.region, "low"], reading.low_seconds)
+        ahead.add_metric([reading.region, "high"], reading.high_seconds)
     return age, ahead
 
 

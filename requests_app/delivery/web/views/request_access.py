@@ -54,10 +54,10 @@ class Asking:
         wanted = str(typed.get("beneficiary") or "")
         other = wanted not in ("", str(asker.public_id))
         beneficiary = request_options.find_person(asker, role, wanted) if other else asker
-        one = None
+        choice = None
         if posted and beneficiary is not None:
-            one = request_options.choice(asker, role, str(typed.get("entitlement") or ""), beneficiary=beneficiary)
-        found = [one] if one else request_options.choices(asker, role, beneficiary=beneficiary or asker)
+            choice = request_options.choice(asker, role, str(typed.get("entitlement") or ""), beneficiary=beneficiary)
+        found = [choice] if choice else request_options.choices(asker, role, beneficiary=beneficiary or asker)
         excluded = "" if found or other else request_options.why_excluded(asker, chosen)
         return cls(role, beneficiary or asker, found, refused=beneficiary is None, excluded=excluded)
 
@@ -148,7 +148,7 @@ def _submit(request: PersonRequest) -> HttpResponse:
         except DomainError as refusal:
             form.add_error(None, refusal.message)
         else:
-            messages.info(request, _said(made))
+            messages.info(request, _in_words(made))
             return redirect("access_request", made.code)
     # Now the others are shown too.
     asking = Asking.of(request.user, request.POST)
@@ -165,7 +165,7 @@ def _other_before(code: str) -> SafeString:
     )
 
 
-def _said(made: AccessRequest) -> str:
+def _in_words(made: AccessRequest) -> str:
     if made.is_repeat:
         return "You had sent this already. It was asked for once, and nobody was told a second time: this is it."
     if made.waits_for_acceptance:
@@ -206,7 +206,7 @@ def _from_again(request: PersonRequest) -> dict[str, Any]:
 
 def _initial(typed: dict[str, Any], asking: Asking) -> dict[str, Any]:
     found, role = asking.found, asking.role
-    chosen = next((one for one in found if one.key == typed.get("entitlement")), found[0] if found else None)
+    chosen = next((choice for choice in found if choice.key == typed.get("entitlement")), found[0] if found else None)
     initial = {**typed, "role": str(role.public_id) if role else "", "entitlement": chosen.key if chosen else ""}
     offered = [str(step) for step in request_options.steps(found)]
     if not typed.get("duration"):
@@ -300,8 +300,8 @@ def _start_said(form: RequestForm) -> list[str]:
     """Why it is not known yet when this would begin, where it is to begin at a time."""
     if form["start"].value() != AccessRequest.Start.AT_TIME or form.start_at is not None:
         return []
-    said = [str(error) for error in form.errors.get("start_date", [])]
-    return said or ["Say when it is to start: a date and a time."]
+    sentences = [str(error) for error in form.errors.get("start_date", [])]
+    return sentences or ["Say when it is to start: a date and a time."]
 
 
 def _minutes(form: RequestForm, choice: Choice) -> int:
