@@ -15,8 +15,6 @@ from requests_app.domain.workflow import deliveries, due, revocations, sweeps
 from requests_app.domain.workflow.preflights import Half
 
 log = structlog.get_logger(__name__)
-# A sweep stops after so many batches; what is left is due for the next.
-MOST_BATCHES = 20
 
 
 @shared_task(name="mint.mint")
@@ -79,7 +77,7 @@ def preflight_as_revoker(role_id: object) -> None:
 
 @shared_task(name="default.make_preflights")
 def make_preflights() -> None:
-    for _ in range(MOST_BATCHES):
+    for _ in range(troubles.MOST_BATCHES):
         if not workflow.preflights.make_missing():
             return
 
@@ -97,7 +95,7 @@ def sweep_revocations() -> None:
 @shared_task(name="default.sweep_requests")
 def sweep_requests() -> None:
     troubles.attempt("default.sweep_requests", restored.keep_watch)
-    idle = troubles.asked("default.sweep_requests", due.idle)
+    idle = troubles.attempt("default.sweep_requests", due.idle) or ()
     in_order = (
         sweeps.expire_due,
         sweeps.lapse_due,
@@ -128,6 +126,6 @@ def sweep_deliveries() -> None:
 
 @shared_task(name="default.sweep_outbox")
 def sweep_outbox() -> None:
-    for _ in range(MOST_BATCHES):
+    for _ in range(troubles.MOST_BATCHES):
         if mail.send_due() < mail.BATCH:
             return

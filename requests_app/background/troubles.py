@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from celery.signals import task_failure, task_postrun
@@ -15,6 +15,7 @@ from django.db.models import Max, Min, Model, QuerySet
 from requests_app.domain import clock, troubles
 from requests_app.domain.models import DenyPolicy, Preflight, Trouble
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 # A sweep stops after so many batches; what is left is due for the next.
 MOST_BATCHES = 20
@@ -80,25 +81,16 @@ def put_off(trouble: Trouble) -> None:
         due.update(**{field: again})
 
 
-def attempt(task: str, run: Callable[[], object]) -> None:
-    """One of several things that a task does: if it fails, that is noted and the others go on."""
+def attempt(task: str, run: Callable[[], T]) -> T | None:
+    """One of several things that a task does, and what it returned: if it fails, that is noted and the others go on."""
     try:
-        run()
+        done = run()
     except Exception as error:
         log.exception("sweep.failed", sweep=run.__name__)
         note(task, run.__name__, error, tell_at=TELL_IF_AWAY if _is_away(error) else 1)
-    else:
-        over(task, run.__name__)
-
-
-def asked(task: str, question: Callable[[], Collection[Callable[..., Any]]]) -> Collection[Callable[..., Any]]:
-    """Which of its sweeps are idle; none, where even that cannot be told."""
-    try:
-        return question()
-    except Exception as error:
-        log.exception("sweep.failed", sweep=question.__name__)
-        note(task, question.__name__, error, tell_at=TELL_IF_AWAY if _is_away(error) else 1)
-        return ()
+        return None
+    over(task, run.__name__)
+    return done
 
 
 def sweep(

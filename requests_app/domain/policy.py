@@ -238,7 +238,7 @@ def may_ask_for_others(asking: Asking) -> Verdict:
 
 def still_entitled(standing: Standing) -> Verdict:
     """Whether someone whose request was approved may still use it: losing the group ends minting at once."""
-    return verdict(MAY_HOLD_ON, standing, "entitlement.reaches")
+    return verdict(STILL_ENTITLED, standing, "entitlement.reaches")
 
 
 def may_use(channels: str, channel: str) -> Verdict:
@@ -402,7 +402,7 @@ _EXCLUDED: Line[Standing] = Line(
     "Choose other terms if there are some, or ask an operator, who can say why and change it.",
 )
 
-MAY_HOLD_ON: Table[Standing] = (
+STILL_ENTITLED: Table[Standing] = (
     Line(lambda it: not it.person_is_active, "person.deactivated", DEACTIVATED),
     Line(lambda it: not it.role_is_usable, "role.inactive", "This role was taken out of use. Ask an operator."),
     _FROZEN,
@@ -516,7 +516,7 @@ CLOCK_IS_KNOWN: Table[_ReadsClock] = (
 MAY_MINT: Table[Minting] = (
     Line(lambda it: not it.is_beneficiary, "mint.not_beneficiary", "Only the person a pass is for can use it."),
     Line(lambda it: it.is_over, "mint.not_active", NOT_ACTIVE),
-    *MAY_HOLD_ON,
+    *STILL_ENTITLED,
     Line(
         _is_outside,
         "mint.hours",
@@ -535,7 +535,7 @@ MAY_MINT: Table[Minting] = (
 MAY_EXTEND: Table[MoreTime] = (
     Line(lambda it: not it.is_beneficiary, "extend.not_yours", "Only the person a pass is for can ask for more time."),
     Line(lambda it: it.is_over, "extend.not_active", NOT_ACTIVE),
-    *MAY_HOLD_ON,
+    *STILL_ENTITLED,
     Line(
         lambda it: not it.terms.may_be_extended,
         "extend.terms",

@@ -3,6 +3,7 @@
 What `save()` would do besides, signals and rows of parents, no model here has.
 """
 
+import re
 from collections.abc import Sequence
 from enum import Enum
 from functools import cache
@@ -55,7 +56,7 @@ def _update(model: type[Model], names: tuple[str, ...]) -> Question[Any]:
 
 def _parameter(model: type[Model], name: str) -> str:
     type_ = str(_field(model, name).db_type(connection))
-    return f"%({name})s::{_TYPES.get(type_, type_.partition('(')[0])}"
+    return f"%({name})s::{_TYPES.get(type_, re.sub(r'[(][0-9]+[)]', '', type_))}"
 
 
 def _values(row: Model, names: Sequence[str]) -> dict[str, Any]:

@@ -41,6 +41,9 @@ COLUMNS = ", ".join(
         "ADD COLUMN moment timestamptz NULL",
         "ADD COLUMN detail jsonb NOT NULL DEFAULT '{}'::jsonb",
         "ALTER COLUMN key DROP NOT NULL",
+        # Then code from before does not send what it could not word: it tries again, and another worker has it.
+        "ALTER COLUMN about DROP NOT NULL",
+        "ALTER COLUMN about DROP DEFAULT",
     ]
 )
 # Keys were `kind:request:recipient:occasion`. What is in no form that was ever written is told apart by its key.
@@ -81,6 +84,13 @@ BEGIN
     ELSIF told IN ('frozen', 'thawed', 'restored') AND occasion ~ '^[0-9]+$' THEN
         NEW.freeze_id := (SELECT id FROM requests_app_freeze WHERE id = number);
         is_known := NEW.freeze_id IS NOT NULL;
+    ELSIF told = 'not_denied' AND NEW.access_request_id IS NULL AND occasion ~ '^[0-9]{1,18}:[0-9]{1,9}:unproved$' THEN
+        NEW.kind := 'unproved';
+        NEW.role_id := (SELECT id FROM requests_app_role WHERE id = split_part(occasion, ':', 1)::bigint);
+        NEW.detail := jsonb_build_object('generation', split_part(occasion, ':', 2)::bigint);
+        is_known := NEW.role_id IS NOT NULL;
+    ELSIF told = 'held' AND NEW.access_request_id IS NULL THEN
+        NEW.kind := 'role_held';
     ELSIF told = 'unconfirmed' AND occasion ~ '^edit [0-9]+$' THEN
         NEW.edit_id := (SELECT id FROM requests_app_edit WHERE id = number);
         is_known := NEW.edit_id IS NOT NULL;
@@ -210,9 +220,7 @@ class Migration(migrations.Migration):
                     models.JSONField(db_default=models.Value({}, models.JSONField()), default=dict),
                 ),
                 migrations.AlterField("notice", "key", models.CharField(editable=False, max_length=120, null=True)),
-                migrations.AlterField(
-                    "notice", "about", models.TextField(blank=True, db_default="", default="", editable=False)
-                ),
+                migrations.AlterField("notice", "about", models.TextField(editable=False, null=True)),
                 migrations.AlterField(
                     "notice",
                     "kind",

@@ -429,10 +429,12 @@ def test_terms_that_were_edited_meanwhile_are_not_asked_under(
 ) -> None:
     old = Entitlement.objects.get(pk=staged.pk)
     save(operator, address(Entitlement, staged.pk), longest_seconds="7200")
-    monkeypatch.setattr("requests_app.domain.workflow.asking.Entitlement.objects.get", lambda **_: old)
+    # As if somebody had edited them after this was read: the database compares.
+    monkeypatch.setattr("requests_app.domain.workflow.asking._lock", lambda role, *_: (role, old))
 
-    with pytest.raises(Conflict):
-        factories.wish(alice, administrator, staged)
+    with pytest.raises(Conflict) as refused:
+        factories.wish(alice, administrator, old)
+    assert refused.value.rule == "terms.changed"
 
 
 def test_only_the_first_of_many_lines_are_shown_and_the_others_stay(

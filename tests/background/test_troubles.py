@@ -396,6 +396,20 @@ def test_what_is_no_rows_fault_is_one_trouble_and_is_not_halved_at_each_run(
         assert not Trouble.objects.filter(over_at=None).exists()
 
 
+def test_a_question_that_could_not_be_asked_once_is_no_trouble_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def idle() -> None:
+        raise OperationalError("the connection is lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("requests_app.background.tasks.due.idle", idle)
+        tasks.sweep_requests()
+    assert Trouble.objects.filter(over_at=None).exists()
+    with clock.moved(timedelta(hours=2)):
+        troubles._memory.forget()
+        tasks.sweep_requests()
+    assert not Trouble.objects.filter(over_at=None).exists()
+
+
 def test_one_sweep_that_cannot_go_on_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
 

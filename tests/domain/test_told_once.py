@@ -12,7 +12,7 @@ from django.db import OperationalError, connection
 from requests_app.domain import clock, notices, workflow
 from requests_app.domain.models import AccessRequest, Entitlement, Membership, Notice, Role, User
 from requests_app.domain.workflow import freezes, own_edits, sweeps
-from tests import factories, servers
+from tests import factories, letters, servers
 from tests.domain import test_installed
 from tests.domain.test_installed import Scratch, _as_restored
 
@@ -114,6 +114,19 @@ def test_what_the_version_before_tells_twice_is_told_twice(alice: User, olivia: 
             writes_as_before(kind, None, alice.pk, occasion, about="Something happened.")
             writes_as_before(kind, None, olivia.pk, occasion, about="Something happened.")
     assert Notice.objects.filter(recipient=alice).count() == 6 * 5
+
+
+def test_what_operators_were_told_of_a_role_before_goes_out_in_its_words(olivia: User, administrator: Role) -> None:
+    """Two kinds are about a request now, and were about a role too."""
+    writes_as_before("held", None, olivia.pk, f"{administrator.pk}:2026-11-30T10:00:00+00:00", about="No room there.")
+    writes_as_before("not_denied", None, olivia.pk, f"{administrator.pk}:7:unproved", about="Not seen to obey.")
+    notices.tell(Notice.Kind.UNPROVED, at=clock.now(), to=[olivia], role=administrator.pk, detail={"generation": 7})
+
+    told = {notice.kind: notice for notice in Notice.objects.filter(recipient=olivia)}
+    assert sorted(told) == ["role_held", "unproved"]
+    assert Notice.objects.filter(recipient=olivia).count() == 2
+    for notice in told.values():
+        assert letters.text(notice).startswith(str(notice.about))
 
 
 def test_what_is_of_no_use_was_told_as_stuck(approved_request: AccessRequest, alice: User) -> None:

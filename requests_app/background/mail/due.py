@@ -75,7 +75,7 @@ def _unconfirmed(notice: Notice) -> str:
 def _unproved(notice: Notice) -> str:
     if notice.about or notice.role_id is None:
         return ""
-    return "" if proofs.unproved(notice.role_id, notice.detail.get("generation")) else "proved meanwhile"
+    return "" if proofs.unproved(notice.role_id, notice.detail.get("generation")) else "proved or replaced meanwhile"
 
 
 def _only_one(notice: Notice) -> str:

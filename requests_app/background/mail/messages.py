@@ -25,7 +25,7 @@ def message(notice: Notice, batch: Batch, key: str = "") -> EmailMultiAlternativ
         "facts": [],
         "subject": "",
         **words.of(notice, batch),
-        "from_before": notice.about,
+        "from_before": notice.about or "",
         "link": settings.BASE_URL + path,
         "portal": settings.BASE_URL,
         "code": code,

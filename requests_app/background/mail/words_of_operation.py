@@ -63,7 +63,7 @@ def _only_one(notice: Notice, batch: Batch) -> Words:
 def _nobody(notice: Notice, batch: Batch) -> Words:
     event = notice.event
     return {
-        "what": event.subject if event else notice.role,
+        "what": event.subject if event else notice.role or "a role",
         "entitlement": notice.entitlement,
         "because": event.detail.get("message", "") if event else "",
     }

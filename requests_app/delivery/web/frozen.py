@@ -1,4 +1,4 @@
-"""What operators hold frozen, for the pages of those whom it stops."""
+"""What operators have frozen, for the pages of those whom it stops."""
 
 from collections.abc import Collection, Iterable
 from typing import Any

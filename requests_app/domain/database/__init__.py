@@ -12,6 +12,7 @@ from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
+from django.db.migrations.loader import MigrationLoader
 
 from requests_app.domain.database import installed
 from requests_app.domain.transitions import TRANSITIONS
@@ -47,11 +48,18 @@ def after_migrate(app_config: AppConfig, using: str, **_: object) -> None:
     # Django's `migrate` also sends this when it is run with the application's role; only the owner may act.
     if using == "owner" or "owner" not in connections.databases:
         _copy_transitions(using)
-        installed.install(using)
+        if _is_migrated(app_config.label, using):
+            installed.install(using)
         _name_the_installation(using)
         _make_auditors(app_config, using)
     if using == "owner":
         _grant(using, settings.DATABASE_APP_ROLE)
+
+
+def _is_migrated(app: str, using: str) -> bool:
+    """Whether the tables are as this version has them; where somebody stopped before, what guards them stays."""
+    loader = MigrationLoader(connections[using])
+    return set(loader.graph.leaf_nodes(app)) <= loader.applied_migrations.keys()
 
 
 def home(using: str) -> str:

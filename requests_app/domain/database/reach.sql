@@ -172,7 +172,7 @@ BEGIN
     );
 END $$;
 
--- Who may still use which role under which terms once a request was approved, as `policy.MAY_HOLD_ON` has it, freezes
+-- Who may still use which role under which terms once a request was approved, as `policy.STILL_ENTITLED` has it, freezes
 -- apart. Always asked of one of each.
 CREATE VIEW requests_app_holding WITH (security_invoker = true) AS
 SELECT s.entitlement_id, s.person_id, s.role_id

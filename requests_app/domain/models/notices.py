@@ -80,7 +80,7 @@ class Notice(models.Model):
     gave_up_at = models.DateTimeField(null=True)
     # Written by the version before this one, which may still be at work: both go with the next. A trigger of migration
     # 0006 gives what comes with a key the columns that it has now.
-    about = models.TextField(blank=True, default="", db_default="", editable=False)
+    about = models.TextField(null=True, editable=False)  # noqa: DJ001
     key = models.CharField(max_length=120, null=True, editable=False)  # noqa: DJ001
 
     class Meta:

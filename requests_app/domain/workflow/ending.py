@@ -1,4 +1,4 @@
-"""Ending what is open, by a person: never refused because a rule, a group or a limit has changed."""
+"""Ending what is open, by a person or because a person left: never refused by a rule, a group or a limit."""
 
 from collections.abc import Iterable
 
