@@ -56,7 +56,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "requests_app.delivery.web.middleware.NoNulInAdminMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "requests_app.delivery.web.sessions.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "requests_app.delivery.web.middleware.LineBreaksMiddleware",
@@ -184,9 +184,11 @@ SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
 SESSION_COOKIE_NAME = "__Host-sessionid" if _https else "sessionid"
-SESSION_COOKIE_AGE = 12 * 60 * 60
+# A sign-in ends so long after it began, and so long after it was last used.
+SESSION_COOKIE_AGE = 60 * 60 * env.int("SIGN_IN_HOURS", default=12)
+SESSION_IDLE_SECONDS = 60 * env.int("SIGN_IN_IDLE_MINUTES", default=60)
 SESSION_COOKIE_SAMESITE = "Lax"
-SESSION_ENGINE = "django.contrib.sessions.backends.db"
+SESSION_ENGINE = "requests_app.delivery.web.sessions"
 CSRF_COOKIE_NAME = "__Host-csrftoken" if _https else "csrftoken"
 CSRF_FAILURE_VIEW = "requests_app.delivery.web.presses.outdated"
 CSRF_COOKIE_HTTPONLY = False  # htmx reads the token from the page, not from the cookie

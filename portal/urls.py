@@ -18,6 +18,7 @@ from requests_app.delivery.web.views import (
     extensions,
     home,
     my_settings,
+    my_sign_ins,
     password_links,
     request_access,
 )
@@ -84,6 +85,6 @@ urlpatterns = [
     path("accounts/password/choose/", password_links.choose_password, name="choose_password"),
     path("accounts/", include([one for one in account_urls if getattr(one, "name", "") not in _NOT_OURS])),
     path("accounts/2fa/", include(sign_ins.keeping_this_one(factor_urls))),
-    path("accounts/sessions/", include("allauth.usersessions.urls")),
+    path("accounts/sessions/", my_sign_ins.my_sign_ins, name="usersessions_list"),
     path("admin/", admin.site.urls),
 ]

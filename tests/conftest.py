@@ -35,6 +35,13 @@ def _look_for_static_files_when_asked(django_test_environment: None) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _clients_have_the_cookie(django_test_environment: None) -> None:
+    from tests import clients
+
+    clients.use_secrets()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _passwords_are_quickly_hashed(django_test_environment: None) -> None:
     """By the same algorithm, but not a million times, which takes half a second of every sign-in."""
     from django.contrib.auth.hashers import PBKDF2PasswordHasher

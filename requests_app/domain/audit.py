@@ -72,6 +72,7 @@ class Action(StrEnum):
     SIGNED_IN = "sign_in.succeeded"
     SIGN_IN_FAILED = "sign_in.failed"
     SIGNED_OUT = "sign_in.ended"
+    SIGN_INS_ENDED = "sign_ins.ended"  # all of somebody, by themselves or by an operator
     NEW_PASSWORD_ASKED = "password.asked"  # noqa: S105 - by anybody, for somebody
     NEW_PASSWORD_SET = "password.set"  # noqa: S105 - by its owner, who knew the one before or had a link
     PERSON_INVITED = "person.invited"

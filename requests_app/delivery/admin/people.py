@@ -191,6 +191,7 @@ class PersonAdmin(WithMemberships, UserAdmin):
         own = [
             path("<path:object_id>/invite/", self.admin_site.admin_view(self.invite), name="invite_person"),
             path("<path:object_id>/deactivate/", self.admin_site.admin_view(self.deactivate), name="deactivate_person"),
+            path("<path:object_id>/sign-out/", self.admin_site.admin_view(self.sign_out), name="sign_out_person"),
             path("<path:object_id>/bring-back/", self.admin_site.admin_view(self.bring_back), name="bring_back_person"),
         ]
         return [*own, *super().get_urls()]
@@ -251,6 +252,7 @@ class PersonAdmin(WithMemberships, UserAdmin):
             Action.NEW_PASSWORD_SET,
             Action.PERSON_CHANGED,
             Action.PERSON_DEACTIVATED,
+            Action.SIGN_INS_ENDED,
             Action.OPERATOR_MADE,
             Action.GROUP_CHANGED,
         ]
@@ -295,6 +297,15 @@ class PersonAdmin(WithMemberships, UserAdmin):
         with by_admin(request):
             workflow.people.deactivate(person, by=request.user)  # type: ignore[arg-type]
         messages.success(request, f"{person} is deactivated: no signing in, no decisions, no new credentials.")
+        return redirect("admin:requests_app_user_change", person.pk)
+
+    def sign_out(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        person = self._person_for(request, object_id)
+        if request.method != "POST":
+            return self._ask(request, person, "admin/sign_out.html", f"Sign {person} out everywhere?")
+        with by_admin(request):
+            workflow.people.end_sign_ins(person, by=request.user)  # type: ignore[arg-type]
+        messages.success(request, f"{person} is signed out everywhere and can sign in again.")
         return redirect("admin:requests_app_user_change", person.pk)
 
     def bring_back(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -11,6 +11,7 @@ from django_structlog import signals
 from django_structlog.middlewares import RequestMiddleware
 from structlog.contextvars import bind_contextvars
 
+from requests_app.delivery.web import sessions
 from requests_app.delivery.web.origin import client_ip
 from requests_app.delivery.web.presses import signed_out
 from requests_app.delivery.web.views import health, metrics
@@ -125,17 +126,24 @@ class PersonalTimeZoneMiddleware:
 
 
 class LastSeenMiddleware:
-    """Notes when a sign-in was last used, once a minute: allauth's own writes five statements at every request,
-    each poll of a delivery included."""
+    """Notes when a sign-in was last used, once a minute, so that it ends so long after: allauth's own writes five
+    statements at every request, each poll of a delivery included."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         key = request.session.session_key
-        if request.user.is_authenticated and key and cache.add(f"last-seen:{key}", True, timeout=60):
+        # A page that asks every few seconds by itself is not somebody who uses it.
+        used = request.user.is_authenticated and request.headers.get("HX-Trigger") not in ASK_BY_THEMSELVES
+        if used and key and cache.add(f"last-seen:{key}", True, timeout=60):
             UserSession.objects.create_from_request(request)
+            sessions.of(request).stay()
         return self.get_response(request)
+
+
+# The elements of pages that do.
+ASK_BY_THEMSELVES = ("updates", "still")
 
 
 class NoStoreMiddleware:

@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any
 
 from allauth.account.internal.stagekit import clear_login
+from allauth.usersessions.models import UserSession
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.db import transaction
@@ -16,6 +17,7 @@ from django.shortcuts import redirect
 from django.urls import URLPattern, URLResolver
 from django.utils.crypto import constant_time_compare
 
+from requests_app.domain import audit
 from requests_app.domain.models import User
 
 View = Callable[..., HttpResponse]
@@ -48,6 +50,13 @@ def keep(request: HttpRequest, user: User) -> None:
     """Let this sign-in outlive what was just changed in the same transaction, which has the person's row."""
     user.refresh_from_db(fields=["password", "sign_in_epoch"])
     update_session_auth_hash(request, user)
+
+
+def end(sign_in: UserSession) -> None:
+    """End one of somebody's own sign-ins, from another."""
+    with transaction.atomic():
+        sign_in.end()
+        audit.record(audit.Action.SIGNED_OUT, by=sign_in.user, subject=sign_in.user.username, elsewhere=str(sign_in.ip))
 
 
 def keeping_this_one(patterns: Iterable[URLPattern | URLResolver]) -> list[URLPattern | URLResolver]:

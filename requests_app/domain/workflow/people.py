@@ -7,7 +7,9 @@ from requests_app.domain import audit, clock, hours, jobs
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Invalid, NotAllowed
 from requests_app.domain.models import User
-from requests_app.domain.workflow import operators
+from requests_app.domain.workflow import accounts, operators
+from requests_app.domain.workflow.freezes import require_operator
+from requests_app.domain.workflow.verb import verb
 
 
 def make_person(email: str, *, username: str, name: str = "", password: str, by: User | None = None) -> User:
@@ -63,6 +65,24 @@ def choose_time_zone(person: User, zone: str) -> User:
         if zone != before:
             changes = {"time_zone": [before, zone]}
             audit.record(Action.PERSON_CHANGED, by=person, beneficiary=person, subject=str(person), changes=changes)
+    return person
+
+
+@verb(Action.SIGN_INS_ENDED)
+def end_sign_ins(person: User, *, by: User) -> User:
+    """Sign somebody out everywhere: oneself, or as an operator. They can sign in again.
+
+    Raises NotAllowed to whoever is neither.
+    """
+    if by.pk != person.pk:
+        require_operator(by)
+    person = User.objects.select_for_update(no_key=True).get(pk=person.pk)
+    # Which ends each of them for good, those too that no list has.
+    person.sign_in_epoch += 1
+    person.save(update_fields=["sign_in_epoch"])
+    audit.record(Action.SIGN_INS_ENDED, by=by, beneficiary=person, subject=person.username)
+    if by.pk != person.pk:
+        accounts.tell_of_operator(person, f"{by} signed you out everywhere. Sign in again to go on.")
     return person
 
 

@@ -1,0 +1,15 @@
+"""The rows of sign-ins so far are keys that open them; those from now on are not, and who is signed in signs in anew."""
+
+from django.db import migrations
+
+FORGET = "DELETE FROM django_session; DELETE FROM usersessions_usersession;"
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("requests_app", "0005_request_begins"),
+        ("sessions", "0001_initial"),
+        ("usersessions", "0001_initial"),
+    ]
+
+    operations = [migrations.RunSQL(FORGET, migrations.RunSQL.noop)]
