@@ -143,14 +143,21 @@ ACCOUNT_FORMS = {
 }
 # How many links one person is sent is counted in the database: counted here by address, a stranger who asks for
 # somebody could keep them from asking.
-ACCOUNT_RATE_LIMITS = {"reset_password": "20/m/ip"}
+# Guesses are counted in rows (`delivery/web/attempts.py`); allauth would count them in the memory of each process.
+ACCOUNT_RATE_LIMITS = {"reset_password": "20/m/ip", "login": None, "login_failed": None, "reauthenticate": None}
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_USER_DISPLAY = "requests_app.delivery.web.accounts.display_name"
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if _https else "http"
 ACCOUNT_PRESERVE_USERNAME_CASING = False
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_ADAPTER = "requests_app.delivery.web.factors.FactorsAdapter"
+MFA_FORMS = {
+    "authenticate": "requests_app.delivery.web.factors.AuthenticateForm",
+    "reauthenticate": "requests_app.delivery.web.factors.ReauthenticateForm",
+}
 MFA_TOTP_ISSUER = "Daypass"
+MFA_TOTP_TOLERANCE = 1  # the step before and the next one are taken, for clocks differ (RFC 6238)
 MFA_ALLOW_UNVERIFIED_EMAIL = True  # addresses are the operators', so no row about one may stand in the way
 USERSESSIONS_TRACK_ACTIVITY = True
 AUTH_PASSWORD_VALIDATORS = [

@@ -109,6 +109,8 @@ def sweep_requests() -> None:
     troubles.sweep("default.sweep_requests", in_order, AccessRequest.objects.all(), idle=idle)
     if workflow.idempotency.forget_old not in idle:
         troubles.attempt("default.sweep_requests", workflow.idempotency.forget_old)
+    if workflow.attempts.forget_old not in idle:
+        troubles.attempt("default.sweep_requests", workflow.attempts.forget_old)
 
 
 @shared_task(name="default.find_stuck")
@@ -116,6 +118,7 @@ def find_stuck() -> None:
     """What nobody loses anything by a minute later: these look at every pending request."""
     in_order = (sweeps.lapse_hopeless, sweeps.tell_stuck, sweeps.tell_of_no_use)
     troubles.sweep("default.find_stuck", in_order, AccessRequest.objects.all())
+    troubles.attempt("default.find_stuck", workflow.factors.seal_old)
 
 
 @shared_task(name="default.sweep_deliveries")

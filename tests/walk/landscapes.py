@@ -21,7 +21,6 @@ from allauth.mfa.totp.internal import auth as totp
 from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group as AdminGroup
-from django.core.cache import cache
 from django.test import Client
 from psycopg import sql
 
@@ -408,7 +407,6 @@ def _people(land: Landscape) -> None:
 
 def _sign_in(land: Landscape, who: str, secret: str = "") -> SimpleCookie:
     client = Client()
-    cache.clear()  # or they would be too many sign-ins, and of one code
     if who != STRANGER:
         client.post("/accounts/login/", {"login": land[who].username, "password": PASSWORD})
     if secret:

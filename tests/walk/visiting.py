@@ -9,7 +9,6 @@ from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import urlencode
 
-from django.core.cache import cache
 from django.db import connection, transaction
 from django.http import QueryDict
 from django.test import Client
@@ -87,8 +86,6 @@ class Walker:
     ) -> Visit:
         client = self._clients.setdefault(who, Client(raise_request_exception=False))
         client.cookies = SimpleCookie({name: one.value for name, one in self.visitors[who].items()})
-        if address.startswith("/accounts/"):
-            cache.clear()  # where attempts are counted
         shown = f" {body[:300]!r}" if body else ""
         with undone(), _logged() as logged, _writes() as (written, problems), _asked_for() as names:
             for _ in range(times):

@@ -7,7 +7,6 @@ from allauth.mfa.totp.internal import auth as totp
 from allauth.usersessions.models import UserSession
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.core import mail
-from django.core.cache import cache
 from django.test import Client
 
 from requests_app.background.mail import send_due
@@ -17,11 +16,6 @@ from tests.web.pages import Page, page, signed_in
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery staple"
-
-
-@pytest.fixture(autouse=True)
-def nobody_has_tried_yet() -> None:
-    cache.clear()
 
 
 @pytest.fixture
@@ -181,60 +175,6 @@ def test_last_use_is_noted_once_a_minute(alice: User, client: Client) -> None:
     assert "this browser" in page(client.get("/accounts/sessions/")).text
 
 
-def guesses(number: int, client: Client | None = None) -> Page:
-    """So many wrong passwords for Alice, each from another address and another port of ours; what the last one got."""
-    for one in range(number):
-        where: Any = {"REMOTE_ADDR": f"203.0.113.{one}", "HTTP_HOST": f"testserver:{8000 + one}"}
-        last = (client or Client()).post("/accounts/login/", {"login": "alice", "password": "wrong"}, **where)
-    return page(last)
-
-
-def test_guesses_are_counted_wherever_they_come_from_and_whatever_host_they_name(alice: User) -> None:
-    assert "Too many" not in guesses(5).text
-    assert "Too many" in guesses(1).text
-    assert "Too many" in sign_in(Client(), "alice").text
-
-
-def test_a_stranger_who_guesses_keeps_nobody_out_of_a_browser_they_know(alice: User, client: Client) -> None:
-    assert "My access" in sign_in(client, "alice").text
-    client.post("/accounts/logout/")
-    assert "Too many" in guesses(7).text
-
-    assert "My access" in sign_in(client, "alice").text
-
-
-def test_a_known_browser_has_few_guesses_too_and_opens_nothing_of_others(
-    alice: User, mallory: User, client: Client
-) -> None:
-    sign_in(client, "alice")
-    client.post("/accounts/logout/")
-    assert "Too many" in guesses(6, client).text
-
-    cache.clear()
-    mallory.set_password(PASSWORD)
-    mallory.save(update_fields=["password"])
-    hers = Client()
-    sign_in(hers, "mallory")
-    hers.post("/accounts/logout/")
-    guesses(5)
-    assert "Too many" in guesses(1, hers).text
-
-
-def test_guesses_are_counted_by_who_is_meant_however_their_name_is_padded(alice: User) -> None:
-    """By their address too: it is one person, and not two to guess at."""
-    names = ["alice", "ALICE", "alice@example.com", *(f"alice{' ' * 315}x{one}" for one in range(20))]
-    for name in names[:3]:
-        sign_in(Client(), name, "wrong")
-    for one, name in enumerate(names[3:]):
-        Client().post("/accounts/login/", {"login": name, "password": PASSWORD}, REMOTE_ADDR=f"203.0.113.{one}")
-    assert not AuditEvent.objects.filter(action="sign_in.succeeded").exists()
-    assert AuditEvent.objects.filter(action="sign_in.failed", subject="alice").count() == 3
-
-    for name in ("Alice@Example.COM", "ａlice"):
-        sign_in(Client(), name, "wrong")
-    assert "Too many" in sign_in(Client(), "alice").text
-
-
 def test_what_is_longer_than_any_name_is_nobodys(alice: User) -> None:
     assert User.objects.meant(f"alice{' ' * 315}") == alice
     assert User.objects.meant(f"alice{' ' * 315}x") is None
@@ -256,15 +196,3 @@ def test_what_is_longer_than_any_name_is_said_before_anything_is_done_with_it(
     assert "longer than any user name" in answer.text
     assert max(seen, default=0) <= 320
     assert not AuditEvent.objects.exists()
-
-
-def test_whoever_has_other_letters_in_their_name_has_a_known_browser_too(alice: User, client: Client) -> None:
-    alice.username = "jörg"
-    alice.save(update_fields=["username"])
-    assert "My access" in sign_in(client, "jörg").text
-    client.post("/accounts/logout/")
-    for one in range(7):
-        Client().post("/accounts/login/", {"login": "jörg", "password": "wrong"}, REMOTE_ADDR=f"203.0.113.{one}")
-    assert "Too many" in sign_in(Client(), "jörg").text
-
-    assert "My access" in sign_in(client, "jörg").text

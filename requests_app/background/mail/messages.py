@@ -45,7 +45,7 @@ def page_for(notice: Notice) -> str:
     """Where somebody sees it, or does something about it."""
     if notice.access_request is not None:
         return reverse("access_request", args=[notice.access_request.code])
-    if notice.kind == Kind.ACCOUNT:
+    if notice.kind in (Kind.ACCOUNT, Kind.GUESSED):
         return reverse("usersessions_list")
     return reverse("stop" if notice.kind in STOPPING and notice.recipient.is_superuser else "home")
 

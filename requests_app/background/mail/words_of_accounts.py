@@ -23,6 +23,8 @@ def _account(notice: Notice, batch: Batch) -> Words:
     detail = notice.detail
     if detail.get("change") == Change.PASSWORD_BY_OPERATOR:
         told, more = f"{detail['by']} has set a password for you", ""
+    elif detail.get("change") == Change.SIGNED_OUT_BY_OPERATOR:
+        told, more = f"{detail['by']} signed you out everywhere", "Sign in again to go on."
     else:
         told, more = _TOLD.get(detail.get("change", Change.OTHER), _OTHER)
     where = {"ip": detail.get("ip", ""), "browser": detail.get("browser", "")}
@@ -43,10 +45,16 @@ def _new_password(notice: Notice, batch: Batch) -> Words:
     return {"subject": subject, "ip": ip, "until": _link_works_until(notice), "facts": _facts(notice, with_time=True)}
 
 
+def _guessed(notice: Notice, batch: Batch) -> Words:
+    subject = "Somebody tries to sign in as you (Daypass)"
+    return {"subject": subject, "ip": notice.detail.get("ip", ""), "facts": _facts(notice, with_time=True)}
+
+
 OF = {
     Kind.ACCOUNT: Wording(_account),
     Kind.INVITED: Wording(_invited, ("event",)),
     Kind.NEW_PASSWORD: Wording(_new_password, ("event",)),
+    Kind.GUESSED: Wording(_guessed),
 }
 
 

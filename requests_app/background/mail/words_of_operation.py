@@ -73,7 +73,12 @@ def _unconfirmed(notice: Notice, batch: Batch) -> Words:
     return {"edit": notice.edit}
 
 
+def _proxy(notice: Notice, batch: Batch) -> Words:
+    return {"ip": notice.detail.get("ip", "")}
+
+
 OF = {
+    Kind.PROXY: Wording(_proxy),
     Kind.FROZEN: Wording(_freeze, _FREEZE),
     Kind.THAWED: Wording(_freeze, _LIFTED),
     Kind.RESTORED: Wording(_freeze, _FREEZE),

@@ -3,17 +3,19 @@
 from typing import Any
 
 import structlog
-from allauth.account.adapter import DefaultAccountAdapter, get_adapter
+from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.auth_backends import AuthenticationBackend
 from allauth.account.forms import LoginForm, ResetPasswordForm
 from allauth.core.exceptions import ImmediateHttpResponse
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
-from requests_app.delivery.web import known_browsers, sign_ins
+from requests_app.delivery.web import attempts, known_browsers, sign_ins
 from requests_app.delivery.web.origin import client_ip
 from requests_app.domain import audit, workflow
+from requests_app.domain.errors import TooMany
 from requests_app.domain.models import User
 from requests_app.domain.models.people import LONGEST_TYPED
 from requests_app.domain.workflow.accounts import Change
@@ -73,15 +75,25 @@ class AccountAdapter(DefaultAccountAdapter):
         person = _meant(credentials)
         # What was typed is recorded only where it names a person: people type passwords there too.
         audit.record(audit.Action.SIGN_IN_FAILED, by=None, subject=person.username if person else "an unknown name")
+        if person and self._reserved.slowed:
+            workflow.accounts.tell_of_guesses(person)
+        if attempts.is_behind_strange_proxy(request):
+            workflow.operators.tell_of_strange_proxy(client_ip(request) or "")
 
     def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
         response = super().post_login(request, user, **kwargs)
         known_browsers.remember(response, user)
         return response
 
-    def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
-        # allauth's has the caller's Host in it, whose port anybody chooses anew for each attempt.
-        return known_browsers.budget(request, credentials.get("email") or credentials.get("username") or "")
+    def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
+        login = str(credentials.get("email") or credentials.get("username") or "")
+        try:
+            self._reserved = attempts.reserve_password(request, login)
+        except TooMany as refused:
+            raise ValidationError(refused.message) from None
+
+    def _rollback_login_failed_rl_usage(self) -> None:
+        workflow.attempts.give_back(self._reserved.budgets)
 
     def set_password(self, user: User, password: str) -> None:
         workflow.accounts.set_password(user, password)
@@ -132,11 +144,6 @@ class LinkForm(ResetPasswordForm):
         address: str = self.cleaned_data["email"]
         workflow.accounts.ask_for_new_password(address)
         return address
-
-
-def forget_failed_attempts(request: HttpRequest, person: User) -> None:
-    """Whoever has just chosen a password is not kept from signing in with it by attempts from before."""
-    get_adapter(request)._delete_login_attempts_cached_email(request, email=person.email)
 
 
 def _meant(credentials: dict[str, Any]) -> User | None:

@@ -1,15 +1,15 @@
 """A browser in which somebody has signed in before counts its failed attempts apart from everybody else's.
 
-Or any stranger could keep anyone out, by typing wrong passwords for them. It signs nobody in.
+Or any stranger could keep anyone out, by typing wrong passwords for them. It signs nobody in. The proof is bound to the
+person and ends with their sign-ins.
 """
 
 from django.conf import settings
 from django.core import signing
 from django.http import HttpRequest, HttpResponseBase
+from django.utils.crypto import constant_time_compare
 
-from requests_app.domain import normal_form
 from requests_app.domain.models import User
-from requests_app.domain.models.people import LONGEST_TYPED
 
 COOKIE = "__Host-known-browser" if settings.SESSION_COOKIE_SECURE else "known-browser"
 AS_LONG_AS_SECONDS = 180 * 24 * 60 * 60
@@ -17,25 +17,22 @@ _SALT = "daypass.known-browser"
 
 
 def remember(response: HttpResponseBase, person: User) -> None:
-    value = signing.dumps(person.public_id.hex, salt=_SALT)
+    value = signing.dumps([person.public_id.hex, person.get_session_auth_hash()], salt=_SALT)
     response.set_cookie(
         COOKIE, value, max_age=AS_LONG_AS_SECONDS, httponly=True, secure=settings.SESSION_COOKIE_SECURE, samesite="Lax"
     )
 
 
-def budget(request: HttpRequest, login: str) -> str:
-    """Under which name failed attempts to sign in as `login` are counted: one for all strangers together, however they
-    spell who is meant, wherever they come from and whatever host they name, and one for each browser that this person
-    is known to use."""
-    person = User.objects.meant(login)
-    if person is None:
-        return normal_form.address(login[:LONGEST_TYPED])
+def proof_of(request: HttpRequest, person: User) -> str:
+    """What shows that this person signed in with this browser before, with the password that they have; else empty."""
     value = request.COOKIES.get(COOKIE, "")
-    return f"{person.public_id.hex} {value}" if _is_of(value, person) else person.public_id.hex
-
-
-def _is_of(value: str, person: User) -> bool:
     try:
-        return bool(signing.loads(value, salt=_SALT, max_age=AS_LONG_AS_SECONDS) == person.public_id.hex)
+        signed = signing.loads(value, salt=_SALT, max_age=AS_LONG_AS_SECONDS)
     except signing.BadSignature:
-        return False
+        return ""
+    is_pair = isinstance(signed, list) and len(signed) == 2 and all(isinstance(part, str) for part in signed)
+    return value if is_pair and _is_of(person, *signed) else ""
+
+
+def _is_of(person: User, public_id: str, auth_hash: str) -> bool:
+    return public_id == person.public_id.hex and constant_time_compare(auth_hash, person.get_session_auth_hash())

@@ -1,3 +1,4 @@
+from requests_app.domain.models.attempts import Attempts, UsedStep
 from requests_app.domain.models.audit import AuditEvent
 from requests_app.domain.models.catalog import Account, OrganisationalUnit, Role
 from requests_app.domain.models.checks import Identity, OwnSession, Preflight, Trouble
@@ -28,6 +29,7 @@ from requests_app.domain.models.selectors import RoleSelector
 __all__ = [
     "AccessRequest",
     "Account",
+    "Attempts",
     "AuditEvent",
     "AwsClock",
     "Confirmation",
@@ -64,5 +66,6 @@ __all__ = [
     "StageUser",
     "Transition",
     "Trouble",
+    "UsedStep",
     "User",
 ]

@@ -46,11 +46,13 @@ class Notice(models.Model):
         NO_USE = "no_use"
         NOBODY = "nobody"
         UNCONFIRMED = "unconfirmed"
+        PROXY = "proxy"
         # To one person about how they sign in. The first two bring a link, which stands in no row: see
         # `password_links`.
         INVITED = "invited"
         NEW_PASSWORD = "new_password"  # noqa: S105
         ACCOUNT = "account"
+        GUESSED = "guessed"
 
     kind = models.CharField(max_length=12, choices=Kind.choices)
     recipient = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="notices")

@@ -5,9 +5,11 @@
 
 from requests_app.domain.workflow import (
     accounts,
+    attempts,
     catalog,
     deliveries,
     emergency,
+    factors,
     freezes,
     idempotency,
     live_sessions,
@@ -43,6 +45,7 @@ __all__ = [
     "accounts",
     "approve",
     "approve_extension",
+    "attempts",
     "catalog",
     "deliveries",
     "deny",
@@ -50,6 +53,7 @@ __all__ = [
     "emergency",
     "end_passes_of_deactivated",
     "extend",
+    "factors",
     "freezes",
     "give_back",
     "idempotency",

@@ -21,6 +21,7 @@ class Change(StrEnum):
     APP_ADDED = "app_added"
     APP_REMOVED = "app_removed"
     RECOVERY_CODES = "recovery_codes"
+    SIGNED_OUT_BY_OPERATOR = "signed_out_by_operator"
     OTHER = "other"
 
 
@@ -92,6 +93,13 @@ def tell(person: User, change: Change) -> None:
 def tell_of_operator(person: User, change: Change, *, by: User) -> None:
     """The same of what an operator did to their sign-in; from where is for the record alone."""
     _tell(person, {"change": str(change), "by": str(by)})
+
+
+def tell_of_guesses(person: User) -> None:
+    """Once a day: somebody types wrong passwords for them, and goes on."""
+    origin, now = audit.origin(), clock.now()
+    detail = {"ip": origin.ip} if origin.ip else {}
+    notices.tell(Notice.Kind.GUESSED, at=now, to=[person], moment=notices.day_of(now), detail=detail)
 
 
 def _tell(person: User, detail: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from requests_app.domain import clock
 from requests_app.domain.prepared import Question
-from requests_app.domain.workflow import idempotency, sweeps
+from requests_app.domain.workflow import attempts, idempotency, sweeps
 from requests_app.domain.workflow.ending import end_passes_of_deactivated
 
 
@@ -25,6 +25,7 @@ class _Due:
     endings: bool
     deactivated: bool
     keys: bool
+    attempts: bool
 
 
 _SWEEPS: dict[str, Callable[..., int]] = {
@@ -37,13 +38,14 @@ _SWEEPS: dict[str, Callable[..., int]] = {
     "endings": sweeps.announce_endings,
     "deactivated": end_passes_of_deactivated,
     "keys": idempotency.forget_old,
+    "attempts": attempts.forget_old,
 }
 
 
 def idle() -> Collection[Callable[..., Any]]:
     """The sweeps that would find nothing now."""
     due = _DUE.one(
-        shift=clock.shift(), soon=sweeps.ENDING_SOON, kept=idempotency.KEPT, most_lengths=sweeps.MOST_LENGTHS
+        shift=clock.shift(), soon=sweeps.ENDING_SOON, kept=idempotency.KEPT, attempts_kept=attempts.KEPT, most_lengths=sweeps.MOST_LENGTHS
     )  # fmt: skip
     return {_SWEEPS[name] for name, is_due in asdict(due).items() if not is_due}
 
@@ -116,7 +118,11 @@ SELECT
     EXISTS (
         SELECT FROM requests_app_idempotencykey k
         WHERE k.made_at < (SELECT moment FROM this) - %(kept)s::interval
-    ) AS keys
+    ) AS keys,
+    EXISTS (
+        SELECT FROM requests_app_attempts a
+        WHERE a.begun_at < (SELECT moment FROM this) - %(attempts_kept)s::interval
+    ) AS attempts
 """,  # noqa: S608 - texts of ours only
     _Due,
 )

@@ -26,6 +26,13 @@ def tell_auditors_of_only_one(*, at: datetime) -> None:
     notices.tell(notices.Kind.ONLY_ONE, at=at, to=auditors[:MOST_TOLD], moment=notices.day_of(at))
 
 
+def tell_of_strange_proxy(ip: str) -> None:
+    """Mail to operators, once a day: attempts cannot be told apart by where they come from."""
+    now = clock.now()
+    people = User.objects.operators().order_by("pk")[:MOST_TOLD]
+    notices.tell(notices.Kind.PROXY, at=now, to=people, moment=notices.day_of(now), detail={"ip": ip})
+
+
 # So many mails a day about the roles of one entitlement.
 MOST_OF_ONE = 10
 # Refusals that meet everybody who asks under these terms.

@@ -82,7 +82,7 @@ def end_sign_ins(person: User, *, by: User) -> User:
     person.save(update_fields=["sign_in_epoch"])
     audit.record(Action.SIGN_INS_ENDED, by=by, beneficiary=person, subject=person.username)
     if by.pk != person.pk:
-        accounts.tell_of_operator(person, f"{by} signed you out everywhere. Sign in again to go on.")
+        accounts.tell_of_operator(person, accounts.Change.SIGNED_OUT_BY_OPERATOR, by=by)
     return person
 
 

@@ -17,7 +17,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_safe
 
 from requests_app.delivery.web import known_browsers
-from requests_app.delivery.web.accounts import LinkForm, forget_failed_attempts
+from requests_app.delivery.web.accounts import LinkForm
 from requests_app.domain import password_links, workflow
 from requests_app.domain.errors import Conflict
 from requests_app.domain.models import User
@@ -61,7 +61,6 @@ def choose_password(request: HttpRequest) -> HttpResponse:
 
 
 def _to_sign_in(request: HttpRequest, person: User) -> HttpResponse:
-    forget_failed_attempts(request, person)
     logout(request)  # somebody else, perhaps, who is signed in here
     messages.success(request, f"Your password is set. Sign in with it, {person.get_short_name()}.")
     response = redirect("account_login")

@@ -1,0 +1,67 @@
+"""Second factors, through allauth: seeds are sealed, a code is taken once, and guesses are counted before they are
+looked at."""
+
+from typing import Any
+
+from allauth.core import context
+from allauth.mfa.adapter import DefaultMFAAdapter, get_adapter
+from allauth.mfa.base import forms
+from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.internal import auth as totp
+from allauth.mfa.utils import decrypt
+from django.core.exceptions import ValidationError
+
+from requests_app.delivery.web import attempts
+from requests_app.domain import seeds, workflow
+from requests_app.domain.errors import TooMany
+
+
+class FactorsAdapter(DefaultMFAAdapter):
+    """The database holds no seed in the clear."""
+
+    def encrypt(self, text: str) -> str:
+        return seeds.seal(text)
+
+    def decrypt(self, encrypted_text: str) -> str:
+        try:
+            return seeds.open_sealed(encrypted_text)
+        except ValueError:
+            # No reason to let anybody in, nor to show an error page.
+            raise self.validation_error("incorrect_code") from None
+
+
+class _Code:
+    """What signing in and confirming share: allauth's form, counted in rows, and each code once."""
+
+    user: Any
+    authenticator: Authenticator
+
+    def clean_code(self) -> str:
+        try:
+            reserved = attempts.reserve_code(context.request, self.user)
+        except TooMany as refused:
+            raise ValidationError(refused.message) from None
+        code: str = super().clean_code()  # type: ignore[misc]
+        if self.authenticator.type == Authenticator.Type.TOTP and not _use(self.authenticator, code):
+            raise get_adapter().validation_error("incorrect_code")
+        workflow.attempts.give_back(reserved.budgets)
+        return code
+
+
+class AuthenticateForm(_Code, forms.AuthenticateForm):
+    """The second step of signing in."""
+
+
+class ReauthenticateForm(_Code, forms.ReauthenticateForm):
+    """Confirming that it is still the same person."""
+
+
+def _use(authenticator: Authenticator, code: str) -> bool:
+    """allauth remembers a code in the memory of one process, and not that an older one is as known as this."""
+    secret = decrypt(authenticator.data["secret"])
+    steps = [
+        step
+        for step in totp.yield_hotp_counters_from_time()
+        if totp.compare_user_code(actual=code, expected=totp.format_hotp_value(totp.hotp_value(secret, step)))
+    ]
+    return bool(steps) and workflow.attempts.use_step(authenticator.pk, max(steps))
