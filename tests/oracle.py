@@ -35,6 +35,8 @@ class World:
     requester: int
     beneficiary: int
     stages: tuple[Stage, ...]
+    # (editor, whom they made or whose sign-in or rights they changed), unconfirmed.
+    placed: frozenset[tuple[int, int]] = frozenset()
     stage: int = 1
     state: str = "pending"
     accepted: bool = True
@@ -51,12 +53,29 @@ class World:
     def decided(self) -> set[int]:
         return {person for person, _ in self.approved}
 
+    def behind(self, person: int) -> set[int]:
+        """Who could have acted as this person: whoever placed them, and whoever placed those."""
+        found = {person}
+        while more := {editor for editor, of in self.placed if of in found} - found:
+            found |= more
+        return found
+
+    def hand(self, person: int) -> set[int]:
+        """Who is linked with this person by who placed whom, either way round."""
+        found = {person}
+        while more := {one for pair in self.placed if found & set(pair) for one in pair} - found:
+            found |= more
+        return found
+
+    def is_same_hand(self, person: int) -> bool:
+        return any(person in self.hand(one) for one in self.asking)
+
     def counts(self, person: int, group: int) -> bool:
         """Whether the membership counts: neither that person nor the asking side had a hand in it."""
         if (person, group) not in self.members:
             return False
         for editor, member, where in self.moved:
-            if member == person and where == group and (editor == person or editor in self.asking):
+            if member == person and where == group and self.behind(editor) & {person, *self.asking}:
                 return False
         return True
 
@@ -69,14 +88,18 @@ class World:
 
     def has_placed(self, person: int) -> bool:
         return any(
-            editor == person and member in self.asking and where in self.named for editor, member, where in self.moved
+            person in self.behind(editor) and member in self.asking and where in self.named
+            for editor, member, where in self.moved
         )
+
+    def has_edited(self, person: int) -> bool:
+        return any(person in self.behind(editor) for editor in self.rule_edits)
 
     def could_decide(self, person: int, stage: Stage, *, further: bool) -> bool:
         return (
             person not in self.gone
-            and person not in self.asking
-            and person not in self.rule_edits
+            and not self.is_same_hand(person)
+            and not self.has_edited(person)
             and not self.has_placed(person)
             and self.is_asked(person, stage, further=further)
         )
@@ -100,8 +123,10 @@ def rule_on_deciding(world: World, person: int) -> str:
         return "decision.nobody_asked"
     if not world.accepted:
         return "decision.not_accepted"
-    if person in world.rule_edits or world.has_placed(person):
+    if world.has_edited(person) or world.has_placed(person):
         return "edit.own"
+    if world.is_same_hand(person):
+        return "person.same_hand"
     stage = world.stages[world.stage - 1]
     if not world.is_asked(person, stage, further=is_late(stage, world.passed)):
         return "decision.not_asked"

@@ -62,6 +62,12 @@ def facts_of_deciding(matter: Matter, by: User, now: datetime) -> policy.Decidin
     return _DECIDING.one(person=by.pk, request=matter.access_request.pk, extension=extension, now=now)
 
 
+def same_hand(person: User, *others: User) -> bool:
+    """Whether one of them placed another, through others too: then they are not two pairs of eyes."""
+    (found,) = _SAME_HAND.one(person=person.pk, others=[other.pk for other in others])
+    return bool(found)
+
+
 def approvers(question: Question) -> list[User]:
     """The people, by name, at most `MOST_APPROVERS`."""
     return _PEOPLE.read(_APPROVERS.all(questions=_documents([question]), most=MOST_APPROVERS))
@@ -107,6 +113,7 @@ _DECIDING = prepared.Question(
     "deciding.facts",
     """
 SELECT d.is_active, d.is_asking, d.state, d.has_decided, d.nobody_is_asked, d.is_accepted, d.has_edited, d.has_placed,
+       d.is_same_hand,
        d.is_asked OR coalesce(d.is_asked_from <= %(now)s::timestamptz, false) AS is_asked,
        d.stage, coalesce(d.asks->>'asks', '') AS asks,
        EXISTS (
@@ -121,6 +128,10 @@ FROM requests_app_deciding(%(person)s::bigint) d
 WHERE d.access_request_id = %(request)s::bigint AND d.extension_id IS NOT DISTINCT FROM %(extension)s::bigint
 """,
     policy.Deciding,
+)
+_SAME_HAND: prepared.Question[Any] = prepared.Question(
+    "deciding.same_hand",
+    "SELECT EXISTS (SELECT FROM requests_app_hand(%(others)s::bigint[]) h WHERE h.person_id = %(person)s::bigint)",
 )
 _PEOPLE = Joined(User, "u")
 _APPROVERS: prepared.Question[Any] = prepared.Question(

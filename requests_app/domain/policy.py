@@ -95,6 +95,7 @@ class Deciding:
     is_accepted: bool
     has_edited: bool
     has_placed: bool
+    is_same_hand: bool
     is_asked: bool
     stage: int
     asks: str = ""
@@ -389,6 +390,10 @@ PLACED_THEM = (
     "You put somebody whom this concerns into a group that decides who may ask for it, or took them out of one. Nobody "
     "uses their own change before another operator has confirmed it. Ask one."
 )
+SAME_HAND = (
+    "One of you made the other's account, or changed how they sign in or what they may do, perhaps through others. "
+    "Neither decides for the other before a third, an operator, has confirmed that. Ask one."
+)
 NOT_ACTIVE = "This pass is not active. Ask again if you still need access."
 # The rule of whoever would be let in if the terms did not exclude them.
 EXCLUDED = "entitlement.excluded"
@@ -443,6 +448,7 @@ MAY_DECIDE: Table[Deciding] = (
     ),
     Line(lambda it: it.has_edited, "edit.own", OWN_EDIT),
     Line(lambda it: it.has_placed, "edit.own", PLACED_THEM),
+    Line(lambda it: it.is_same_hand, "person.same_hand", SAME_HAND),
     Line(
         lambda it: not it.is_asked,
         "decision.not_asked",

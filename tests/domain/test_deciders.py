@@ -42,6 +42,7 @@ worlds = st.builds(
     named=st.frozensets(group, max_size=1),
     requester=person,
     beneficiary=person,
+    placed=st.frozensets(st.tuples(person, person), max_size=2) | st.just(frozenset()),
     stages=st.lists(stages, min_size=1, max_size=3).map(tuple),
     accepted=st.sampled_from([True, True, False]),
     passed=st.sampled_from([5, 595, 605, 1205]),
@@ -123,6 +124,10 @@ def laid(stand: Stand, world: World, *, extension: bool) -> Iterator[int | None]
             # Somebody else's, and one that was confirmed, are in nobody's way.
             confirmed = _EDIT.format("group_id, member_id, confirmed_at, confirmed_by_id", "%s, %s, now(), %s")
             put(confirmed, [people[(editor + n + 1) % 4], groups[where], people[member], stand.request.requester_id])
+        for editor, whom in world.placed:
+            put(_EDIT.format("person_id", "%s"), [people[editor], people[whom]])
+            confirmed = _EDIT.format("person_id, confirmed_at, confirmed_by_id", "%s, now(), %s")
+            put(confirmed, [people[whom], people[(editor + 1) % 4], stand.request.requester_id])
         for editor in world.rule_edits:
             kind, edited = stand.followed[(editor + len(world.members)) % 5]
             put(_EDIT.format(f"{kind}_id", "%s"), [people[editor], edited])

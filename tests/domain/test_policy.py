@@ -151,7 +151,7 @@ def test_may_request(asking: Asking) -> None:
 
 NOTHING_AGAINST = policy.Deciding(
     is_active=True, is_asking=False, state="pending", has_decided=False, nobody_is_asked=False, is_accepted=True,
-    has_edited=False, has_placed=False, is_asked=True, stage=1, asks="the leads",
+    has_edited=False, has_placed=False, is_same_hand=False, is_asked=True, stage=1, asks="the leads",
 )  # fmt: skip
 AGAINST: dict[str, tuple[Any, str]] = {
     "is_active": (False, "person.deactivated"),
@@ -162,6 +162,7 @@ AGAINST: dict[str, tuple[Any, str]] = {
     "is_accepted": (False, "decision.not_accepted"),
     "has_edited": (True, "edit.own"),
     "has_placed": (True, "edit.own"),
+    "is_same_hand": (True, "person.same_hand"),
     "is_asked": (False, "decision.not_asked"),
 }
 

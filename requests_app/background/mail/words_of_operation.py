@@ -10,7 +10,7 @@ from requests_app.domain.workflow import operators, proofs
 
 _FREEZE = ("freeze__account", "freeze__role__account", "freeze__begun_by")
 _LIFTED = (*_FREEZE, "freeze__lift_asked_by", "freeze__lifted_by")
-_EDIT = ("edit__editor", "edit__member", "edit__group", "edit__entitlement", "edit__role__account")
+_EDIT = ("edit__editor", "edit__member", "edit__group", "edit__entitlement", "edit__role__account", "edit__person")
 _ROLE = ("role__account",)
 
 

@@ -158,8 +158,9 @@ class Audited(OperatorsChange, admin.ModelAdmin):
                 changes=changes,
                 **detail,
             )
-            if self._decides(obj, changes, member=beneficiary):
-                workflow.own_edits.note(obj, by=by, change=changes, member=beneficiary)
+            if obj != by and self._decides(obj, changes, member=beneficiary):
+                member = beneficiary if kind_of(obj) == "group" else None
+                workflow.own_edits.note(obj, by=by, change=changes, member=member)
 
     def _decides(self, obj: Any, changes: Changes, *, member: User | None) -> bool:
         """Whether this changes who may have what, so that it does not count for `by` until another confirms it."""

@@ -22,7 +22,7 @@ from requests_app.domain.models import Edit, User
 
 MOST_SHOWN = 50
 LONGEST_SHOWN = 600
-_AROUND = ("editor", "confirmed_by", "entitlement", "role__account", "account", "unit", "group", "member")
+_AROUND = ("editor", "confirmed_by", "entitlement", "role__account", "account", "unit", "group", "member", "person")
 
 
 class ConfirmedFilter(admin.SimpleListFilter):
@@ -123,8 +123,8 @@ class EditAdmin(Record):
 
 
 def _concerns(person: Any) -> Q:
-    """What this person made, or what is about their own membership: another operator confirms it."""
-    return Q(editor=person) | Q(member=person)
+    """What this person made, or what is about themselves: another operator confirms it."""
+    return Q(editor=person) | Q(member=person) | Q(person=person)
 
 
 def _lines(edits: QuerySet[Edit]) -> dict[str, Any]:

@@ -166,6 +166,7 @@ class PersonAdmin(WithMemberships, UserAdmin):
     """People are made, edited and deactivated here, never deleted."""
 
     action = Action.PERSON_CHANGED
+    decides_nothing = frozenset({"name", "time_zone"})
     form = PersonForm
     add_form = NewPersonForm
     fieldsets = (
@@ -267,6 +268,8 @@ class PersonAdmin(WithMemberships, UserAdmin):
                 person = User.objects.get(pk=unquote(id))
                 change = workflow.accounts.Change.PASSWORD_BY_OPERATOR
                 workflow.accounts.tell_of_operator(person, change, by=request.user)  # type: ignore[arg-type]
+                with by_admin(request):
+                    workflow.own_edits.note(person, by=request.user, change={"password": ["", "set"]})  # type: ignore[arg-type]
         return response
 
     @admin.action(description="Invite again (who never signed in)", permissions=["change"])

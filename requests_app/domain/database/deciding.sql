@@ -34,14 +34,15 @@ LANGUAGE sql STABLE AS $$
          ))
 $$;
 
--- Who of them could decide: active, not one of those who ask, and by no edit of theirs that nobody has confirmed.
+-- Who of them could decide: active, in no hand with those who ask, and by no edit of theirs that nobody has confirmed.
 CREATE FUNCTION requests_app_deciders(stage jsonb, asking bigint[], an_entitlement bigint, a_role bigint)
 RETURNS TABLE (person_id bigint, further boolean)
 LANGUAGE sql STABLE AS $$
     SELECT a.person_id, a.further
     FROM public.requests_app_asked(stage, asking) a
     JOIN public.requests_app_user u ON u.id = a.person_id
-    WHERE u.deactivated_at IS NULL AND a.person_id <> ALL(asking)
+    -- Those who ask are among these.
+    WHERE u.deactivated_at IS NULL AND a.person_id NOT IN (SELECT h.person_id FROM public.requests_app_hand(asking) h)
       AND NOT EXISTS (SELECT FROM public.requests_app_editors(an_entitlement, a_role) e WHERE e.person_id = a.person_id)
       AND NOT EXISTS (SELECT FROM public.requests_app_placers(asking, an_entitlement) p WHERE p.person_id = a.person_id)
 $$;
@@ -51,7 +52,7 @@ CREATE FUNCTION requests_app_deciding(a_person bigint) RETURNS TABLE (
     access_request_id bigint, extension_id bigint, state text, stage int, asked_at timestamptz, since timestamptz,
     decide_by timestamptz, asks jsonb,
     is_active boolean, is_asking boolean, has_decided boolean, nobody_is_asked boolean, is_accepted boolean,
-    has_edited boolean, has_placed boolean, is_asked boolean, is_asked_from timestamptz)
+    has_edited boolean, has_placed boolean, is_same_hand boolean, is_asked boolean, is_asked_from timestamptz)
 LANGUAGE sql STABLE AS $$
     SELECT m.access_request_id, m.extension_id, m.state::text, m.stage, m.asked_at, m.since, m.decide_by, m.asks,
            EXISTS (SELECT FROM public.requests_app_user u WHERE u.id = a_person AND u.deactivated_at IS NULL),
@@ -63,6 +64,7 @@ LANGUAGE sql STABLE AS $$
            m.accepted,
            EXISTS (SELECT FROM public.requests_app_editors(m.entitlement_id, m.role_id) e WHERE e.person_id = a_person),
            EXISTS (SELECT FROM public.requests_app_placers(m.asking, m.entitlement_id) p WHERE p.person_id = a_person),
+           EXISTS (SELECT FROM public.requests_app_hand(m.asking) h WHERE h.person_id = a_person),
            EXISTS (SELECT FROM public.requests_app_asked(m.asks, m.asking) a
                    WHERE a.person_id = a_person AND NOT a.further),
            -- Further approvers are asked from then on.
@@ -80,6 +82,7 @@ LANGUAGE sql STABLE AS $$
     FROM public.requests_app_deciding(a_person) d
     WHERE d.state = 'pending' AND d.decide_by > at AND d.is_active AND NOT d.is_asking AND NOT d.has_decided
       AND NOT d.nobody_is_asked AND d.is_accepted AND NOT d.has_edited AND NOT d.has_placed
+      AND NOT d.is_same_hand
       AND (d.is_asked OR d.is_asked_from <= at)
 $$;
 
@@ -236,6 +239,9 @@ BEGIN
     END IF;
     IF NOT d.is_active THEN
         PERFORM requests_app_refuse('a deactivated person decides nothing');
+    END IF;
+    IF d.is_same_hand THEN
+        PERFORM requests_app_refuse('nobody decides for those who made them, or whom they made, before a third has confirmed it');
     END IF;
     IF d.has_edited OR d.has_placed THEN
         PERFORM requests_app_refuse('nobody decides by their own change before another operator has confirmed it');

@@ -1,9 +1,51 @@
 -- Nobody profits from their own edit: what somebody changed does not count in their favour, nor does a membership in
--- which they had a hand, before another operator has confirmed it.
+-- which they had a hand, before another operator has confirmed it. And nobody is the second pair of eyes of whoever
+-- made them.
 
--- Who edited one of the rules by which this role is had on these terms. Branch by branch, for each has its index.
+-- Whoever made somebody, or changed how they sign in or what they may, could act as them: has placed them. So whoever
+-- could have acted as one of these people, they themselves first.
+CREATE FUNCTION requests_app_behind(people bigint[]) RETURNS TABLE (person_id bigint)
+LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE behind (person_id) AS (
+        SELECT unnest(people)
+        UNION
+        SELECT e.editor_id
+        FROM behind b JOIN public.requests_app_edit e ON e.person_id = b.person_id
+        WHERE e.confirmed_at IS NULL
+    )
+    SELECT b.person_id FROM behind b
+$$;
+
+-- Who may all be one and the same with one of these people: who placed whom, through others too. None of them is
+-- another one's second pair of eyes.
+CREATE FUNCTION requests_app_hand(people bigint[]) RETURNS TABLE (person_id bigint)
+LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE hand (person_id) AS (
+        SELECT unnest(people)
+        UNION
+        SELECT o.person_id
+        FROM hand h CROSS JOIN LATERAL (
+            SELECT e.editor_id AS person_id FROM public.requests_app_edit e
+            WHERE e.person_id = h.person_id AND e.confirmed_at IS NULL
+            UNION ALL
+            SELECT e.person_id FROM public.requests_app_edit e
+            WHERE e.editor_id = h.person_id AND e.person_id IS NOT NULL AND e.confirmed_at IS NULL
+        ) o
+    )
+    SELECT h.person_id FROM hand h
+$$;
+
+CREATE FUNCTION requests_app_same_hand(one bigint, other bigint) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM requests_app_hand(ARRAY[one]) h WHERE h.person_id = other);
+END $$;
+
+-- Who edited one of the rules by which this role is had on these terms, or could have acted as who did. Branch by
+-- branch, for each has its index.
 CREATE FUNCTION requests_app_editors(an_entitlement bigint, a_role bigint) RETURNS TABLE (person_id bigint)
 LANGUAGE sql STABLE AS $$
+    SELECT b.person_id FROM public.requests_app_behind(ARRAY(
     SELECT e.editor_id FROM public.requests_app_edit e
     WHERE e.entitlement_id = an_entitlement AND e.confirmed_at IS NULL AND e.member_id IS NULL
     UNION ALL
@@ -21,11 +63,13 @@ LANGUAGE sql STABLE AS $$
     -- Its own unit and all above it.
     JOIN public.requests_app_edit e ON e.unit_id = ANY(string_to_array(btrim(u.path, '/'), '/')::bigint[])
     WHERE r.id = a_role AND e.confirmed_at IS NULL AND e.member_id IS NULL
+    )) b
 $$;
 
 -- Who put one of these people into a group that the entitlement names, or took them out of one.
 CREATE FUNCTION requests_app_placers(people bigint[], an_entitlement bigint) RETURNS TABLE (person_id bigint)
 LANGUAGE sql STABLE AS $$
+    SELECT b.person_id FROM public.requests_app_behind(ARRAY(
     SELECT e.editor_id
     FROM public.requests_app_edit e
     WHERE e.member_id = ANY(people) AND e.confirmed_at IS NULL
@@ -35,6 +79,7 @@ LANGUAGE sql STABLE AS $$
           SELECT n.group_id FROM public.requests_app_excludedgroup n WHERE n.entitlement_id = an_entitlement
           UNION ALL
           SELECT n.group_id FROM public.requests_app_entitlementasker n WHERE n.entitlement_id = an_entitlement)
+    )) b
 $$;
 
 -- The memberships that count in favour of their member and of these others: none of them had a hand in it.
@@ -45,7 +90,9 @@ LANGUAGE sql STABLE AS $$
     WHERE NOT EXISTS (
         SELECT FROM public.requests_app_edit e
         WHERE e.member_id = m.user_id AND e.group_id = m.group_id AND e.confirmed_at IS NULL
-          AND (e.editor_id = m.user_id OR e.editor_id = ANY(others)))
+          AND EXISTS (
+              SELECT FROM public.requests_app_behind(ARRAY[e.editor_id]) b
+              WHERE b.person_id = m.user_id OR b.person_id = ANY(others)))
 $$;
 
 CREATE FUNCTION requests_app_has_edited(a_person bigint, an_entitlement bigint, a_role bigint) RETURNS boolean
@@ -68,16 +115,20 @@ BEGIN
         RETURN NEW;
     END IF;
     IF (NEW.id, NEW.editor_id, NEW.entitlement_id, NEW.role_id, NEW.account_id, NEW.unit_id, NEW.group_id,
-        NEW.member_id, NEW.made_at, NEW.change)
+        NEW.member_id, NEW.person_id, NEW.made_at, NEW.change)
        IS DISTINCT FROM
        (OLD.id, OLD.editor_id, OLD.entitlement_id, OLD.role_id, OLD.account_id, OLD.unit_id, OLD.group_id,
-        OLD.member_id, OLD.made_at, OLD.change)
+        OLD.member_id, OLD.person_id, OLD.made_at, OLD.change)
        OR OLD.confirmed_at IS NOT NULL THEN
         PERFORM requests_app_refuse('an edit changes only by being confirmed, once');
     END IF;
-    IF NEW.confirmed_by_id = NEW.editor_id OR NEW.confirmed_by_id IS NOT DISTINCT FROM NEW.member_id OR NOT EXISTS (
+    IF NOT EXISTS (
         SELECT FROM requests_app_user u
-        WHERE u.id = NEW.confirmed_by_id AND u.is_superuser AND u.deactivated_at IS NULL) THEN
+        WHERE u.id = NEW.confirmed_by_id AND u.is_superuser AND u.deactivated_at IS NULL
+    ) OR EXISTS (
+        SELECT FROM requests_app_hand(array_remove(ARRAY[NEW.editor_id, NEW.member_id, NEW.person_id], NULL)) h
+        WHERE h.person_id = NEW.confirmed_by_id
+    ) THEN
         PERFORM requests_app_refuse('another operator confirms an edit, and nobody their own membership');
     END IF;
     RETURN NEW;

@@ -172,6 +172,10 @@ BEGIN
         OR NEW.accepted_at > clock_timestamp() + requests_app_clock_may_step_back()) THEN
         PERFORM requests_app_refuse('what somebody asked for another is accepted once, in time');
     END IF;
+    IF NEW.accepted_at IS DISTINCT FROM OLD.accepted_at
+       AND requests_app_same_hand(NEW.requester_id, NEW.beneficiary_id) THEN
+        PERFORM requests_app_refuse('nobody accepts from whoever made them before a third has confirmed it');
+    END IF;
     -- An approver shortens or moves back; never more than was asked for.
     IF NEW.offered_seconds IS DISTINCT FROM OLD.offered_seconds AND (
         OLD.state <> 'pending' OR NEW.offered_seconds IS NULL OR NEW.offered_seconds < 60

@@ -56,7 +56,8 @@ UNION ALL
 SELECT x.entitlement_id, e.member_id
 FROM requests_app_excludedgroup x
     JOIN requests_app_edit e ON e.group_id = x.group_id
-WHERE e.editor_id = e.member_id AND e.confirmed_at IS NULL;
+WHERE e.confirmed_at IS NULL
+    AND EXISTS (SELECT FROM requests_app_behind(ARRAY[e.editor_id]) b WHERE b.person_id = e.member_id);
 
 -- Under which terms in use somebody might ask, for themselves or for others: candidates for what `policy` decides, by names
 -- and memberships as they are, whoever made them. What somebody changed themselves is refused later, in words.

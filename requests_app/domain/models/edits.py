@@ -14,7 +14,8 @@ class EditQuerySet(models.QuerySet["Edit"]):
 class Edit(models.Model):
     """Someone changed the rules: for that person the change does not count until another operator confirmed it.
 
-    Of a group it is always about one member: who was put in, or taken out.
+    Of a group it is always about one member: who was put in, or taken out. Of a `person` it is how they sign in or what
+    they may: whoever made somebody, or could have signed in as them since, is not another one than they.
     """
 
     editor = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="edits")
@@ -24,6 +25,7 @@ class Edit(models.Model):
     unit = models.ForeignKey(OrganisationalUnit, models.PROTECT, null=True, related_name="edits")
     group = models.ForeignKey(Group, models.PROTECT, null=True, related_name="edits")
     member = models.ForeignKey(User, models.PROTECT, null=True, db_index=False, related_name="+")
+    person = models.ForeignKey(User, models.PROTECT, null=True, db_index=False, related_name="edits_of")
     # What was changed, as the record of it has it: for whoever confirms.
     change = models.JSONField(default=dict)
     made_at = models.DateTimeField()
@@ -53,6 +55,17 @@ class Edit(models.Model):
             ),
             models.Index(fields=["group", "editor", "-id"], condition=Q(confirmed_at=None), name="edit_unconfirmed_in"),
             models.Index(fields=["id"], condition=Q(confirmed_at=None), name="edit_to_confirm"),
+            # Who placed whom, either way round.
+            models.Index(
+                fields=["person", "editor"],
+                condition=Q(confirmed_at=None, person__isnull=False),
+                name="edit_unconfirmed_of_person",
+            ),
+            models.Index(
+                fields=["editor", "person"],
+                condition=Q(confirmed_at=None, person__isnull=False),
+                name="edit_unconfirmed_placing",
+            ),
             # As the admin goes through them.
             models.Index(fields=["editor", "-id"], name="edit_newest_of_editor"),
             models.Index(fields=["confirmed_by", "-id"], name="edit_newest_confirmed_by"),
@@ -62,5 +75,5 @@ class Edit(models.Model):
         return f"{self.member} in {self.group}" if self.member else str(self.subject)
 
     @property
-    def subject(self) -> Entitlement | Role | Account | OrganisationalUnit | Group | None:
-        return self.entitlement or self.role or self.account or self.unit or self.group
+    def subject(self) -> Entitlement | Role | Account | OrganisationalUnit | Group | User | None:
+        return self.entitlement or self.role or self.account or self.unit or self.group or self.person

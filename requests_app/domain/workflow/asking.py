@@ -9,6 +9,7 @@ from django.db import IntegrityError
 
 from requests_app.domain import audit, clock, facts, narrowing, notices, patterns, policy, rows
 from requests_app.domain.audit import Action
+from requests_app.domain.deciders import same_hand
 from requests_app.domain.durations import in_words
 from requests_app.domain.errors import Conflict, DomainError, Invalid, NotAllowed, TooMany
 from requests_app.domain.joined import Joined
@@ -124,6 +125,12 @@ def accept(access_request: AccessRequest, *, by: User) -> AccessRequest:
     if not access_request.waits_for_acceptance:
         raise Conflict("You have accepted this already.", rule="accept.once")
     require_active(by)
+    if same_hand(by, access_request.requester):
+        raise NotAllowed(
+            f"{access_request.requester} made your account, or you theirs, or one of you changed how the other signs "
+            "in or what they may do. Accept nothing from them before another operator has confirmed that. Ask one.",
+            rule="person.same_hand",
+        )
     life.still_entitled(access_request).require()
     # From here on it counts. Whoever asks and accepts in several places at once does one after the other; after such
     # a wait its time may be over.

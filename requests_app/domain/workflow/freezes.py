@@ -8,6 +8,7 @@ from django.db.models import Q
 
 from requests_app.domain import audit, clock, jobs, notices, texts
 from requests_app.domain.audit import Action
+from requests_app.domain.deciders import same_hand
 from requests_app.domain.errors import Conflict, NotAllowed
 from requests_app.domain.models import AccessRequest, Account, Confirmation, Freeze, Role, User
 from requests_app.domain.models.requests import AccessRequestQuerySet
@@ -69,6 +70,12 @@ def lift(freeze: Freeze, *, by: User) -> Freeze:
             )
         case Step.WAIT:
             raise NotAllowed("You have asked for it; another operator must lift it.", rule="freeze.second_operator")
+        case Step.LIFT if freeze.lift_asked_by and not alone and same_hand(by, freeze.lift_asked_by):
+            raise NotAllowed(
+                f"{freeze.lift_asked_by} has asked for it, and one of you made the other's account or changed how they "
+                "sign in or what they may do: an operator who has nothing to do with that must lift it.",
+                rule="person.same_hand",
+            )
         case Step.ASK:
             freeze.lift_asked_at, freeze.lift_asked_by = now, by
             freeze.save(update_fields=["lift_asked_at", "lift_asked_by"])
@@ -99,6 +106,11 @@ def confirm(access_request: AccessRequest, *, freeze: Freeze, by: User) -> Confi
         raise Conflict("There is nothing to confirm any more: look again.", rule="confirm.nothing")
     if by.pk in access_request.asking_side:
         raise NotAllowed("Nobody confirms their own pass. Another operator can, or end it.", rule="confirm.own")
+    if same_hand(by, access_request.requester, access_request.beneficiary):
+        raise NotAllowed(
+            "Nobody confirms a pass of somebody whom they made, or who made them. Another operator can, or end it.",
+            rule="person.same_hand",
+        )
     confirmation = Confirmation.objects.create(
         freeze=freeze, access_request=access_request, confirmed_by=by, confirmed_at=now
     )
@@ -137,7 +149,12 @@ def next_step(freeze: Freeze, by: User, *, alone: bool) -> Step:
 
 
 def operates_alone(by: User) -> bool:
-    return not User.objects.operators().exclude(pk=by.pk).exists()
+    """Whether there is no other operator. Those whom somebody removed count until another operator has confirmed that,
+    or whoever removes the others would be alone."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM requests_app_counted_operators() WHERE person_id <> %s)", [by.pk])
+        (others,) = cursor.fetchone()
+    return not others
 
 
 def is_frozen(scope: Scope) -> bool:

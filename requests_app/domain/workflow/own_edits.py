@@ -5,19 +5,21 @@ from typing import Any
 
 from requests_app.domain import audit, clock, notices
 from requests_app.domain.audit import Action
+from requests_app.domain.deciders import same_hand
 from requests_app.domain.errors import Conflict, NotAllowed
 from requests_app.domain.models import Account, Edit, Entitlement, Group, OrganisationalUnit, Role, User
 from requests_app.domain.workflow import operators
 from requests_app.domain.workflow.freezes import require_operator
 from requests_app.domain.workflow.verb import verb
 
-Ruled = Entitlement | Role | Account | OrganisationalUnit | Group
+Ruled = Entitlement | Role | Account | OrganisationalUnit | Group | User
 _KINDS: dict[type, str] = {
     Entitlement: "entitlement",
     Role: "role",
     Account: "account",
     OrganisationalUnit: "unit",
     Group: "group",
+    User: "person",
 }
 
 
@@ -27,13 +29,18 @@ def kind_of(subject: object) -> str | None:
 
 
 def note(subject: Ruled, *, by: User, change: dict[str, Any], member: User | None = None) -> Edit:
-    """`by` changes this now, in the caller's transaction; of a group it is `member` who comes or goes."""
+    """`by` changes this now, in the caller's transaction; of a group it is `member` who comes or goes.
+
+    Of a person it is how they sign in, or what they may: whoever could act as them has placed them.
+    """
     now = clock.now()
     is_more = member is not None and _told_lately(subject, by, now)
     edit = Edit.objects.create(
         **{_KINDS[type(subject)]: subject}, member=member, editor=by, change=audit.storable(change), made_at=now
     )
-    if not is_more:
+    if isinstance(subject, User):
+        _tell_of_person(edit, subject, now)
+    elif not is_more:
         _tell_the_others(edit, now)
     operators.tell_auditors_of_only_one(at=now)
     return edit
@@ -43,6 +50,16 @@ def _told_lately(group: Ruled, by: User, now: datetime) -> bool:
     """Whoever fills a group makes an edit for each member, and others hear of it once an hour."""
     lately = Edit.objects.unconfirmed().filter(editor=by, group=group.pk, made_at__gt=now - timedelta(hours=1))
     return lately.exists()
+
+
+def _tell_of_person(edit: Edit, person: User, now: datetime) -> None:
+    """Of an operator, all operators and auditors at once; of anybody else the other operators, once an hour."""
+    if person.is_superuser or "is_superuser" in edit.change:
+        notices.tell(notices.Kind.UNCONFIRMED, at=now, to=User.objects.operators_and_auditors(), edit=edit.pk)
+        return
+    lately = Edit.objects.unconfirmed().filter(editor=edit.editor_id, person__isnull=False).exclude(pk=edit.pk)
+    if not lately.filter(made_at__gt=now - timedelta(hours=1)).exists():
+        _tell_the_others(edit, now)
 
 
 def _tell_the_others(edit: Edit, now: datetime) -> None:
@@ -60,8 +77,14 @@ def confirm(edit: Edit, *, by: User) -> Edit:
         raise Conflict("This was confirmed in the meantime.", rule="edit.confirmed")
     if edit.editor_id == by.pk:
         raise NotAllowed("This is your own change: another operator must confirm it.", rule="edit.own")
-    if edit.member_id == by.pk:
-        raise NotAllowed("This is about your own membership: another operator must confirm it.", rule="edit.own")
+    if by.pk in (edit.member_id, edit.person_id):
+        raise NotAllowed("This is about yourself: another operator must confirm it.", rule="edit.own")
+    if same_hand(by, *filter(None, (edit.editor, edit.member, edit.person))):
+        raise NotAllowed(
+            "One of you made the other's account, or changed how they sign in or what they may do, perhaps through "
+            "others: an operator who has nothing to do with that must confirm it.",
+            rule="person.same_hand",
+        )
     edit.confirmed_by, edit.confirmed_at = by, clock.now()
     edit.save(update_fields=["confirmed_by", "confirmed_at"])
     audit.record(

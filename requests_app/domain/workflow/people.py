@@ -7,7 +7,7 @@ from requests_app.domain import audit, clock, hours, jobs
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Invalid, NotAllowed
 from requests_app.domain.models import User
-from requests_app.domain.workflow import accounts, operators
+from requests_app.domain.workflow import accounts, operators, own_edits
 from requests_app.domain.workflow.freezes import require_operator
 from requests_app.domain.workflow.verb import verb
 
@@ -95,6 +95,9 @@ def deactivate(person: User, *, by: User | None) -> User:
             person.deactivated_at = clock.now()
             person.save(update_fields=["deactivated_at"])
             audit.record(Action.PERSON_DEACTIVATED, by=by, beneficiary=person, subject=person.email)
+            if by is not None and by.pk != person.pk:
+                change = {"deactivated_at": [None, person.deactivated_at.isoformat()]}
+                own_edits.note(person, by=by, change=change)
             if person.is_superuser:
                 operators.tell_auditors_of_only_one(at=person.deactivated_at)
         # Their passes end in transactions of their own, by a sweep: one that fails holds up none of the rest.

@@ -1,0 +1,273 @@
+"""Nobody is the second pair of eyes of whoever made them, or could sign in as them: one operator by themselves gets
+nowhere, over the web and past all of our code."""
+
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from requests_app.domain import clock, deciders, workflow
+from requests_app.domain.errors import NotAllowed
+from requests_app.domain.models import AccessRequest, Edit, Entitlement, Freeze, Group, Notice, Role, User
+from requests_app.domain.workflow import freezes, own_edits
+from requests_app.domain.workflow.freezes import Everything
+from tests import factories
+from tests.web.pages import page, signed_in
+
+pytestmark = pytest.mark.django_db(transaction=True)
+HOUR = timedelta(hours=1)
+PHRASE = "a new long pass phrase"
+
+
+@pytest.fixture
+def peter(db: Any) -> User:
+    """Operates too, and is made by nobody here."""
+    return factories.person("peter", is_staff=True, is_superuser=True)
+
+
+def makes(operator: Client, name: str, *, as_operator: bool = False) -> User:
+    """Over the web: a person, and their rights."""
+    typed = {"username": name, "email": f"{name}@example.com", "name": name.title()}
+    operator.post(reverse("admin:requests_app_user_add"), typed)
+    person = User.objects.get(username=name)
+    if as_operator:
+        rights = {**typed, "time_zone": "UTC", "is_staff": "on", "is_superuser": "on"}
+        rights |= {f"memberships-{what}": "0" for what in ("TOTAL_FORMS", "INITIAL_FORMS")}
+        address = reverse("admin:requests_app_user_change", args=[person.pk])
+        form = page(operator.get(address))
+        assert form
+        operator.post(address, _management(operator, address) | rights)
+        person.refresh_from_db()
+        assert person.is_superuser
+    return person
+
+
+def _management(operator: Client, address: str) -> dict[str, str]:
+    """The hidden fields of the inlines, as the page has them."""
+    formsets = operator.get(address).context["inline_admin_formsets"]
+    return {
+        f"{inline.formset.prefix}-{name}": str(value)
+        for inline in formsets
+        for name, value in inline.formset.management_form.initial.items()
+    }
+
+
+def test_one_operator_makes_no_second_one(olivia: User, peter: User, staged: Entitlement) -> None:
+    """The whole attack over HTTP: each step is refused."""
+    hers = signed_in(olivia)
+    puppet = makes(hers, "puppet", as_operator=True)
+    second = signed_in(puppet)
+
+    # Her own edit.
+    edit = own_edits.note(staged, by=olivia, change={"name": ["a", "b"]})
+    answer = page(second.post(reverse("admin:confirm_edits"), {"only": edit.pk}, follow=True))
+    assert "nothing to do with that" in answer.text
+    # What made the second one.
+    for made in Edit.objects.filter(person=puppet):
+        page(second.post(reverse("admin:confirm_edits"), {"only": made.pk}, follow=True))
+        page(hers.post(reverse("admin:confirm_edits"), {"only": made.pk}, follow=True))
+    assert not Edit.objects.exclude(confirmed_at=None).exists()
+    # Through another one.
+    third = signed_in(makes(second, "third", as_operator=True))
+    third.post(reverse("admin:confirm_edits"), {"only": edit.pk})
+    assert not Edit.objects.exclude(confirmed_at=None).exists()
+    # Her own freeze.
+    freeze = freezes.freeze(Everything(), by=olivia, reason="to be lifted by nobody")
+    freezes.lift(freeze, by=olivia)
+    for other in (second, third):
+        other.post(reverse("lift", args=[freeze.public_id]))
+    assert Freeze.objects.in_force().exists()
+
+    # Whoever has nothing to do with it confirms, and then they are two.
+    for made in Edit.objects.filter(person__isnull=False):
+        own_edits.confirm(made, by=peter)
+    second.post(reverse("admin:confirm_edits"), {"only": edit.pk})
+    assert Edit.objects.get(pk=edit.pk).confirmed_by == puppet
+    second.post(reverse("lift", args=[freeze.public_id]))
+    assert not Freeze.objects.in_force().exists()
+
+
+def test_whoever_removes_all_others_is_not_alone(olivia: User, peter: User) -> None:
+    freeze = freezes.freeze(Everything(), by=olivia, reason="x")
+    signed_in(olivia).post(reverse("admin:deactivate_person", args=[peter.pk]))
+    assert not User.objects.get(pk=peter.pk).is_active
+
+    assert not freezes.operates_alone(olivia)
+    freezes.lift(freeze, by=olivia)
+    with pytest.raises(NotAllowed):
+        freezes.lift(freeze, by=olivia)
+    assert Freeze.objects.in_force().exists()
+
+
+def test_nor_by_taking_their_rights(olivia: User, peter: User) -> None:
+    hers, address = signed_in(olivia), reverse("admin:requests_app_user_change", args=[peter.pk])
+    typed = {"username": "peter", "email": "peter@example.com", "name": "Peter", "time_zone": "UTC"}
+    hers.post(address, _management(hers, address) | typed)
+    assert not User.objects.get(pk=peter.pk).is_superuser
+
+    assert not freezes.operates_alone(olivia)
+
+
+@pytest.mark.parametrize("how", ["password", "address", "back"])
+def test_an_approver_whom_somebody_could_sign_in_as_decides_nothing_for_them(
+    how: str, olivia: User, bob: User, peter: User, staged: Entitlement, administrator: Role, engineers: Group
+) -> None:
+    engineers.members.add(olivia)
+    hers = signed_in(olivia)
+    request = workflow.submit(
+        administrator, by=olivia, entitlement=staged, duration=HOUR, justification="because it is needed"
+    )
+    assert bob in workflow.who_can_decide(request)
+
+    address = reverse("admin:requests_app_user_change", args=[bob.pk])
+    if how == "password":
+        typed = {"password1": PHRASE, "password2": PHRASE, "usable_password": "true"}
+        hers.post(reverse("admin:auth_user_password_change", args=[bob.pk]), typed)
+    elif how == "address":
+        typed = {"username": "bob", "email": "olivia+bob@example.com", "name": "Bob", "time_zone": "UTC"}
+        hers.post(address, _management(hers, address) | typed)
+    else:
+        hers.post(reverse("admin:deactivate_person", args=[bob.pk]))
+        hers.post(reverse("admin:bring_back_person", args=[bob.pk]))
+    bob.refresh_from_db()
+
+    assert bob not in workflow.who_can_decide(request)
+    with pytest.raises(NotAllowed) as refused:
+        workflow.approve(request, by=bob)
+    assert refused.value.rule == "person.same_hand"
+    told = Notice.objects.filter(kind=Notice.Kind.UNCONFIRMED, recipient=peter)
+    assert any("Bob" in notice.about for notice in told)
+
+    for edit in Edit.objects.filter(person=bob):
+        own_edits.confirm(edit, by=peter)
+    workflow.approve(request, by=bob)
+
+
+def test_what_people_change_of_their_own_links_them_with_nobody(bob: User, alice: User, olivia: User) -> None:
+    workflow.accounts.set_password(bob, "another pass phrase that is long")
+    workflow.people.choose_time_zone(bob, "Europe/Berlin")
+    hers, address = signed_in(olivia), reverse("admin:requests_app_user_change", args=[bob.pk])
+    typed = {"username": "bob", "email": "bob@example.com", "name": "Robert", "time_zone": "UTC"}
+    hers.post(address, _management(hers, address) | typed)
+    assert User.objects.get(pk=bob.pk).name == "Robert"
+
+    assert not Edit.objects.exists()
+    assert not deciders.same_hand(bob, olivia)
+
+
+def test_puppets_decide_nothing_for_one_another(olivia: User, peter: User) -> None:
+    """One operator makes two people: one asks, the other approves."""
+    asks, approves = (makes(signed_in(olivia), name) for name in ("asks", "approves"))
+    role = factories.role()
+    terms = factories.entitlement(role, users=[asks], stages=[([approves], 1)])
+
+    with pytest.raises(NotAllowed) as refused:
+        workflow.submit(role, by=asks, entitlement=terms, duration=HOUR, justification="because it is so")
+    assert refused.value.rule == "stage.nobody_can"
+    for edit in Edit.objects.filter(person=asks):
+        own_edits.confirm(edit, by=peter)
+    workflow.submit(role, by=asks, entitlement=terms, duration=HOUR, justification="because it is so")
+
+
+def test_what_a_puppet_changes_counts_for_nobody_behind_it(
+    olivia: User, peter: User, staged: Entitlement, administrator: Role, engineers: Group
+) -> None:
+    puppet = makes(signed_in(olivia), "puppet", as_operator=True)
+    engineers.members.add(olivia)
+    own_edits.note(staged, by=puppet, change={"name": ["a", "b"]})
+
+    verdict = workflow.may_request(administrator, by=olivia, entitlement=staged, beneficiary=olivia)
+    assert verdict.rule == "edit.own"
+    for edit in Edit.objects.filter(person=puppet):
+        own_edits.confirm(edit, by=peter)
+    assert workflow.may_request(administrator, by=olivia, entitlement=staged, beneficiary=olivia)
+
+
+def test_nobody_accepts_from_whoever_made_them(
+    olivia: User, peter: User, staged: Entitlement, administrator: Role, engineers: Group
+) -> None:
+    asker, puppet = factories.group("Askers"), makes(signed_in(olivia), "puppet")
+    asker.members.add(olivia)
+    engineers.members.add(puppet)
+    staged.askers.add(asker)
+    request = workflow.submit(
+        administrator, by=olivia, entitlement=staged, beneficiary=puppet, duration=HOUR,
+        justification="because it is needed",
+    )  # fmt: skip
+    with pytest.raises(NotAllowed) as refused:
+        workflow.accept(request, by=puppet)
+    assert refused.value.rule == "person.same_hand"
+
+    for edit in Edit.objects.filter(person=puppet):
+        own_edits.confirm(edit, by=peter)
+    workflow.accept(request, by=puppet)
+
+
+# --- past all of our code ----------------------------------------------------------------------
+
+
+def test_the_database_refuses_each_step_too(
+    olivia: User,
+    peter: User,
+    pending_request: AccessRequest,
+    alice: User,
+    bob: User,
+    administrator: Role,
+    staged: Entitlement,
+    app_connection: psycopg.Connection,
+) -> None:
+    put, now = app_connection.execute, clock.now()
+    columns = "(editor_id, person_id, made_at, change)"
+    link = f"INSERT INTO requests_app_edit {columns} VALUES (%s, %s, %s, '{{}}') RETURNING id"
+    puppet = factories.person("puppet", is_staff=True, is_superuser=True)
+    (made,) = put(link, [olivia.pk, puppet.pk, now]).fetchone() or (None,)
+    rule = own_edits.note(staged, by=olivia, change={"name": ["a", "b"]})
+    confirm = "UPDATE requests_app_edit SET confirmed_at = now(), confirmed_by_id = %s WHERE id = %s"
+    for who, what in ((puppet, rule.pk), (puppet, made), (olivia, made)):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            put(confirm, [who.pk, what])
+    # A link is not taken away, moved, or said to be confirmed from the start.
+    for statement in (
+        f"DELETE FROM requests_app_edit WHERE id = {made}",
+        f"UPDATE requests_app_edit SET person_id = {peter.pk} WHERE id = {made}",
+        f"INSERT INTO requests_app_edit (editor_id, person_id, made_at, change, confirmed_at, confirmed_by_id) "
+        f"VALUES ({olivia.pk}, {puppet.pk}, now(), '{{}}', now(), {peter.pk})",
+    ):
+        with pytest.raises(psycopg.Error):
+            put(statement)
+
+    freeze = freezes.freeze(administrator.account, by=olivia, reason="x")
+    freezes.lift(freeze, by=olivia)
+    with pytest.raises(psycopg.errors.CheckViolation):
+        put("UPDATE requests_app_freeze SET lifted_at = now(), lifted_by_id = %s WHERE id = %s", [puppet.pk, freeze.pk])
+    freezes.lift(freeze, by=peter)
+
+    put(link, [alice.pk, bob.pk, now])
+    with pytest.raises(psycopg.errors.CheckViolation, match="made them"):
+        put(
+            "INSERT INTO requests_app_decision "
+            "(access_request_id, stage, approver_id, approver_name, verdict, comment, decided_at) "
+            "VALUES (%s, 1, %s, 'x', 'approve', '', clock_timestamp())",
+            [pending_request.pk, bob.pk],
+        )
+
+
+def test_a_chain_of_thousands_is_followed(olivia: User, superuser_connection: psycopg.Connection) -> None:
+    """An operator made many people, whom nobody has confirmed: asked of one of them, all are found, once each."""
+    superuser_connection.execute(
+        "WITH new AS (INSERT INTO requests_app_user (password, is_superuser, public_id, username, email, name, "
+        "time_zone, source_identity, is_staff) SELECT '', false, gen_random_uuid(), 'many' || n, 'many' || n, '', "
+        "'UTC', 'many' || n, false FROM generate_series(1, 5000) n RETURNING id) "
+        "INSERT INTO requests_app_edit (editor_id, person_id, made_at, change) SELECT %s, id, now(), '{}' FROM new",
+        [olivia.pk],
+    )
+    first = User.objects.get(username="many1")
+    counted = superuser_connection.execute(
+        "SELECT count(*), count(DISTINCT person_id) FROM requests_app_hand(ARRAY[%s::bigint])", [first.pk]
+    )
+    assert counted.fetchone() == (5001, 5001)
+    assert deciders.same_hand(first, User.objects.get(username="many5000"))
+    assert [person for person in User.objects.filter(pk=olivia.pk) if deciders.same_hand(first, person)]
