@@ -7,7 +7,7 @@ FORGET = "DELETE FROM django_session; DELETE FROM usersessions_usersession;"
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("requests_app", "0005_request_begins"),
+        ("requests_app", "0007_troubles_of_rows"),
         ("sessions", "0001_initial"),
         ("usersessions", "0001_initial"),
     ]

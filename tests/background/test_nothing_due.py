@@ -18,7 +18,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
-from requests_app.domain.workflow import due, idempotency, sweeps
+from requests_app.domain.workflow import attempts, due, idempotency, sweeps
 from tests import factories, plans
 
 pytestmark = pytest.mark.django_db
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.django_db
 ALL = {
     sweeps.expire_due, sweeps.lapse_due, sweeps.lapse_extensions, sweeps.lapse_hopeless, sweeps.activate_due,
     sweeps.escalate_due, sweeps.announce_endings, workflow.end_passes_of_deactivated, idempotency.forget_old,
+    attempts.forget_old,
 }  # fmt: skip
 
 
@@ -73,6 +74,11 @@ def _end_the_pass(land: dict[str, Any]) -> None:
     AccessRequest.objects.filter(pk=land["active"].pk).update(state="revoked", ended_at=clock.now())
 
 
+def _guess(_: Any) -> None:
+    with clock.moved(-timedelta(days=2)):
+        attempts.reserve([attempts.Budget("a name", most=5, per=timedelta(hours=1))])
+
+
 @pytest.mark.parametrize(
     ("sweep", "later", "happens"),
     [
@@ -87,6 +93,7 @@ def _end_the_pass(land: dict[str, Any]) -> None:
         (sweeps.announce_endings, timedelta(minutes=110), None),
         (workflow.end_passes_of_deactivated, timedelta(0), _deactivate),
         (idempotency.forget_old, timedelta(days=8), None),
+        (attempts.forget_old, timedelta(days=2), _guess),
     ],
 )
 def test_what_a_sweep_would_move_is_not_overlooked(

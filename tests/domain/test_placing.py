@@ -14,7 +14,7 @@ from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import AccessRequest, Edit, Entitlement, Freeze, Group, Notice, Role, User
 from requests_app.domain.workflow import freezes, own_edits
 from requests_app.domain.workflow.freezes import Everything
-from tests import factories
+from tests import factories, letters
 from tests.web.pages import page, signed_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -139,7 +139,7 @@ def test_an_approver_whom_somebody_could_sign_in_as_decides_nothing_for_them(
         workflow.approve(request, by=bob)
     assert refused.value.rule == "person.same_hand"
     told = Notice.objects.filter(kind=Notice.Kind.UNCONFIRMED, recipient=peter)
-    assert any("Bob" in notice.about for notice in told)
+    assert any("Bob" in letters.text(notice) for notice in told)
 
     for edit in Edit.objects.filter(person=bob):
         own_edits.confirm(edit, by=peter)

@@ -19,6 +19,7 @@ from django.urls import reverse
 from requests_app.delivery.web import attempts
 from requests_app.domain import clock, workflow
 from requests_app.domain.models import Attempts, AuditEvent, Notice, User
+from tests import letters
 from tests.web.pages import Page, page, signed_in
 from tests.web.test_sessions import everything_stored
 
@@ -140,8 +141,7 @@ def test_behind_a_proxy_that_is_not_trusted_nobody_keeps_all_out_and_operators_h
         attempt(f"nobody{one}", **proxy)
     assert "My access" in attempt(password=PASSWORD, **proxy).text
 
-    told = Notice.objects.get(recipient=olivia, kind=Notice.Kind.TROUBLE)
-    assert "TRUSTED_PROXIES" in told.about
+    assert "TRUSTED_PROXIES" in letters.text(Notice.objects.get(recipient=olivia, kind=Notice.Kind.PROXY))
 
 
 def test_the_person_hears_of_it_once(alice: User) -> None:
@@ -150,9 +150,9 @@ def test_the_person_hears_of_it_once(alice: User) -> None:
     for hour in range(3):
         with clock.moved(timedelta(hours=2 * hour)):
             guesses(attempts.FREE)
-    (told,) = Notice.objects.filter(recipient=alice, kind=Notice.Kind.ACCOUNT)
-    assert "tries to sign in as you" in told.about
-    assert "203.0.113." in told.about
+    (told,) = Notice.objects.filter(recipient=alice, kind=Notice.Kind.GUESSED)
+    assert "tries to sign in as you" in letters.text(told)
+    assert "203.0.113." in letters.text(told)
 
 
 def test_guesses_are_counted_by_who_is_meant_however_their_name_is_padded(alice: User) -> None:

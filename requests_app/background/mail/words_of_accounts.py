@@ -46,7 +46,7 @@ def _new_password(notice: Notice, batch: Batch) -> Words:
 
 
 def _guessed(notice: Notice, batch: Batch) -> Words:
-    subject = "Somebody tries to sign in as you (Daypass)"
+    subject = "Somebody tries to sign in as you (Daypass)" if not notice.about else ""
     return {"subject": subject, "ip": notice.detail.get("ip", ""), "facts": _facts(notice, with_time=True)}
 
 

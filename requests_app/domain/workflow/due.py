@@ -45,8 +45,12 @@ _SWEEPS: dict[str, Callable[..., int]] = {
 def idle() -> Collection[Callable[..., Any]]:
     """The sweeps that would find nothing now."""
     due = _DUE.one(
-        shift=clock.shift(), soon=sweeps.ENDING_SOON, kept=idempotency.KEPT, attempts_kept=attempts.KEPT, most_lengths=sweeps.MOST_LENGTHS
-    )  # fmt: skip
+        shift=clock.shift(),
+        soon=sweeps.ENDING_SOON,
+        kept=idempotency.KEPT,
+        attempts_kept=attempts.KEPT,
+        most_lengths=sweeps.MOST_LENGTHS,
+    )
     return {_SWEEPS[name] for name, is_due in asdict(due).items() if not is_due}
 
 

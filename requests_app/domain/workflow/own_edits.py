@@ -63,7 +63,7 @@ def _tell_of_person(edit: Edit, person: User, now: datetime) -> None:
 
 
 def _tell_the_others(edit: Edit, now: datetime) -> None:
-    concerned = [edit.editor_id, edit.member_id or edit.editor_id]
+    concerned = [key for key in (edit.editor_id, edit.member_id, edit.person_id) if key]
     others = User.objects.operators().exclude(pk__in=concerned).order_by("pk")[:50]
     notices.tell(notices.Kind.UNCONFIRMED, at=now, to=others, edit=edit.pk)
 
