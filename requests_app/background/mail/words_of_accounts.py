@@ -46,15 +46,16 @@ def _new_password(notice: Notice, batch: Batch) -> Words:
 
 
 def _guessed(notice: Notice, batch: Batch) -> Words:
+    ip = notice.event.ip if notice.event else ""
     subject = "Somebody tries to sign in as you (Daypass)" if not notice.about else ""
-    return {"subject": subject, "ip": notice.detail.get("ip", ""), "facts": _facts(notice, with_time=True)}
+    return {"subject": subject, "ip": ip, "facts": _facts(notice, with_time=True)}
 
 
 OF = {
     Kind.ACCOUNT: Wording(_account),
     Kind.INVITED: Wording(_invited, ("event",)),
     Kind.NEW_PASSWORD: Wording(_new_password, ("event",)),
-    Kind.GUESSED: Wording(_guessed),
+    Kind.GUESSED: Wording(_guessed, ("event",)),
 }
 
 

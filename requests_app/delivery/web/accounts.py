@@ -74,9 +74,11 @@ class AccountAdapter(DefaultAccountAdapter):
         super().authentication_failed(request, **credentials)
         person = _meant(credentials)
         # What was typed is recorded only where it names a person: people type passwords there too.
-        audit.record(audit.Action.SIGN_IN_FAILED, by=None, subject=person.username if person else "an unknown name")
+        event = audit.record(
+            audit.Action.SIGN_IN_FAILED, by=None, subject=person.username if person else "an unknown name"
+        )
         if person and self._reserved.slowed:
-            workflow.accounts.tell_of_guesses(person)
+            workflow.accounts.tell_of_guesses(person, event=event)
         if attempts.is_behind_strange_proxy(request):
             workflow.operators.tell_of_strange_proxy(client_ip(request) or "")
 

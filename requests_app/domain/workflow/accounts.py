@@ -95,11 +95,10 @@ def tell_of_operator(person: User, change: Change, *, by: User) -> None:
     _tell(person, {"change": str(change), "by": str(by)})
 
 
-def tell_of_guesses(person: User) -> None:
-    """Once a day: somebody types wrong passwords for them, and goes on."""
-    origin, now = audit.origin(), clock.now()
-    detail = {"ip": origin.ip} if origin.ip else {}
-    notices.tell(Notice.Kind.GUESSED, at=now, to=[person], moment=notices.day_of(now), detail=detail)
+def tell_of_guesses(person: User, *, event: int) -> None:
+    """Once a day: somebody types wrong passwords for them, and goes on. `event`: the last of these in the record."""
+    now = clock.now()
+    notices.tell(Notice.Kind.GUESSED, at=now, to=[person], moment=notices.day_of(now), event=event)
 
 
 def _tell(person: User, detail: dict[str, str]) -> None:

@@ -30,7 +30,8 @@ def tell_of_strange_proxy(ip: str) -> None:
     """Mail to operators, once a day: attempts cannot be told apart by where they come from."""
     now = clock.now()
     people = User.objects.operators().order_by("pk")[:MOST_TOLD]
-    notices.tell(notices.Kind.PROXY, at=now, to=people, moment=notices.day_of(now), detail={"ip": ip})
+    day = notices.day_of(now)
+    notices.tell(notices.Kind.PROXY, at=now, to=people, moment=day, detail={"ip": ip})
 
 
 # So many mails a day about the roles of one entitlement.
