@@ -18,6 +18,7 @@ if (BASE_DIR / ".env").exists():
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.secret("SECRET_KEY")
+SECRET_KEY_FALLBACKS = [key for key in env.secret("SECRET_KEY_FALLBACKS", default="").split(",") if key]
 BASE_URL = env.str("BASE_URL").rstrip("/")
 _https = BASE_URL.startswith("https://")
 _host = urlsplit(BASE_URL).hostname or "localhost"

@@ -53,6 +53,9 @@ SAMPLES: dict[str, tuple[str, str, object]] = {
     "LOG_LEVEL": ("ERROR", "s.LOGGING['root']['level']", "ERROR"),
     "LOG_JSON": ("0", "'json' in str(s.LOGGING['handlers']).lower()", False),
     "DEBUG": ("1", "s.DEBUG", True),
+    "SECRET_KEY_FALLBACKS": ("$" + "l" * 60, "s.SECRET_KEY_FALLBACKS", ["$" + "l" * 60]),
+    "SIGN_IN_HOURS": ("3", "s.SESSION_COOKIE_AGE", 3 * 3600),
+    "SIGN_IN_IDLE_MINUTES": ("3", "s.SESSION_IDLE_SECONDS", 180),
 }
 SAMPLES |= {
     name: ("3", f"s.{name}", 3)
@@ -62,7 +65,7 @@ SAMPLES |= {
         "RETURNED_PER_PERSON_AND_ROLE",
     )
 }
-SECRET = {name for name, (given, *_) in SAMPLES.items() if given == HOSTILE or name.endswith(("_KEY", "_URL"))}
+SECRET = {name for name, (given, *_) in SAMPLES.items() if given == HOSTILE or name.endswith(("_KEY", "_KEY_FALLBACKS", "_URL"))}
 SECRET -= {"BASE_URL", "FEDERATION_URL"}
 # Where it would be wrong, or of no use.
 NOT_FOR = {
