@@ -65,7 +65,8 @@ SAMPLES |= {
         "RETURNED_PER_PERSON_AND_ROLE",
     )
 }
-SECRET = {name for name, (given, *_) in SAMPLES.items() if given == HOSTILE or name.endswith(("_KEY", "_KEY_FALLBACKS", "_URL"))}
+SECRET_ENDS = ("_KEY", "_KEY_FALLBACKS", "_URL")
+SECRET = {name for name, (given, *_) in SAMPLES.items() if given == HOSTILE or name.endswith(SECRET_ENDS)}
 SECRET -= {"BASE_URL", "FEDERATION_URL"}
 # Where it would be wrong, or of no use.
 NOT_FOR = {
