@@ -141,11 +141,13 @@ ACCOUNT_EMAIL_VERIFICATION = "none"  # operators make people; nobody signs up
 ACCOUNT_FORMS = {
     "login": "requests_app.delivery.web.accounts.SignInForm",
     "reset_password": "requests_app.delivery.web.accounts.LinkForm",
+    "change_password": "requests_app.delivery.web.accounts.OwnPasswordForm",
 }
 # How many links one person is sent is counted in the database: counted here by address, a stranger who asks for
 # somebody could keep them from asking.
 # Guesses are counted in rows (`delivery/web/attempts.py`); allauth would count them in the memory of each process.
-ACCOUNT_RATE_LIMITS = {"reset_password": "20/m/ip", "login": None, "login_failed": None, "reauthenticate": None}
+# (Links for a new password have limits of their own, by whom they are for.)
+ACCOUNT_RATE_LIMITS = {"reset_password": "200/m/ip", "login": None, "login_failed": None, "reauthenticate": None}
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_USER_DISPLAY = "requests_app.delivery.web.accounts.display_name"
@@ -156,6 +158,7 @@ MFA_ADAPTER = "requests_app.delivery.web.factors.FactorsAdapter"
 MFA_FORMS = {
     "authenticate": "requests_app.delivery.web.factors.AuthenticateForm",
     "reauthenticate": "requests_app.delivery.web.factors.ReauthenticateForm",
+    "activate_totp": "requests_app.delivery.web.factors.ActivateForm",
 }
 MFA_TOTP_ISSUER = "Daypass"
 MFA_TOTP_TOLERANCE = 1  # the step before and the next one are taken, for clocks differ (RFC 6238)

@@ -44,6 +44,8 @@ class World:
     passed: float = 0
     left: float = 3600
     approved: tuple[tuple[int, int], ...] = field(default=())  # (person, stage)
+    # Whether there are two operators, of whom one could confirm.
+    others_operate: bool = False
 
     @property
     def asking(self) -> set[int]:
@@ -60,15 +62,14 @@ class World:
             found |= more
         return found
 
-    def hand(self, person: int) -> set[int]:
-        """Who is linked with this person by who placed whom, either way round."""
-        found = {person}
-        while more := {one for pair in self.placed if found & set(pair) for one in pair} - found:
-            found |= more
-        return found
-
     def is_same_hand(self, person: int) -> bool:
-        return any(person in self.hand(one) for one in self.asking)
+        """Whether one placed the other, or somebody could act as both."""
+        for one in self.asking:
+            if person in self.behind(one) or one in self.behind(person):
+                return True
+            if self.others_operate and self.behind(one) & self.behind(person):
+                return True
+        return False
 
     def counts(self, person: int, group: int) -> bool:
         """Whether the membership counts: neither that person nor the asking side had a hand in it."""

@@ -131,7 +131,7 @@ WHERE d.access_request_id = %(request)s::bigint AND d.extension_id IS NOT DISTIN
 )
 _SAME_HAND: prepared.Question[Any] = prepared.Question(
     "deciding.same_hand",
-    "SELECT EXISTS (SELECT FROM requests_app_hand(%(others)s::bigint[]) h WHERE h.person_id = %(person)s::bigint)",
+    "SELECT requests_app_same_hand(%(person)s::bigint, %(others)s::bigint[])",
 )
 _PEOPLE = Joined(User, "u")
 _APPROVERS: prepared.Question[Any] = prepared.Question(

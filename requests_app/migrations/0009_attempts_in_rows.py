@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
             name='UsedStep',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('authenticator', models.BigIntegerField(unique=True)),
+                ('person', models.BigIntegerField(unique=True)),
                 ('step', models.BigIntegerField()),
             ],
         ),

@@ -42,7 +42,8 @@ worlds = st.builds(
     named=st.frozensets(group, max_size=1),
     requester=person,
     beneficiary=person,
-    placed=st.frozensets(st.tuples(person, person), max_size=2) | st.just(frozenset()),
+    placed=st.frozensets(st.tuples(person, person), max_size=3) | st.just(frozenset()),
+    others_operate=st.booleans(),
     stages=st.lists(stages, min_size=1, max_size=3).map(tuple),
     accepted=st.sampled_from([True, True, False]),
     passed=st.sampled_from([5, 595, 605, 1205]),
@@ -81,6 +82,7 @@ def stand(superuser_connection: psycopg.Connection, transactional_db: None) -> S
     role = factories.role(in_account=factories.account(unit=here))
     elsewhere = factories.role(in_account=factories.account(unit=beside))
     asker = factories.person("asker")
+    factories.person("another")
     terms = factories.entitlement(role, elsewhere, users=[asker], stages=[([people[0]], 1)])
     other = factories.entitlement(elsewhere, users=[asker])
     request = factories.wish(asker, role, terms)
@@ -112,6 +114,8 @@ def laid(stand: Stand, world: World, *, extension: bool) -> Iterator[int | None]
         put("SET LOCAL session_replication_role = replica")
         put("DELETE FROM requests_app_membership")
         put("DELETE FROM requests_app_edit")
+        if world.others_operate:
+            put("UPDATE requests_app_user SET is_superuser = true WHERE username IN ('asker', 'another')")
         for gone in world.gone:
             put("UPDATE requests_app_user SET deactivated_at = now() WHERE id = %s", [people[gone]])
         for who, where in world.members:

@@ -6,10 +6,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.contrib.auth.models import Group as AdminGroup
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
 from requests_app.domain import clock, deciders, workflow
+from requests_app.domain.database import AUDITORS
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import AccessRequest, Edit, Entitlement, Freeze, Group, Notice, Role, User
 from requests_app.domain.workflow import freezes, own_edits
@@ -255,8 +258,10 @@ def test_the_database_refuses_each_step_too(
         )
 
 
-def test_a_chain_of_thousands_is_followed(olivia: User, superuser_connection: psycopg.Connection) -> None:
-    """An operator made many people, whom nobody has confirmed: asked of one of them, all are found, once each."""
+def test_many_who_were_made_by_one_are_told_apart(
+    olivia: User, peter: User, superuser_connection: psycopg.Connection
+) -> None:
+    """An operator made thousands, whom nobody has confirmed: only who is behind somebody is followed."""
     superuser_connection.execute(
         "WITH new AS (INSERT INTO requests_app_user (password, is_superuser, public_id, username, email, name, "
         "time_zone, source_identity, is_staff) SELECT '', false, gen_random_uuid(), 'many' || n, 'many' || n, '', "
@@ -264,10 +269,69 @@ def test_a_chain_of_thousands_is_followed(olivia: User, superuser_connection: ps
         "INSERT INTO requests_app_edit (editor_id, person_id, made_at, change) SELECT %s, id, now(), '{}' FROM new",
         [olivia.pk],
     )
-    first = User.objects.get(username="many1")
-    counted = superuser_connection.execute(
-        "SELECT count(*), count(DISTINCT person_id) FROM requests_app_hand(ARRAY[%s::bigint])", [first.pk]
-    )
-    assert counted.fetchone() == (5001, 5001)
-    assert deciders.same_hand(first, User.objects.get(username="many5000"))
-    assert [person for person in User.objects.filter(pk=olivia.pk) if deciders.same_hand(first, person)]
+    superuser_connection.execute("ANALYZE requests_app_edit")
+    first, last = User.objects.get(username="many1"), User.objects.get(username="many5000")
+    assert deciders.same_hand(first, last)
+    assert deciders.same_hand(olivia, last)
+    assert not deciders.same_hand(peter, last)
+    behind = superuser_connection.execute("SELECT count(*) FROM requests_app_behind(ARRAY[%s::bigint])", [last.pk])
+    assert behind.fetchone() == (2,)
+
+
+def test_two_operators_who_mend_one_person_stay_two(olivia: User, peter: User) -> None:
+    """That both could act as that one does not make them each other."""
+    made = makes(signed_in(olivia), "newcomer")
+    his, address = signed_in(peter), reverse("admin:requests_app_user_change", args=[made.pk])
+    typed = {"username": "newcomer", "email": "new.comer@example.com", "name": "New", "time_zone": "UTC"}
+    his.post(address, _management(his, address) | typed)
+    assert set(Edit.objects.filter(person=made).values_list("editor", flat=True)) == {olivia.pk, peter.pk}
+
+    freeze = freezes.freeze(Everything(), by=olivia, reason="x")
+    freezes.lift(freeze, by=olivia)
+    freezes.lift(freeze, by=peter)
+    assert not Freeze.objects.in_force().exists()
+
+
+def test_whom_a_single_operator_made_decide_for_one_another(olivia: User) -> None:
+    """Nobody could confirm them; they do not decide for whoever made them, though."""
+    asks, approves = (makes(signed_in(olivia), name) for name in ("asks", "approves"))
+    role = factories.role()
+    terms = factories.entitlement(role, users=[asks, olivia], stages=[([approves], 1)])
+
+    request = workflow.submit(role, by=asks, entitlement=terms, duration=HOUR, justification="because it is so")
+    workflow.approve(request, by=approves)
+    with pytest.raises(NotAllowed):
+        workflow.submit(role, by=olivia, entitlement=terms, duration=HOUR, justification="because it is so")
+
+
+def test_another_address_ends_sign_ins(olivia: User, alice: User) -> None:
+    theirs, hers = signed_in(alice), signed_in(olivia)
+    address = reverse("admin:requests_app_user_change", args=[alice.pk])
+    typed = {"username": "alice", "email": "new@example.com", "name": "Alice", "time_zone": "UTC"}
+    hers.post(address, _management(hers, address) | typed)
+    assert theirs.get("/").status_code == 302
+
+
+def test_those_who_are_told_cannot_be_made_nobody(olivia: User, peter: User, dave: User) -> None:
+    hers = signed_in(olivia)
+    auditors = AdminGroup.objects.get(name=AUDITORS)
+    hers.post(reverse("admin:auth_group_change", args=[auditors.pk]), {"name": "Others", "permissions": []})
+    assert AdminGroup.objects.filter(name=AUDITORS).exists()
+    hers.post(reverse("admin:deactivate_person", args=[peter.pk]))
+    makes(hers, "puppet", as_operator=True)
+    told = {notice.recipient.username for notice in Notice.objects.filter(kind=Notice.Kind.UNCONFIRMED)}
+    assert {"peter", "dave"} <= told
+
+
+@pytest.mark.parametrize("key", ["0{}", "+{}", " {}"])
+def test_nobody_sets_their_own_password_as_an_operator(key: str, olivia: User) -> None:
+    typed = {"password1": PHRASE, "password2": PHRASE, "usable_password": "true"}
+    signed_in(olivia).post(f"/admin/requests_app/user/{key.format(olivia.pk)}/password/", typed)
+    olivia.refresh_from_db()
+    assert not olivia.check_password(PHRASE)
+
+
+def test_the_server_says_who_placed_an_operator_whom_it_makes(olivia: User, capsys: pytest.CaptureFixture[str]) -> None:
+    makes(signed_in(olivia), "quinn")
+    call_command("make_operator", "quinn@example.com")
+    assert "by Olivia" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from requests_app.delivery.web import sessions
+from requests_app.delivery.web import sessions, sign_ins
 from requests_app.domain import workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import NotAllowed
@@ -232,3 +232,37 @@ def test_the_application_cannot_bring_one_back(alice: User, app_connection: psyc
         "INSERT INTO django_session VALUES (%s, %s, %s)", [kept.session_key, kept.session_data, kept.expire_date]
     )
     assert not is_in(client)
+
+
+def test_an_end_is_not_undone_by_everywhere_else(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody with a stolen cookie ends all others at the moment at which the person chooses another password."""
+    stolen = sign_in(alice)
+    hold = sign_ins.hold
+
+    def meanwhile(request: Any, user: User) -> User | None:
+        workflow.accounts.set_password(User.objects.get(pk=alice.pk), "another one, and long")
+        return hold(request, user)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sign_ins, "hold", meanwhile)
+        stolen.post(reverse("usersessions_list"), {"act": "others"})
+    assert not is_in(stolen)
+
+
+def test_nor_one_that_was_ended_by_itself(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    stolen, hold = sign_in(alice), sign_ins.hold
+
+    def meanwhile(request: Any, user: User) -> User | None:
+        UserSession.objects.get(session_key=request.session.session_key).end()
+        return hold(request, user)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sign_ins, "hold", meanwhile)
+        stolen.post(reverse("usersessions_list"), {"act": "others"})
+    assert not is_in(stolen)
+
+
+def test_what_is_kept_stays_in_the_list(alice: User) -> None:
+    client = sign_in(alice)
+    client.post(reverse("usersessions_list"), {"act": "others"}, headers={"HX-Trigger": "updates"})
+    assert [row.session_key for row in UserSession.objects.filter(user=alice)] == [client.session.session_key]

@@ -25,6 +25,7 @@ from requests_app.delivery.admin.site import site
 from requests_app.delivery.web.time_zones import TimeZone
 from requests_app.domain import clock, normal_form, password_links, workflow
 from requests_app.domain.audit import Action
+from requests_app.domain.database import AUDITORS
 from requests_app.domain.models import AuditEvent, Group, Membership, Notice, User
 from requests_app.templatetags.daypass import mark
 
@@ -260,7 +261,8 @@ class PersonAdmin(WithMemberships, UserAdmin):
         return AuditEvent.objects.filter(beneficiary=obj, action__in=about)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
-        if str(request.user.pk) == id:
+        # However its number is written: Django finds the same person by `014`.
+        if User.objects.filter(pk=request.user.pk, pk__in=_keys(unquote(id))).exists():
             return redirect("account_change_password")  # which asks for the one they have
         with transaction.atomic():
             response = super().user_change_password(request, id, form_url)
@@ -393,6 +395,11 @@ class AdminGroupAdmin(Audited):
     search_fields = ("name",)
     ordering = ("name",)
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        fields = [*super().get_readonly_fields(request, obj)]
+        # By its name those are found who are told.
+        return [*fields, "name", "permissions"] if obj is not None and obj.name == AUDITORS else fields
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return super().changelist_view(request, {"subtitle": self.NOTE, **(extra_context or {})})
 
@@ -401,6 +408,13 @@ class AdminGroupAdmin(Audited):
             ours = Q(content_type__app_label="requests_app", codename__startswith="view_")
             kwargs["queryset"] = Permission.objects.filter(ours).select_related("content_type")
         return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+
+def _keys(written: str) -> list[int]:
+    try:
+        return [int(written)]
+    except ValueError:
+        return []
 
 
 def _say_invited(request: HttpRequest, invited: list[User], *, left_out: int) -> None:

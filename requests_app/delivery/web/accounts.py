@@ -5,7 +5,8 @@ from typing import Any
 import structlog
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.auth_backends import AuthenticationBackend
-from allauth.account.forms import LoginForm, ResetPasswordForm
+from allauth.account.forms import ChangePasswordForm, LoginForm, ResetPasswordForm
+from allauth.core import context
 from allauth.core.exceptions import ImmediateHttpResponse
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
@@ -134,6 +135,23 @@ class SignInForm(LoginForm):
         login = self.fields["login"]
         login.validators.append(MaxLengthValidator(LONGEST_TYPED, "This is longer than any user name or address."))
         login.widget.attrs["maxlength"] = LONGEST_TYPED
+
+
+class OwnPasswordForm(ChangePasswordForm):
+    """Changing one's own password: the one before is guessed no more often here than at the door."""
+
+    def clean_oldpassword(self) -> str:
+        try:
+            reserved = attempts.reserve_password(context.request, self.user.username)
+        except TooMany as refused:
+            raise ValidationError(refused.message) from None
+        try:
+            typed: str = super().clean_oldpassword()
+        except ValidationError:
+            audit.record(audit.Action.SIGN_IN_FAILED, by=None, subject=self.user.username)
+            raise
+        workflow.attempts.give_back(reserved.budgets)
+        return typed
 
 
 class LinkForm(ResetPasswordForm):

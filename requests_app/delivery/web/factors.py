@@ -3,10 +3,12 @@ looked at."""
 
 from typing import Any
 
+import structlog
 from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter, get_adapter
 from allauth.mfa.base import forms
 from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.forms import ActivateTOTPForm
 from allauth.mfa.totp.internal import auth as totp
 from allauth.mfa.utils import decrypt
 from django.core.exceptions import ValidationError
@@ -14,6 +16,8 @@ from django.core.exceptions import ValidationError
 from requests_app.delivery.web import attempts
 from requests_app.domain import seeds, workflow
 from requests_app.domain.errors import TooMany
+
+log = structlog.get_logger(__name__)
 
 
 class FactorsAdapter(DefaultMFAAdapter):
@@ -26,8 +30,9 @@ class FactorsAdapter(DefaultMFAAdapter):
         try:
             return seeds.open_sealed(encrypted_text)
         except ValueError:
-            # No reason to let anybody in, nor to show an error page.
-            raise self.validation_error("incorrect_code") from None
+            # Another SECRET_KEY: no reason to let anybody in, nor to show an error page. No code is made of this one.
+            log.exception("factor.unreadable")
+            return totp.generate_totp_secret()
 
 
 class _Code:
@@ -42,7 +47,9 @@ class _Code:
         except TooMany as refused:
             raise ValidationError(refused.message) from None
         code: str = super().clean_code()  # type: ignore[misc]
-        if self.authenticator.type == Authenticator.Type.TOTP and not _use(self.authenticator, code):
+        if self.authenticator.type == Authenticator.Type.TOTP and not _use(
+            self.user, decrypt(self.authenticator.data["secret"]), code
+        ):
             raise get_adapter().validation_error("incorrect_code")
         workflow.attempts.give_back(reserved.budgets)
         return code
@@ -56,12 +63,21 @@ class ReauthenticateForm(_Code, forms.ReauthenticateForm):
     """Confirming that it is still the same person."""
 
 
-def _use(authenticator: Authenticator, code: str) -> bool:
+class ActivateForm(ActivateTOTPForm):
+    """Setting up an authenticator app: the code that shows that it works signs nobody in afterwards."""
+
+    def clean_code(self) -> str:
+        code: str = super().clean_code()
+        if not _use(self.user, self.secret, code):
+            raise get_adapter().validation_error("incorrect_code")
+        return code
+
+
+def _use(person: Any, secret: str, code: str) -> bool:
     """allauth remembers a code in the memory of one process, and not that an older one is as known as this."""
-    secret = decrypt(authenticator.data["secret"])
     steps = [
         step
         for step in totp.yield_hotp_counters_from_time()
         if totp.compare_user_code(actual=code, expected=totp.format_hotp_value(totp.hotp_value(secret, step)))
     ]
-    return bool(steps) and workflow.attempts.use_step(authenticator.pk, max(steps))
+    return bool(steps) and workflow.attempts.use_step(person, max(steps))

@@ -11,7 +11,7 @@ from django_structlog import signals
 from django_structlog.middlewares import RequestMiddleware
 from structlog.contextvars import bind_contextvars
 
-from requests_app.delivery.web import sessions
+from requests_app.delivery.web import known_browsers, sessions
 from requests_app.delivery.web.origin import client_ip
 from requests_app.delivery.web.presses import signed_out
 from requests_app.delivery.web.views import health, metrics
@@ -139,7 +139,10 @@ class LastSeenMiddleware:
         if used and key and cache.add(f"last-seen:{key}", True, timeout=60):
             UserSession.objects.create_from_request(request)
             sessions.of(request).stay()
-        return self.get_response(request)
+        response = self.get_response(request)
+        if person := getattr(request, "known_browser_of", None):
+            known_browsers.remember(response, person)
+        return response
 
 
 # The elements of pages that do.

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Self, cast
 
+from allauth.mfa.totp.internal.auth import SECRET_SESSION_KEY
 from django.conf import settings
 from django.contrib.auth.signals import user_logged_in
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
@@ -17,6 +18,8 @@ from django.contrib.sessions.middleware import SessionMiddleware as DjangoMiddle
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+
+from requests_app.domain import seeds
 
 # As many characters as Django's table and allauth's have room for: 240 bits.
 KEY_LENGTH = 40
@@ -51,6 +54,21 @@ class SessionStore(DatabaseStore):
         if begun_at is None:
             return left_alone
         return min(left_alone, datetime.fromisoformat(begun_at) + timedelta(seconds=settings.SESSION_COOKIE_AGE))
+
+    def encode(self, session_dict: dict[str, Any]) -> str:
+        """Nor does the row hold the seed of an authenticator app that is being set up."""
+        if seed := session_dict.get(SECRET_SESSION_KEY):
+            session_dict = session_dict | {SECRET_SESSION_KEY: seeds.seal(seed)}
+        return super().encode(session_dict)
+
+    def decode(self, session_data: str | bytes) -> dict[str, Any]:
+        found: dict[str, Any] = super().decode(session_data)
+        if sealed := found.get(SECRET_SESSION_KEY):
+            try:
+                found[SECRET_SESSION_KEY] = seeds.open_sealed(sealed)
+            except ValueError:
+                del found[SECRET_SESSION_KEY]
+        return found
 
     def _get_new_session_key(self) -> str:
         self.secret = secrets.token_urlsafe(_SECRET_BYTES)

@@ -11,10 +11,12 @@ from allauth.account.internal.stagekit import clear_login
 from allauth.usersessions.models import UserSession
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
+from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, URLResolver
+from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from requests_app.domain import audit
@@ -46,10 +48,25 @@ def start_over(request: HttpRequest) -> HttpResponse:
     return redirect("account_login")
 
 
+def hold(request: HttpRequest, user: User) -> User | None:
+    """The person as they are now, and this sign-in, both locked for the caller's transaction; None where it has ended.
+
+    What is done to all sign-ins of somebody, but this one, asks this first: or one that had ended would come back.
+    """
+    now = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    key = request.session.session_key
+    there = Session.objects.select_for_update().filter(session_key=key, expire_date__gt=timezone.now())
+    is_alive = bool(key) and now.is_active and now.get_session_auth_hash() == user.get_session_auth_hash()
+    return now if is_alive and list(there.values_list("pk")) else None
+
+
 def keep(request: HttpRequest, user: User) -> None:
-    """Let this sign-in outlive what was just changed in the same transaction, which has the person's row."""
-    user.refresh_from_db(fields=["password", "sign_in_epoch"])
+    """Let this sign-in outlive what was just changed in the same transaction, which began with `hold`."""
+    user.refresh_from_db(fields=["password", "email", "sign_in_epoch"])
     update_session_auth_hash(request, user)
+    # The list of sign-ins has it under its new key, and the browser goes on being known.
+    UserSession.objects.create_from_request(request)
+    request.known_browser_of = user  # type: ignore[attr-defined]
 
 
 def end(sign_in: UserSession) -> None:
@@ -76,8 +93,8 @@ def _keeping_this_one(view: View) -> View:
             return view(request, *args, **kwargs)
         with transaction.atomic():
             # Held to the end, so that what `keep` finds is what was done here, and not another's doing.
-            now = User.objects.select_for_update(no_key=True).get(pk=user.pk)
-            if not now.is_active or now.get_session_auth_hash() != user.get_session_auth_hash():
+            now = hold(request, user)
+            if now is None:
                 return redirect("account_login")  # it ended this very moment
             response = view(request, *args, **kwargs)
             now.refresh_from_db(fields=["sign_in_epoch"])

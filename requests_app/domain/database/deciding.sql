@@ -41,8 +41,13 @@ LANGUAGE sql STABLE AS $$
     SELECT a.person_id, a.further
     FROM public.requests_app_asked(stage, asking) a
     JOIN public.requests_app_user u ON u.id = a.person_id
-    -- Those who ask are among these.
-    WHERE u.deactivated_at IS NULL AND a.person_id NOT IN (SELECT h.person_id FROM public.requests_app_hand(asking) h)
+    WHERE u.deactivated_at IS NULL AND a.person_id <> ALL(asking)
+      -- Only of those whom somebody placed, and nobody confirmed, is more to be asked.
+      AND NOT CASE
+          WHEN EXISTS (SELECT FROM public.requests_app_edit e WHERE e.person_id = ANY(asking) AND e.confirmed_at IS NULL)
+            OR EXISTS (SELECT FROM public.requests_app_edit e
+                       WHERE e.person_id = a.person_id AND e.confirmed_at IS NULL)
+          THEN public.requests_app_same_hand(a.person_id, asking) ELSE false END
       AND NOT EXISTS (SELECT FROM public.requests_app_editors(an_entitlement, a_role) e WHERE e.person_id = a.person_id)
       AND NOT EXISTS (SELECT FROM public.requests_app_placers(asking, an_entitlement) p WHERE p.person_id = a.person_id)
 $$;
@@ -64,7 +69,7 @@ LANGUAGE sql STABLE AS $$
            m.accepted,
            EXISTS (SELECT FROM public.requests_app_editors(m.entitlement_id, m.role_id) e WHERE e.person_id = a_person),
            EXISTS (SELECT FROM public.requests_app_placers(m.asking, m.entitlement_id) p WHERE p.person_id = a_person),
-           EXISTS (SELECT FROM public.requests_app_hand(m.asking) h WHERE h.person_id = a_person),
+           public.requests_app_same_hand(a_person, m.asking),
            EXISTS (SELECT FROM public.requests_app_asked(m.asks, m.asking) a
                    WHERE a.person_id = a_person AND NOT a.further),
            -- Further approvers are asked from then on.

@@ -16,29 +16,35 @@ LANGUAGE sql STABLE AS $$
     SELECT b.person_id FROM behind b
 $$;
 
--- Who may all be one and the same with one of these people: who placed whom, through others too. None of them is
--- another one's second pair of eyes.
-CREATE FUNCTION requests_app_hand(people bigint[]) RETURNS TABLE (person_id bigint)
+-- Who counts as an operator where it is asked whether there is another one: those too whose part somebody ended, or whose
+-- rights somebody took, before another operator has confirmed that. Or whoever removes the others would be alone.
+CREATE FUNCTION requests_app_counted_operators() RETURNS TABLE (person_id bigint)
 LANGUAGE sql STABLE AS $$
-    WITH RECURSIVE hand (person_id) AS (
-        SELECT unnest(people)
-        UNION
-        SELECT o.person_id
-        FROM hand h CROSS JOIN LATERAL (
-            SELECT e.editor_id AS person_id FROM public.requests_app_edit e
-            WHERE e.person_id = h.person_id AND e.confirmed_at IS NULL
-            UNION ALL
-            SELECT e.person_id FROM public.requests_app_edit e
-            WHERE e.editor_id = h.person_id AND e.person_id IS NOT NULL AND e.confirmed_at IS NULL
-        ) o
-    )
-    SELECT h.person_id FROM hand h
+    SELECT u.id FROM public.requests_app_user u WHERE u.is_superuser AND u.deactivated_at IS NULL
+    UNION
+    SELECT e.person_id
+    FROM public.requests_app_edit e JOIN public.requests_app_user u ON u.id = e.person_id
+    WHERE e.person_id IS NOT NULL AND e.confirmed_at IS NULL AND (u.is_superuser OR e.change ? 'is_superuser')
 $$;
 
-CREATE FUNCTION requests_app_same_hand(one bigint, other bigint) RETURNS boolean
+-- Whether a person may be one and the same with one of these: one placed the other, or somebody could have acted as both.
+-- (Where there is one operator and never was another, nobody could confirm anything: whom that one made are strangers to
+-- one another.) Most people were placed by nobody, or that was confirmed: then only who is behind the others matters.
+CREATE FUNCTION requests_app_same_hand(a_person bigint, others bigint[]) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    behind_them bigint[] := ARRAY(SELECT b.person_id FROM requests_app_behind(others) b);
+    behind_one bigint[];
 BEGIN
-    RETURN EXISTS (SELECT FROM requests_app_hand(ARRAY[one]) h WHERE h.person_id = other);
+    IF a_person = ANY(behind_them) THEN
+        RETURN true;
+    END IF;
+    IF NOT EXISTS (SELECT FROM requests_app_edit e WHERE e.person_id = a_person AND e.confirmed_at IS NULL) THEN
+        RETURN false;
+    END IF;
+    behind_one := ARRAY(SELECT b.person_id FROM requests_app_behind(ARRAY[a_person]) b);
+    RETURN behind_one && others
+        OR behind_one && behind_them AND (SELECT count(*) > 1 FROM requests_app_counted_operators());
 END $$;
 
 -- Who edited one of the rules by which this role is had on these terms, or could have acted as who did. Branch by
@@ -125,9 +131,8 @@ BEGIN
     IF NOT EXISTS (
         SELECT FROM requests_app_user u
         WHERE u.id = NEW.confirmed_by_id AND u.is_superuser AND u.deactivated_at IS NULL
-    ) OR EXISTS (
-        SELECT FROM requests_app_hand(array_remove(ARRAY[NEW.editor_id, NEW.member_id, NEW.person_id], NULL)) h
-        WHERE h.person_id = NEW.confirmed_by_id
+    ) OR requests_app_same_hand(
+        NEW.confirmed_by_id, array_remove(ARRAY[NEW.editor_id, NEW.member_id, NEW.person_id], NULL)
     ) THEN
         PERFORM requests_app_refuse('another operator confirms an edit, and nobody their own membership');
     END IF;

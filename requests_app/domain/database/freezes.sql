@@ -70,17 +70,6 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT EXISTS (SELECT FROM requests_app_user u WHERE u.id = a_user AND u.is_superuser AND u.deactivated_at IS NULL)
 $$;
 
--- Who counts as an operator where it is asked whether somebody is the only one: those too whose part somebody ended, or
--- whose rights somebody took, before another operator has confirmed that. Or whoever removes the others would be alone.
-CREATE FUNCTION requests_app_counted_operators() RETURNS TABLE (person_id bigint)
-LANGUAGE sql STABLE AS $$
-    SELECT u.id FROM public.requests_app_user u WHERE u.is_superuser AND u.deactivated_at IS NULL
-    UNION
-    SELECT e.person_id
-    FROM public.requests_app_edit e JOIN public.requests_app_user u ON u.id = e.person_id
-    WHERE e.person_id IS NOT NULL AND e.confirmed_at IS NULL AND (u.is_superuser OR e.change ? 'is_superuser')
-$$;
-
 CREATE FUNCTION requests_app_guard_freeze() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -121,7 +110,7 @@ BEGIN
     SELECT count(*) INTO operators FROM requests_app_counted_operators();
     -- Whoever asked and was deactivated since does not count.
     IF operators > 1 AND (OLD.lift_asked_by_id IS NULL OR NEW.lift_asked_by_id IS DISTINCT FROM OLD.lift_asked_by_id
-                          OR requests_app_same_hand(NEW.lifted_by_id, NEW.lift_asked_by_id)
+                          OR requests_app_same_hand(NEW.lifted_by_id, ARRAY[NEW.lift_asked_by_id])
                           OR NOT requests_app_operates(NEW.lift_asked_by_id)) THEN
         PERFORM requests_app_refuse('one operator asks to lift a freeze and another lifts it');
     END IF;
@@ -148,8 +137,8 @@ BEGIN
         PERFORM requests_app_refuse('an operator confirms passes of a restored database while it is frozen');
     END IF;
     IF EXISTS (SELECT FROM requests_app_accessrequest r
-                   CROSS JOIN LATERAL requests_app_hand(ARRAY[r.requester_id, r.beneficiary_id]) h
-               WHERE r.id = NEW.access_request_id AND h.person_id = NEW.confirmed_by_id) THEN
+               WHERE r.id = NEW.access_request_id
+                 AND requests_app_same_hand(NEW.confirmed_by_id, ARRAY[r.requester_id, r.beneficiary_id])) THEN
         PERFORM requests_app_refuse('nobody confirms a pass they asked for or benefit from');
     END IF;
     RETURN NEW;

@@ -173,7 +173,7 @@ BEGIN
         PERFORM requests_app_refuse('what somebody asked for another is accepted once, in time');
     END IF;
     IF NEW.accepted_at IS DISTINCT FROM OLD.accepted_at
-       AND requests_app_same_hand(NEW.requester_id, NEW.beneficiary_id) THEN
+       AND requests_app_same_hand(NEW.requester_id, ARRAY[NEW.beneficiary_id]) THEN
         PERFORM requests_app_refuse('nobody accepts from whoever made them before a third has confirmed it');
     END IF;
     -- An approver shortens or moves back; never more than was asked for.

@@ -46,7 +46,8 @@ BEGIN
     IF NEW.sign_in_epoch <> OLD.sign_in_epoch + 1 THEN
         NEW.sign_in_epoch := OLD.sign_in_epoch;
     END IF;
-    IF NEW.deactivated_at IS DISTINCT FROM OLD.deactivated_at THEN
+    -- Whoever has another address may be somebody else.
+    IF NEW.deactivated_at IS DISTINCT FROM OLD.deactivated_at OR NEW.email <> OLD.email THEN
         NEW.sign_in_epoch := OLD.sign_in_epoch + 1;
     END IF;
     RETURN NEW;

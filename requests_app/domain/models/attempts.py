@@ -20,10 +20,10 @@ class Attempts(models.Model):
 
 
 class UsedStep(models.Model):
-    """The newest time step of which an authenticator app's code was taken: none is taken of it or before it again."""
+    """The newest time step of which a code of somebody's app was taken: none is taken of it or before it again."""
 
-    authenticator = models.BigIntegerField(unique=True)
+    person = models.BigIntegerField(unique=True)
     step = models.BigIntegerField()
 
     def __str__(self) -> str:
-        return f"{self.step} of {self.authenticator}"
+        return f"{self.step} of {self.person}"

@@ -12,7 +12,7 @@ from django.db import connection
 from requests_app.domain import clock
 from requests_app.domain.durations import in_words
 from requests_app.domain.errors import TooMany
-from requests_app.domain.models import Attempts
+from requests_app.domain.models import Attempts, User
 
 # The longest that anything is counted for.
 KEPT = timedelta(days=1)
@@ -37,7 +37,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """One guess of each of these. `slowed`: from now on guesses wait, where they did not before."""
+    """One guess of each of these. `slowed`: by the last of them guesses wait from now on, and did not before."""
 
     budgets: Sequence[Budget]
     slowed: bool
@@ -58,7 +58,7 @@ def reserve(budgets: Sequence[Budget]) -> Reserved:
                 f"Too many attempts to sign in failed. Wait {in_words(wait)}, then try again.", rule="limit.attempts"
             )
         taken.append(budget)
-        slowed |= budget.free is not None and used == budget.free
+        slowed = budget.free is not None and used == budget.free
     return Reserved(tuple(taken), slowed)
 
 
@@ -71,10 +71,10 @@ def give_back(budgets: Sequence[Budget]) -> None:
         )
 
 
-def use_step(authenticator: int, step: int) -> bool:
-    """Whether this time step of an authenticator app is newer than any that was used; from now on it is used."""
+def use_step(person: User, step: int) -> bool:
+    """Whether this time step of somebody's authenticator app is newer than any that was used; from now on it is."""
     with connection.cursor() as cursor:
-        cursor.execute(_USE_STEP, [authenticator, step])
+        cursor.execute(_USE_STEP, [person.pk, step])
         return cursor.fetchone() is not None
 
 
@@ -120,7 +120,7 @@ WHERE old.begun_at <= %(over)s OR old.used < %(most)s AND old.next_at <= %(now)s
 RETURNING used
 """
 _USE_STEP = """
-INSERT INTO requests_app_usedstep AS old (authenticator, step) VALUES (%s, %s)
-ON CONFLICT (authenticator) DO UPDATE SET step = excluded.step WHERE old.step < excluded.step
+INSERT INTO requests_app_usedstep AS old (person, step) VALUES (%s, %s)
+ON CONFLICT (person) DO UPDATE SET step = excluded.step WHERE old.step < excluded.step
 RETURNING step
 """

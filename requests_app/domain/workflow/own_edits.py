@@ -46,6 +46,12 @@ def note(subject: Ruled, *, by: User, change: dict[str, Any], member: User | Non
     return edit
 
 
+def who_placed(person: User) -> list[User]:
+    """Who made this person, or changed how they sign in or what they may, where nobody has confirmed that."""
+    edits = Edit.objects.unconfirmed().filter(person=person)
+    return list(User.objects.filter(pk__in=edits.values("editor")).order_by("pk")[:20])
+
+
 def _told_lately(group: Ruled, by: User, now: datetime) -> bool:
     """Whoever fills a group makes an edit for each member, and others hear of it once an hour."""
     lately = Edit.objects.unconfirmed().filter(editor=by, group=group.pk, made_at__gt=now - timedelta(hours=1))
@@ -55,7 +61,8 @@ def _told_lately(group: Ruled, by: User, now: datetime) -> bool:
 def _tell_of_person(edit: Edit, person: User, now: datetime) -> None:
     """Of an operator, all operators and auditors at once; of anybody else the other operators, once an hour."""
     if person.is_superuser or "is_superuser" in edit.change:
-        notices.tell(notices.Kind.UNCONFIRMED, at=now, to=User.objects.operators_and_auditors(), edit=edit.pk)
+        told = {each.pk: each for each in (*User.objects.operators_and_auditors(), person)}
+        notices.tell(notices.Kind.UNCONFIRMED, at=now, to=told.values(), edit=edit.pk)
         return
     lately = Edit.objects.unconfirmed().filter(editor=edit.editor_id, person__isnull=False).exclude(pk=edit.pk)
     if not lately.filter(made_at__gt=now - timedelta(hours=1)).exists():

@@ -77,13 +77,22 @@ def end_sign_ins(person: User, *, by: User) -> User:
     if by.pk != person.pk:
         require_operator(by)
     person = User.objects.select_for_update(no_key=True).get(pk=person.pk)
+    _end_sign_ins(person, by=by)
+    if by.pk != person.pk:
+        accounts.tell_of_operator(person, accounts.Change.SIGNED_OUT_BY_OPERATOR, by=by)
+    return person
+
+
+def end_other_sign_ins(person: User) -> None:
+    """Sign oneself out everywhere, in the caller's transaction, which holds the person's row and keeps one."""
+    _end_sign_ins(person, by=person)
+
+
+def _end_sign_ins(person: User, *, by: User) -> None:
     # Which ends each of them for good, those too that no list has.
     person.sign_in_epoch += 1
     person.save(update_fields=["sign_in_epoch"])
     audit.record(Action.SIGN_INS_ENDED, by=by, beneficiary=person, subject=person.username)
-    if by.pk != person.pk:
-        accounts.tell_of_operator(person, accounts.Change.SIGNED_OUT_BY_OPERATOR, by=by)
-    return person
 
 
 def deactivate(person: User, *, by: User | None) -> User:

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from requests_app.domain import audit, normal_form
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import User
-from requests_app.domain.workflow import people
+from requests_app.domain.workflow import own_edits, people
 
 
 class Command(BaseCommand):
@@ -38,6 +38,11 @@ class Command(BaseCommand):
                 raise CommandError(_in_words(wrong, {"email": email, "username": username, "name": name})) from wrong
             except DomainError as refusal:
                 raise CommandError(refusal.message) from refusal
+        if editors := own_edits.who_placed(person):
+            self.stderr.write(
+                f"{person} was made, or changed, by {', '.join(map(str, editors))}. They are no two pairs of eyes "
+                "before an operator who has nothing to do with that confirms it. Or make a new person here."
+            )
         self.stdout.write(f"{person} is an operator now and signs in as {person.username} or {person.email}.")
 
 

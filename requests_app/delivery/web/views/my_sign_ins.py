@@ -2,6 +2,7 @@ from allauth.usersessions.models import UserSession
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.sessions.models import Session
+from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -31,13 +32,22 @@ def my_sign_ins(request: PersonRequest) -> HttpResponse:
         return render(request, "usersessions/usersession_list.html", context)
     if key := request.POST.get("one", ""):
         return _end_one(request, key)
-    workflow.people.end_sign_ins(request.user, by=request.user)
     if request.POST.get("act") == "others":
-        sign_ins.keep(request, request.user)
-        messages.info(request, "You are signed out everywhere else.")
-        return redirect("usersessions_list")
+        return _end_others(request)
+    workflow.people.end_sign_ins(request.user, by=request.user)
     logout(request)
     return redirect("account_login")
+
+
+def _end_others(request: PersonRequest) -> HttpResponse:
+    with transaction.atomic():
+        now = sign_ins.hold(request, request.user)
+        if now is None:
+            return redirect("account_login")  # it ended this very moment
+        workflow.people.end_other_sign_ins(now)
+        sign_ins.keep(request, request.user)
+    messages.info(request, "You are signed out everywhere else.")
+    return redirect("usersessions_list")
 
 
 def _going_on(request: PersonRequest) -> QuerySet[UserSession]:
