@@ -73,6 +73,9 @@ class Action(StrEnum):
     SIGN_IN_FAILED = "sign_in.failed"
     SIGNED_OUT = "sign_in.ended"
     SIGN_INS_ENDED = "sign_ins.ended"  # all of somebody, by themselves or by an operator
+    FACTOR_ADDED = "factor.added"  # a second factor of one's own
+    FACTOR_REMOVED = "factor.removed"  # one's own; or all of somebody else's, by an operator who says why
+    FACTOR_CODES_MADE = "factor.codes_made"  # recovery codes, in place of those before
     NEW_PASSWORD_ASKED = "password.asked"  # noqa: S105 - by anybody, for somebody
     NEW_PASSWORD_SET = "password.set"  # noqa: S105 - by its owner, who knew the one before or had a link
     PERSON_INVITED = "person.invited"

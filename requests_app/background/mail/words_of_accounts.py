@@ -14,6 +14,8 @@ _TOLD = {
     Change.FIRST_PASSWORD: ("Your first password was chosen", ""),
     Change.APP_ADDED: ("An authenticator app was set up as your second factor", ""),
     Change.APP_REMOVED: ("Your authenticator app was turned off as your second factor", ""),
+    Change.PASSKEY_ADDED: ("A passkey was added to your second factors", ""),
+    Change.PASSKEY_REMOVED: ("A passkey was removed from your second factors", ""),
     Change.RECOVERY_CODES: ("New recovery codes were made for you", "The ones before work no more."),
 }
 _OTHER = ("How you sign in was changed", "")
@@ -25,11 +27,16 @@ def _account(notice: Notice, batch: Batch) -> Words:
         told, more = f"{detail['by']} has set a password for you", ""
     elif detail.get("change") == Change.SIGNED_OUT_BY_OPERATOR:
         told, more = f"{detail['by']} signed you out everywhere", "Sign in again to go on."
+    elif detail.get("change") == Change.FACTORS_REMOVED_BY_OPERATOR:
+        told = f"{detail['by']} removed your second factors and signed you out everywhere"
+        more = "Sign in with your password, and set up another."
     else:
         told, more = _TOLD.get(detail.get("change", Change.OTHER), _OTHER)
     where = {"ip": detail.get("ip", ""), "browser": detail.get("browser", "")}
     subject = f"{told} (Daypass)" if not notice.about else ""
-    return {"subject": subject, "told": told, "more": more, **where, "facts": _facts(notice, with_time=True)}
+    reason = notice.event.detail.get("reason", "") if notice.event else ""
+    words = {"subject": subject, "told": told, "more": more, "reason": reason, **where}
+    return words | {"facts": _facts(notice, with_time=True)}
 
 
 def _invited(notice: Notice, batch: Batch) -> Words:
@@ -48,11 +55,12 @@ def _new_password(notice: Notice, batch: Batch) -> Words:
 def _guessed(notice: Notice, batch: Batch) -> Words:
     ip = notice.event.ip if notice.event else ""
     subject = "Somebody tries to sign in as you (Daypass)" if not notice.about else ""
-    return {"subject": subject, "ip": ip, "facts": _facts(notice, with_time=True)}
+    of_codes = notice.detail.get("of") == "codes"
+    return {"subject": subject, "ip": ip, "of_codes": of_codes, "facts": _facts(notice, with_time=True)}
 
 
 OF = {
-    Kind.ACCOUNT: Wording(_account),
+    Kind.ACCOUNT: Wording(_account, ("event",)),
     Kind.INVITED: Wording(_invited, ("event",)),
     Kind.NEW_PASSWORD: Wording(_new_password, ("event",)),
     Kind.GUESSED: Wording(_guessed, ("event",)),

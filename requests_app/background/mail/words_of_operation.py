@@ -77,7 +77,21 @@ def _proxy(notice: Notice, batch: Batch) -> Words:
     return {"ip": notice.detail.get("ip", "")}
 
 
+def _factors(notice: Notice, batch: Batch) -> Words:
+    """Of an operator's own second factors, or of anybody's that an operator removed."""
+    event = notice.event
+    if event is None:
+        return {}
+    is_own = event.actor_id is not None and event.actor_id == event.beneficiary_id
+    reason, by = event.detail.get("reason", ""), event.actor_name
+    what = {"factor.added": "set up", "factor.removed": "removed"}.get(event.action, "made new")
+    return {"by": by, "of": event.beneficiary_name, "is_own": is_own, "reason": reason, "what": what} | {
+        "factors": ", ".join(event.detail.get("factors", []))
+    }
+
+
 OF = {
+    Kind.FACTORS: Wording(_factors, ("event",)),
     Kind.PROXY: Wording(_proxy),
     Kind.FROZEN: Wording(_freeze, _FREEZE),
     Kind.THAWED: Wording(_freeze, _LIFTED),

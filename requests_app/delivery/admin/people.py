@@ -23,9 +23,10 @@ from requests_app.delivery.admin.entitlements.lines import EntitlementsOfGroup, 
 from requests_app.delivery.admin.entitlements.revisions import NamedByEntitlements
 from requests_app.delivery.admin.site import site
 from requests_app.delivery.web.time_zones import TimeZone
-from requests_app.domain import clock, normal_form, password_links, workflow
+from requests_app.domain import clock, normal_form, password_links, texts, workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.database import AUDITORS
+from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AuditEvent, Group, Membership, Notice, User
 from requests_app.templatetags.daypass import mark
 
@@ -69,6 +70,14 @@ class NewPersonForm(forms.ModelForm):
 
     clean_username = PersonForm.clean_username
     clean_email = PersonForm.clean_email
+
+
+class ReasonForm(forms.Form):
+    reason = forms.CharField(
+        label="Why, and how you know that it is they who ask",
+        max_length=texts.LONGEST_REASON,
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
 
 
 class ActiveFilter(admin.SimpleListFilter):
@@ -194,6 +203,11 @@ class PersonAdmin(WithMemberships, UserAdmin):
             path("<path:object_id>/invite/", self.admin_site.admin_view(self.invite), name="invite_person"),
             path("<path:object_id>/deactivate/", self.admin_site.admin_view(self.deactivate), name="deactivate_person"),
             path("<path:object_id>/sign-out/", self.admin_site.admin_view(self.sign_out), name="sign_out_person"),
+            path(
+                "<path:object_id>/remove-factors/",
+                self.admin_site.admin_view(self.remove_factors),
+                name="remove_factors",
+            ),
             path("<path:object_id>/bring-back/", self.admin_site.admin_view(self.bring_back), name="bring_back_person"),
         ]
         return [*own, *super().get_urls()]
@@ -255,6 +269,9 @@ class PersonAdmin(WithMemberships, UserAdmin):
             Action.PERSON_CHANGED,
             Action.PERSON_DEACTIVATED,
             Action.SIGN_INS_ENDED,
+            Action.FACTOR_ADDED,
+            Action.FACTOR_REMOVED,
+            Action.FACTOR_CODES_MADE,
             Action.OPERATOR_MADE,
             Action.GROUP_CHANGED,
         ]
@@ -312,6 +329,27 @@ class PersonAdmin(WithMemberships, UserAdmin):
             workflow.people.end_sign_ins(person, by=request.user)  # type: ignore[arg-type]
         messages.success(request, f"{person} is signed out everywhere and can sign in again.")
         return redirect("admin:requests_app_user_change", person.pk)
+
+    def remove_factors(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        person = self._person_for(request, object_id)
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            try:
+                with by_admin(request):
+                    workflow.factors.remove(person, by=request.user, reason=form.cleaned_data["reason"])  # type: ignore[arg-type]
+            except Invalid as wrong:
+                form.add_error("reason", wrong.fields["reason"])
+            except DomainError as refusal:
+                messages.error(request, refusal.message)
+                return redirect("admin:requests_app_user_change", person.pk)
+            else:
+                messages.success(
+                    request, f"{person} has no second factor any more and is signed out everywhere. All operators know."
+                )
+                return redirect("admin:requests_app_user_change", person.pk)
+        factors = sorted(set(workflow.factors.of(person).values()))
+        title = f"Remove the second factors of {person}?"
+        return self._ask(request, person, "admin/remove_factors.html", title, form=form, factors=factors)
 
     def bring_back(self, request: HttpRequest, object_id: str) -> HttpResponse:
         person = self._person_for(request, object_id)

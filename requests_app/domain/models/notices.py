@@ -47,6 +47,7 @@ class Notice(models.Model):
         NOBODY = "nobody"
         UNCONFIRMED = "unconfirmed"
         PROXY = "proxy"
+        FACTORS = "factors"
         # To one person about how they sign in. The first two bring a link, which stands in no row: see
         # `password_links`.
         INVITED = "invited"

@@ -20,7 +20,10 @@ class Change(StrEnum):
     PASSWORD_BY_OPERATOR = "password_by_operator"  # noqa: S105
     APP_ADDED = "app_added"
     APP_REMOVED = "app_removed"
+    PASSKEY_ADDED = "passkey_added"
+    PASSKEY_REMOVED = "passkey_removed"
     RECOVERY_CODES = "recovery_codes"
+    FACTORS_REMOVED_BY_OPERATOR = "factors_removed_by_operator"
     SIGNED_OUT_BY_OPERATOR = "signed_out_by_operator"
     OTHER = "other"
 
@@ -90,20 +93,27 @@ def tell(person: User, change: Change) -> None:
     _tell(person, {"change": str(change), **from_where})
 
 
-def tell_of_operator(person: User, change: Change, *, by: User) -> None:
+def tell_of_operator(person: User, change: Change, *, by: User | str, event: int | None = None) -> None:
     """The same of what an operator did to their sign-in; from where is for the record alone."""
-    _tell(person, {"change": str(change), "by": str(by)})
+    _tell(person, {"change": str(change), "by": str(by)}, event=event)
 
 
-def tell_of_guesses(person: User, *, event: int) -> None:
-    """Once a day: somebody types wrong passwords for them, and goes on. `event`: the last of these in the record."""
+def tell_of_guesses(person: User, *, event: int, of_codes: bool = False) -> None:
+    """Once a day: somebody types wrong passwords for them, and goes on; or, knowing the password, wrong codes.
+
+    `event`: the last of these in the record.
+    """
+    detail = {"of": "codes"} if of_codes else {}
     now = clock.now()
-    notices.tell(Notice.Kind.GUESSED, at=now, to=[person], moment=notices.day_of(now), event=event)
+    notices.tell(Notice.Kind.GUESSED, at=now, to=[person], moment=notices.day_of(now), event=event, detail=detail)
 
 
-def _tell(person: User, detail: dict[str, str]) -> None:
+def _tell(person: User, detail: dict[str, str], *, event: int | None = None) -> None:
     now = clock.now()
-    notices.tell(Notice.Kind.ACCOUNT, at=now, to=[person], moment=now, detail=detail)
+    about: notices.About = {"moment": now, "detail": detail}
+    if event is not None:
+        about["event"] = event
+    notices.tell(Notice.Kind.ACCOUNT, at=now, to=[person], **about)
 
 
 def _record_password(person: User, change: Change) -> None:

@@ -28,9 +28,12 @@ def kind_of(subject: object) -> str | None:
     return _KINDS.get(type(subject))
 
 
-def note(subject: Ruled, *, by: User, change: dict[str, Any], member: User | None = None) -> Edit:
+def note(
+    subject: Ruled, *, by: User, change: dict[str, Any], member: User | None = None, is_told: bool = False
+) -> Edit:
     """`by` changes this now, in the caller's transaction; of a group it is `member` who comes or goes.
 
+    `is_told`: the caller tells whoever has to know, in words of its own.
     Of a person it is how they sign in, or what they may: whoever could act as them has placed them.
     """
     now = clock.now()
@@ -38,7 +41,9 @@ def note(subject: Ruled, *, by: User, change: dict[str, Any], member: User | Non
     edit = Edit.objects.create(
         **{_KINDS[type(subject)]: subject}, member=member, editor=by, change=audit.storable(change), made_at=now
     )
-    if isinstance(subject, User):
+    if is_told:
+        pass
+    elif isinstance(subject, User):
         _tell_of_person(edit, subject, now)
     elif not is_more:
         _tell_the_others(edit, now)
