@@ -153,13 +153,17 @@ ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_USER_DISPLAY = "requests_app.delivery.web.accounts.display_name"
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if _https else "http"
 ACCOUNT_PRESERVE_USERNAME_CASING = False
-MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_ADAPTER = "requests_app.delivery.web.factors.FactorsAdapter"
 MFA_FORMS = {
     "authenticate": "requests_app.delivery.web.factors.AuthenticateForm",
     "reauthenticate": "requests_app.delivery.web.factors.ReauthenticateForm",
-    "activate_totp": "requests_app.delivery.web.factors.ActivateForm",
+    "add_webauthn": "requests_app.delivery.web.factors.AddPasskeyForm",
+    "edit_webauthn": "requests_app.delivery.web.factors.NamePasskeyForm",
+    "authenticate_webauthn": "requests_app.delivery.web.factors.PasskeyForm",
+    "reauthenticate_webauthn": "requests_app.delivery.web.factors.ConfirmByPasskeyForm",
 }
+MFA_PASSKEY_LOGIN_ENABLED = False  # a passkey comes after the password, never in its place
 MFA_TOTP_ISSUER = "Daypass"
 MFA_TOTP_TOLERANCE = 1  # the step before and the next one are taken, for clocks differ (RFC 6238)
 MFA_ALLOW_UNVERIFIED_EMAIL = True  # addresses are the operators', so no row about one may stand in the way

@@ -1,5 +1,6 @@
 """Words, times and icons of the pages: how Daypass writes them, in one place."""
 
+import json
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -8,6 +9,7 @@ from typing import Any
 from django import template
 from django.contrib import messages
 from django.contrib.messages.storage.base import Message
+from django.core.serializers.json import DjangoJSONEncoder
 from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple, RadioSelect, Select
 from django.utils import timezone
 from django.utils.html import format_html
@@ -160,6 +162,12 @@ def since(then: datetime, now: datetime) -> str:
 def left(end: datetime, now: datetime) -> str:
     """How long is left, rounded up so that it never says zero while something is left."""
     return span(timedelta(minutes=-((now - end) // timedelta(minutes=1)))) if end > now else "no time"
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    """For a script to read from an attribute."""
+    return json.dumps(value, cls=DjangoJSONEncoder)
 
 
 @register.filter

@@ -22,13 +22,20 @@ from requests_app.domain.models.people import LONGEST_TYPED
 from requests_app.domain.workflow.accounts import Change
 
 log = structlog.get_logger(__name__)
-# What allauth would mail to somebody, by its template. Of a password the verb that sets it tells.
+# What allauth would mail to somebody, by its template. The verbs tell: of a password, and of a factor.
 _TOLD: dict[str, Change | None] = {
     "account/email/password_changed": None,
     "account/email/password_set": None,
-    "mfa/email/totp_activated": Change.APP_ADDED,
-    "mfa/email/totp_deactivated": Change.APP_REMOVED,
-    "mfa/email/recovery_codes_generated": Change.RECOVERY_CODES,
+    "mfa/email/totp_activated": None,
+    "mfa/email/totp_deactivated": None,
+    "mfa/email/webauthn_added": None,
+    "mfa/email/webauthn_removed": None,
+    "mfa/email/recovery_codes_generated": None,
+}
+_WAYS = {
+    "reauthenticate": "Use your password",
+    "mfa_reauthenticate": "Use a code",
+    "mfa_reauthenticate:webauthn": "Use a passkey",
 }
 
 
@@ -122,6 +129,11 @@ class AccountAdapter(DefaultAccountAdapter):
                 if now.password != hashed and now.check_password(password):
                     sign_ins.keep(self.request, user)
         return confirmed
+
+    def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
+        """By a factor where there is one: a password is what the factor is there not to rely on."""
+        ways = [{**way, "description": _WAYS[way["id"]]} for way in super().get_reauthentication_methods(user)]
+        return [way for way in ways if way["id"] != "reauthenticate"] or ways
 
     def get_client_ip(self, request: HttpRequest) -> str:
         return client_ip(request) or "0.0.0.0"  # noqa: S104  (only a key for counting attempts)

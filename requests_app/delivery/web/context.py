@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from requests_app.delivery.web.factors import passkeys_work
 from requests_app.delivery.web.presses import reader_key
 from requests_app.domain import clock, reading
 from requests_app.domain.models import User
@@ -30,6 +31,7 @@ def portal(request: HttpRequest) -> dict[str, Any]:
     return {
         "now": partial(now_of, request),
         "reader": partial(reader_key, request.user),
+        "passkeys_work": passkeys_work,
         "waiting_for_me": partial(_waiting_in_words, request.user, request),
     }
 

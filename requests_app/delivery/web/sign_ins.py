@@ -8,22 +8,29 @@ from functools import wraps
 from typing import Any
 
 from allauth.account.internal.stagekit import clear_login
+from allauth.core.exceptions import ReauthenticationRequired
 from allauth.usersessions.models import UserSession
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.urls import URLPattern, URLResolver
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
-from requests_app.domain import audit
+from requests_app.delivery.web import factors
+from requests_app.domain import audit, workflow
 from requests_app.domain.models import User
 
 View = Callable[..., HttpResponse]
 _BEGUN_WITH = "sign_in_begun_with"
+# Where factors are changed, or codes seen that are as good as one.
+_OF_FACTORS = (
+    *("mfa_activate_totp", "mfa_deactivate_totp", "mfa_add_webauthn", "mfa_edit_webauthn", "mfa_remove_webauthn"),
+    *("mfa_generate_recovery_codes", "mfa_view_recovery_codes", "mfa_download_recovery_codes"),
+)
 _CHANGED = "Your account changed while you signed in. Sign in again."
 
 
@@ -77,26 +84,39 @@ def end(sign_in: UserSession) -> None:
 
 
 def keeping_this_one(patterns: Iterable[URLPattern | URLResolver]) -> list[URLPattern | URLResolver]:
-    """The same addresses; where one of them changes a factor, it ends every sign-in but the one that did it."""
+    """The same addresses; where one of them changes a factor, it asks for one that the person has first, is recorded
+    and told, and ends every sign-in but the one that did it."""
     return [
         URLResolver(one.pattern, keeping_this_one(one.url_patterns), one.default_kwargs, one.app_name, one.namespace)
         if isinstance(one, URLResolver)
-        else URLPattern(one.pattern, _keeping_this_one(one.callback), one.default_args, one.name)
+        else URLPattern(one.pattern, _keeping_this_one(one.callback, one.name), one.default_args, one.name)
         for one in patterns
     ]
 
 
-def _keeping_this_one(view: View) -> View:
+def _keeping_this_one(view: View, name: str | None) -> View:
+    is_of_factors = name in _OF_FACTORS
+
     @wraps(view)
     def run(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if request.method != "POST" or not isinstance(user := request.user, User):
+        if not isinstance(user := request.user, User):
+            return view(request, *args, **kwargs)
+        if is_of_factors and not factors.is_confirmed(request, user):
+            if factors.ways_to_confirm(user):
+                raise ReauthenticationRequired  # which allauth answers with a page that asks, and comes back here
+            return render(request, "mfa/nothing_to_confirm.html", status=403)
+        if request.method != "POST":
             return view(request, *args, **kwargs)
         with transaction.atomic():
             # Held to the end, so that what `keep` finds is what was done here, and not another's doing.
             now = hold(request, user)
             if now is None:
                 return redirect("account_login")  # it ended this very moment
+            before = workflow.factors.of(now)
             response = view(request, *args, **kwargs)
+            # A page that confirms may go on with one of these, which has then said so itself.
+            if is_of_factors and (workflow.factors.of(now) != before):
+                factors.note_changed(request, now, workflow.factors.changed(now, before))
             now.refresh_from_db(fields=["sign_in_epoch"])
             if now.sign_in_epoch != user.sign_in_epoch:
                 keep(request, user)
