@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
 
 from portal import logs
 from portal.environment import Env, with_password
@@ -67,6 +68,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "requests_app.delivery.web.middleware.SignedInMiddleware",
+    "requests_app.delivery.web.demanded.SecondFactorMiddleware",
     "requests_app.delivery.web.middleware.LastSeenMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "requests_app.delivery.web.middleware.AuditContextMiddleware",
@@ -168,6 +170,13 @@ MFA_TOTP_ISSUER = "Daypass"
 MFA_TOTP_TOLERANCE = 1  # the step before and the next one are taken, for clocks differ (RFC 6238)
 MFA_ALLOW_UNVERIFIED_EMAIL = True  # addresses are the operators', so no row about one may stand in the way
 USERSESSIONS_TRACK_ACTIVITY = True
+# Of whom a second factor is demanded: of these, and of whoever is in one of these groups; so many days after it was
+# first demanded of somebody, nothing but setting one up is open to them.
+SECOND_FACTOR_FOR = env.str("SECOND_FACTOR_FOR", default="nobody")
+if SECOND_FACTOR_FOR not in ("nobody", "operators-and-approvers", "everybody"):
+    raise ImproperlyConfigured("SECOND_FACTOR_FOR is nobody, operators-and-approvers or everybody.")
+SECOND_FACTOR_GROUPS = env.list("SECOND_FACTOR_GROUPS", default=[])
+SECOND_FACTOR_GRACE_DAYS = env.int("SECOND_FACTOR_GRACE_DAYS", default=7)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (

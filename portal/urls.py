@@ -21,6 +21,7 @@ from requests_app.delivery.web.views import (
     my_sign_ins,
     password_links,
     request_access,
+    second_factor,
 )
 
 # Operators keep people's addresses, so the pages on which people would change them are left out; and links to choose a
@@ -84,6 +85,7 @@ urlpatterns = [
     path("accounts/password/reset/key/<slug:key>/", password_links.open_link, name="password_link"),
     path("accounts/password/choose/", password_links.choose_password, name="choose_password"),
     path("accounts/", include([one for one in account_urls if getattr(one, "name", "") not in _NOT_OURS])),
+    path("accounts/second-factor/", second_factor.second_factor, name="second_factor"),
     path("accounts/2fa/", include(sign_ins.keeping_this_one(factor_urls))),
     path("accounts/sessions/", my_sign_ins.my_sign_ins, name="usersessions_list"),
     path("admin/", admin.site.urls),

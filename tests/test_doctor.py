@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.core.management import call_command
 
 from requests_app.domain import clock, doctor, invariants, lags, troubles, workflow
@@ -347,3 +348,17 @@ def test_mail_that_was_rightly_not_sent_is_nothing_bad(
     Notice.objects.update(gave_up_at=clock.now(), last_error=reason)
     (mail,) = [one for one in doctor.examine(clock.now()) if one.about == "mail"]
     assert mail.verdict == verdict
+
+
+def test_second_factors_are_looked_at_where_they_are_demanded(settings: Any, olivia: User, engineers: Group) -> None:
+    assert "second factors" not in run()[1]
+    settings.SECOND_FACTOR_GROUPS = [engineers.name]
+    assert "second factors" not in run()[1]
+    settings.SECOND_FACTOR_GROUPS = [engineers.name, "Enginers"]
+    assert "groups that are not there: Enginers." in line("second factors")
+
+    settings.SECOND_FACTOR_GROUPS, settings.SECOND_FACTOR_FOR = [], "operators-and-approvers"
+    assert line("second factors").startswith("bad")
+    Authenticator.objects.create(user=olivia, type="webauthn", data={})
+    factories.person("peter", is_staff=True, is_superuser=True)
+    assert "1 of 2 operators have one" in line("second factors")

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.db.models import Count, Q, QuerySet
 
-from requests_app.domain import arns, facts, invariants, narrowing_fit, policy, store, troubles
+from requests_app.domain import arns, factor_demand, facts, invariants, narrowing_fit, policy, store, troubles
 from requests_app.domain.database import installed
 from requests_app.domain.lags import lags
 from requests_app.domain.models import Account, AwsClock, Freeze, Identity, Installation, Notice, Preflight, Role
@@ -60,6 +61,7 @@ def examine(now: datetime, *, every_role: bool = False) -> Iterator[Finding]:
     yield from _troubles()
     yield from _freezes()
     yield _mail(now)
+    yield from _second_factors()
     yield from _roles(now)
     yield _addresses()
     yield _narrowing()
@@ -203,6 +205,24 @@ def _mail(now: datetime) -> Finding:
         return Finding(Outcome.GOOD, "mail", "None was given up in the last 7 days.")
     sentence = f"{len(newest):,} were given up in the last 7 days, the last one for: {newest[0]}."
     return Finding(Outcome.BAD, "mail", sentence, "See the section on mail in docs/operations.md.")
+
+
+def _second_factors() -> Iterator[Finding]:
+    if not factor_demand.is_any():
+        return
+    about, found = "second factors", factor_demand.lacking()
+    if found.unknown_groups:
+        names = ", ".join(found.unknown_groups)
+        advice = "Correct the names, or make the groups in the admin."
+        yield Finding(Outcome.BAD, about, f"SECOND_FACTOR_GROUPS names groups that are not there: {names}.", advice)
+    if settings.SECOND_FACTOR_FOR == factor_demand.NOBODY:
+        return
+    if found.without and found.without == found.operators:
+        sentence = "They are demanded of operators, and no operator has one: so all operators are only warned."
+        yield Finding(Outcome.BAD, about, sentence, "Set one up: in the menu at your name, under Second factor.")
+    else:
+        have = found.operators - found.without
+        yield Finding(Outcome.GOOD, about, f"{have} of {found.operators} operators have one, as is demanded.")
 
 
 def _roles(now: datetime) -> Iterator[Finding]:

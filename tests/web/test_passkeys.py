@@ -268,5 +268,5 @@ def test_a_passkey_alone_signs_nobody_in(alice: User, key: SoftKey) -> None:
 def test_they_are_offered_where_browsers_make_them(address: str, work: bool, settings: Any, alice: User) -> None:
     settings.BASE_URL = address
     assert factors.passkeys_work() is work
-    for name in ("mfa_index",):
+    for name in ("mfa_index", "second_factor"):
         assert (reverse("mfa_add_webauthn") in sign_in(alice).get(reverse(name)).content.decode()) is work

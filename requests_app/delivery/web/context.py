@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from requests_app.delivery.web.demanded import demand_of
 from requests_app.delivery.web.factors import passkeys_work
 from requests_app.delivery.web.presses import reader_key
 from requests_app.domain import clock, reading
@@ -31,6 +32,7 @@ def portal(request: HttpRequest) -> dict[str, Any]:
     return {
         "now": partial(now_of, request),
         "reader": partial(reader_key, request.user),
+        "factor_demanded": partial(demand_of, request),
         "passkeys_work": passkeys_work,
         "waiting_for_me": partial(_waiting_in_words, request.user, request),
     }

@@ -18,6 +18,7 @@ from requests_app.domain.models.entitlements import (
     StageMoreUser,
     StageUser,
 )
+from requests_app.domain.models.factors import FactorDemand
 from requests_app.domain.models.freezes import Confirmation, Freeze
 from requests_app.domain.models.idempotency import IdempotencyKey
 from requests_app.domain.models.notices import Notice
@@ -45,6 +46,7 @@ __all__ = [
     "ExcludedGroup",
     "ExcludedUser",
     "Extension",
+    "FactorDemand",
     "Freeze",
     "Group",
     "IdempotencyKey",
