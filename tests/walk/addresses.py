@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import quote
 
+from allauth.mfa.models import Authenticator
 from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection, models
@@ -122,6 +123,8 @@ PROVIDERS: dict[str, Callable[[Address], Iterator[Values]]] = {
     "stop_account": _accounts,
     "lift": _by_public_id(Freeze),
     "found_passes": _by_public_id(Freeze),
+    "mfa_edit_webauthn": lambda address: _passkeys(),
+    "mfa_remove_webauthn": lambda address: _passkeys(),
     "object_id": _keys,
     "id": _keys,
     "password_link": _keys_of_links,
@@ -136,6 +139,10 @@ PROVIDERS: dict[str, Callable[[Address], Iterator[Values]]] = {
 # In the place of any parameter: what no row has, and what nobody's browser would send.
 UNKNOWN = {"code": "DP-AAAAAAAA", "public_id": str(uuid.UUID(int=7)), "partition": "aws", "number": "000000000000"}
 WRONG = ("0", "x", "-1", "9" * 30, "DP-\0AAAAAAA", "\udced", "x" * 5000)
+
+
+def _passkeys() -> Iterator[Values]:
+    return ({"pk": str(one.pk)} for one in Authenticator.objects.filter(type="webauthn").order_by("pk"))
 
 
 def unthought_of(addresses: list[Address]) -> list[str]:
