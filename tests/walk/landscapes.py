@@ -45,7 +45,7 @@ from requests_app.domain.models import (
     UsedStep,
     User,
 )
-from requests_app.domain.workflow import freezes, sweeps
+from requests_app.domain.workflow import freezes, own_edits, sweeps
 from tests import factories, servers
 from tests.factories import wish
 from tests.web.soft_key import SoftKey
@@ -390,8 +390,10 @@ def build(name: str, superuser: psycopg.Connection) -> Landscape:
     for who in VISITORS:
         for _ in range(2 if who == REQUESTER else 1):
             land.visitors[who] = _sign_in(land, who, secret if who == REQUESTER else "")
-    workflow.people.deactivate(land[DEACTIVATED], by=land[OPERATOR])
+    # In "empty" by nobody, which places nobody.
+    workflow.people.deactivate(land[DEACTIVATED], by=land[OPERATOR] if name != "empty" else None)
     if name == "many":
+        own_edits.note(land[DEACTIVATED], by=land[OPERATOR], change={"email": ["a@example.com", "b@example.com"]})
         EmailAddress.objects.create(user=land[REQUESTER], email=land[REQUESTER].email, verified=True, primary=True)
     for record in (AuditEvent, Notice):
         if name == "empty":

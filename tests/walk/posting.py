@@ -51,7 +51,12 @@ ABOUT_ONESELF = (
     *("account_", "mfa_", "usersessions_", "admin:login", "admin:logout", "admin:password_change"),
     *("choose_password", "my_settings"),
 )
-OWN_TABLES = frozenset({"requests_app_user", "requests_app_auditevent", "requests_app_notice", "mfa_authenticator"})
+OWN_TABLES = frozenset(
+    {
+        *("requests_app_user", "requests_app_auditevent", "requests_app_notice", "requests_app_attempts"),
+        "mfa_authenticator",
+    }
+)
 
 # What is typed into a field of this name where the page leaves it empty.
 TYPED = {
