@@ -324,6 +324,7 @@ def whole(running: AccessRequest, olivia: User) -> dict[str, Any]:
     event = AuditEvent(
         actor_name="Olivia",
         subject="payments-prod",
+        beneficiary_name="Alice",
         ip="192.0.2.7",
         detail={
             "scope": "account",
@@ -332,6 +333,7 @@ def whole(running: AccessRequest, olivia: User) -> dict[str, Any]:
             "message": "Nobody can decide.",
             "ended": 1200,
             "others": 3,
+            "factors": ["authenticator app"],
             "denied_before": NOON,
             "held_until": NOON,
         },
