@@ -98,7 +98,9 @@ LANGUAGE sql STABLE AS $$
         WHERE e.member_id = m.user_id AND e.group_id = m.group_id AND e.confirmed_at IS NULL
           AND EXISTS (
               SELECT FROM public.requests_app_behind(ARRAY[e.editor_id]) b
-              WHERE b.person_id = m.user_id OR b.person_id = ANY(others)))
+              WHERE b.person_id = m.user_id OR b.person_id = ANY(others))
+        -- A fence: of each membership by the index, and not joined with all that is unconfirmed.
+        OFFSET 0)
 $$;
 
 CREATE FUNCTION requests_app_has_edited(a_person bigint, an_entitlement bigint, a_role bigint) RETURNS boolean
