@@ -42,11 +42,11 @@ LANGUAGE sql STABLE AS $$
     FROM public.requests_app_asked(stage, asking) a
     JOIN public.requests_app_user u ON u.id = a.person_id
     WHERE u.deactivated_at IS NULL AND a.person_id <> ALL(asking)
-      -- Only of those whom somebody placed, and nobody confirmed, is more to be asked. (As an array, so that the index is
-      -- asked for each, and not all that is unconfirmed is read.)
+      -- Only of those whom somebody placed, and nobody confirmed, is more to be asked.
       AND NOT CASE
-          WHEN EXISTS (SELECT FROM public.requests_app_edit e
-                       WHERE e.person_id = ANY(a.person_id || asking) AND e.person_id IS NOT NULL AND e.confirmed_at IS NULL)
+          WHEN EXISTS (SELECT FROM public.requests_app_edit e WHERE e.person_id = ANY(asking) AND e.confirmed_at IS NULL)
+            OR EXISTS (SELECT FROM public.requests_app_edit e
+                       WHERE e.person_id = a.person_id AND e.confirmed_at IS NULL)
           THEN public.requests_app_same_hand(a.person_id, asking) ELSE false END
       AND NOT EXISTS (SELECT FROM public.requests_app_editors(an_entitlement, a_role) e WHERE e.person_id = a.person_id)
       AND NOT EXISTS (SELECT FROM public.requests_app_placers(asking, an_entitlement) p WHERE p.person_id = a.person_id)
