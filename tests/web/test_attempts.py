@@ -20,6 +20,7 @@ from django.urls import reverse
 
 from requests_app.delivery.web import attempts
 from requests_app.domain import clock, workflow
+from requests_app.domain.errors import TooMany
 from requests_app.domain.models import Attempts, AuditEvent, Notice, User
 from tests import letters
 from tests.web.pages import Page, page, signed_in
@@ -166,6 +167,19 @@ def test_a_crowd_is_slowed_too(alice: User) -> None:
     for one in range(attempts.OF_A_CROWD):
         attempts.reserve_password(request, f"nobody{one}")
     assert "Too many" in attempt("another", **crowd).text
+
+
+def test_what_is_refused_by_one_limit_ends_no_wait_by_another(alice: User) -> None:
+    """A guess at a name that has to wait does not let a slowed crowd go on at once."""
+    slow = workflow.attempts.Budget("a name", most=10, per=attempts.SOON, free=1, longest_wait=timedelta(seconds=60))
+    crowd = workflow.attempts.Budget("a crowd", most=10, per=attempts.SOON, free=2, longest_wait=timedelta(seconds=2))
+    workflow.attempts.reserve([slow])
+    workflow.attempts.reserve([slow, crowd])
+    with clock.moved(timedelta(seconds=1)):
+        with pytest.raises(TooMany):
+            workflow.attempts.reserve([crowd, slow])
+        with pytest.raises(TooMany):
+            workflow.attempts.reserve([crowd])
 
 
 def test_operators_hear_of_a_proxy_that_is_not_trusted(alice: User, olivia: User) -> None:

@@ -63,10 +63,11 @@ def reserve(budgets: Sequence[Budget]) -> Reserved:
 
 
 def give_back(budgets: Sequence[Budget]) -> None:
-    """What was guessed was right."""
+    """What was guessed was right, or not looked at. Whoever has to wait by now goes on waiting, or a refusal here would
+    end a wait there."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE requests_app_attempts SET used = greatest(used - 1, 0), next_at = begun_at WHERE bucket = ANY(%s)",
+            "UPDATE requests_app_attempts SET used = greatest(used - 1, 0) WHERE bucket = ANY(%s)",
             [[budget.bucket for budget in budgets]],
         )
 
