@@ -165,7 +165,7 @@ def test_a_scheduled_start_that_its_approver_moves(
         java_script_enabled=False,
     )
     page.get_by_label("Why").fill(WHY)
-    page.get_by_label("at a time").check(force=True)
+    page.get_by_label("at a time").check()
     page.get_by_label("Date").fill(day.isoformat())
     page.get_by_label("Time", exact=True).fill("08:00")
     code = ask(page)
