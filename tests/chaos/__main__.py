@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from sandbox import postgres
+from sandbox import aws, postgres
 from sandbox.stack import Stack
 from tests.chaos import faults
 from tests.chaos.arena import FAKETIME, Arena, Stopwatch, can_mount
@@ -107,7 +107,8 @@ def _report(
 ) -> str:
     taken = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     machine = f"{os.cpu_count()} cores ({platform.system()} {platform.machine()}), load {load:.1f} before it began"
-    versions = ", ".join(f"{name} {version(name)}" for name in ("Django", "celery", "psycopg", "boto3", "ministack"))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("Django", "celery", "psycopg", "boto3"))
+    versions += f", ministack {aws.release()}"
     lines = [
         "# What was broken on purpose, and what broke",
         "",
