@@ -15,6 +15,11 @@ class Preflight(models.Model):
         BAD = "bad"
         UNKNOWN = "unknown"
 
+    class Scoping(models.TextChoices):
+        UNKNOWN = "", "not known"
+        WORKS = "works"
+        REFUSED = "refused"
+
     role = models.OneToOneField(Role, models.PROTECT, related_name="preflight")
     minter_findings = models.JSONField(default=list)
     minter_at = models.DateTimeField(null=True)
@@ -30,6 +35,8 @@ class Preflight(models.Model):
     # Whether everything was found as it should be; what is bad need not keep anybody out.
     verdict = models.CharField(max_length=8, choices=Outcome.choices, default=Outcome.UNKNOWN)
     harmless_action = models.CharField(max_length=100, blank=True)
+    # Whether a session of this role may get keys that STS itself ends with the pass.
+    scoping = models.CharField(max_length=7, choices=Scoping.choices, blank=True, default="", db_default="")
     # AWS's own id of the role: another one means that the role was made anew.
     aws_role_id = models.CharField(max_length=128, blank=True)
     longest_session_seconds = models.PositiveIntegerField(null=True)
@@ -42,6 +49,7 @@ class Preflight(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(usable__in=["good", "bad", "unknown"]), name="preflight_usable_known"),
             models.CheckConstraint(condition=Q(verdict__in=["good", "bad", "unknown"]), name="preflight_verdict_known"),
+            models.CheckConstraint(condition=Q(scoping__in=["", "works", "refused"]), name="preflight_scoping_known"),
         ]
         indexes = [
             models.Index(fields=["minter_due_at"], name="preflight_minter_due"),

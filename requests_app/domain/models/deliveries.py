@@ -69,7 +69,15 @@ class Delivery(models.Model):
 
 
 class IssuedSession(models.Model):
-    """One STS session a worker minted for a delivery: metadata only, append-only."""
+    """One STS session a worker minted for a delivery: metadata only, append-only.
+
+    With a parent, what was handed over are keys scoped from it, or those of another session of the same name after AWS
+    refused to scope; the parent's keys were given to nobody.
+    """
+
+    class EndsBy(models.TextChoices):
+        STS = "sts", "STS, to the second"
+        POLICY = "policy", "its policy"
 
     delivery = models.OneToOneField(Delivery, models.PROTECT, related_name="issued_session")
     access_request = models.ForeignKey(AccessRequest, models.PROTECT, db_index=False, related_name="issued_sessions")
@@ -85,12 +93,32 @@ class IssuedSession(models.Model):
     # From here on the session's own policy denies everything, by AWS's clock.
     cut_off = models.DateTimeField()
     sts_expires_at = models.DateTimeField()
+    # What ends it with the pass: its own expiration, GetCallerIdentity included, or what its policy denies from then on.
+    ends_by = models.CharField(max_length=6, choices=EndsBy.choices, default=EndsBy.POLICY, db_default=EndsBy.POLICY)
+    parent_access_key_id = models.CharField(max_length=128, blank=True, db_default="")
+    parent_expires_at = models.DateTimeField(null=True)
+    # AWS's code, where it refused to scope and the older way was gone instead.
+    fell_back = models.CharField(max_length=100, blank=True, db_default="")
     packed_policy_size = models.PositiveSmallIntegerField(null=True)
+    session_token_utilization = models.PositiveSmallIntegerField(null=True)
     # Minted, but the pass had ended while AWS was thinking: nobody was given it.
     discarded = models.BooleanField(default=False)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["access_key_id"], name="session_key_unique")]
+        constraints = [
+            models.UniqueConstraint(fields=["access_key_id"], name="session_key_unique"),
+            # Across both columns a trigger looks.
+            models.UniqueConstraint(
+                fields=["parent_access_key_id"],
+                condition=~Q(parent_access_key_id=""),
+                name="session_parent_key_unique",
+            ),
+            models.CheckConstraint(
+                condition=~Q(ends_by="sts") | ~Q(parent_access_key_id="") & Q(parent_expires_at__isnull=False),
+                name="session_ended_by_sts_has_parent",
+            ),
+            models.CheckConstraint(condition=Q(ends_by__in=["sts", "policy"]), name="session_end_known"),
+        ]
         indexes = [
             models.Index(fields=["access_request", "-issued_at"], name="session_of_request"),
             models.Index(fields=["beneficiary", "-id"], name="session_of_person"),
@@ -109,6 +137,8 @@ class AwsClock(models.Model):
     measured_at = models.DateTimeField()
     identity_arn = models.CharField(max_length=2048)
     chained = models.BooleanField()
+    # Whether the console's sign-in takes scoped keys in this partition, as a preflight last saw it.
+    scoped_console = models.BooleanField(null=True)
 
     class Meta:
         verbose_name = "AWS clock"
