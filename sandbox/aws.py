@@ -1,6 +1,7 @@
 """The stand-in for AWS: starts MiniStack with our rules (`sandbox.aws_rules`) and hands out clients for it."""
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -8,7 +9,7 @@ import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Self
@@ -53,6 +54,8 @@ class AwsStandIn:
         self._preferred_port = port
         self.process: Child | None = None
         self.port = 0
+        # What nobody knows of GetScopedCredentials, as `aws_rules.switches` reads it at each call.
+        self.switches_file = self.folder / "scoping.json"
         # For the next start: a test may set its clock apart.
         self.extra_environment: Mapping[str, str] = {}
 
@@ -141,6 +144,15 @@ class AwsStandIn:
         )
         return self.as_session(answer["Credentials"])
 
+    @contextlib.contextmanager
+    def scoping(self, **switches: Any) -> Iterator[None]:
+        """Meanwhile `needs_allow`, `known` and `refused` (roles) are like that."""
+        self.switches_file.write_text(json.dumps(switches))
+        try:
+            yield
+        finally:
+            self.switches_file.unlink()
+
     def forget(self) -> None:
         """Empty every account."""
         request = urllib.request.Request(f"{self.url}/_ministack/reset", method="POST")
@@ -151,6 +163,7 @@ class AwsStandIn:
         return {
             # Ours, then MiniStack's; nothing of the caller's, whose real AWS keys have no place here.
             "PATH": os.defpath,
+            "SCOPING_SWITCHES": str(self.switches_file),
             "STRICT_MIN_DURATION": str(self._shortest_session),
             "AUTH": "true",
             "GATEWAY_PORT": str(self.port),

@@ -12,7 +12,9 @@ denies and expiry. This module adds, to STS and to every later evaluation:
 - 10,240 characters for a role's inline policies together, white space apart
 - IAM calls about a role or a user are judged by its whole ARN, path included
 - GetScopedCredentials, which MiniStack does not know: further keys of the caller's session, for as long as it lasts or
-  shorter, with the moment of their own issue; scope-down policies are left out
+  shorter, with the moment of their own issue, each narrowed by one layer more, three at most; what AWS does not
+  document is as the file SCOPING_SWITCHES says
+- how much of a session token's room is used, of which AWS does not publish how it is reckoned
 - live sessions outlast an orderly restart, as they outlast an outage of AWS
 
 It patches private names, so the release is pinned and tests/sandbox/ has a test for each rule.
@@ -21,11 +23,13 @@ It patches private names, so the release is pinned and tests/sandbox/ has a test
 import asyncio
 import contextvars
 import dataclasses
+import json
 import os
 import re
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
@@ -45,6 +49,10 @@ SHORTEST = int(os.environ.get("STRICT_MIN_DURATION", "900"))
 LONGEST = 43_200
 CHAINED_LONGEST = 3_600
 SCOPED_LONGEST = 129_600
+SCOPED_LAYERS = 3
+SCOPING = "sts:GetScopedCredentials"
+DESCRIPTION = re.compile(r"[\t\n\r\x20-\x7E\xA1-\xFF]{2,256}")
+LARGEST_TOKEN = 4_096
 POLICY_CHARACTERS = 2_048
 INLINE_CHARACTERS = 10_240
 NAME = re.compile(r"[\w+=,.@-]*", re.ASCII)
@@ -63,6 +71,14 @@ _access_denied_response = actions.access_denied_response
 _extract_resource_arn = actions.extract_resource_arn
 _put_role_policy = iam._put_role_policy
 _handle_request = sts.handle_request
+
+
+def switches() -> dict[str, Any]:
+    """What nobody knows of AWS, or differs from place to place: whether a role must allow the call, whether it is known
+    here, and the roles of which a service control policy denies it ("*": all)."""
+    path = os.environ.get("SCOPING_SWITCHES", "")
+    said = json.loads(Path(path).read_text()) if path and Path(path).exists() else {}
+    return {"needs_allow": True, "known": True, "refused": [], **said}
 
 
 class SessionPolicies(list):
@@ -98,7 +114,7 @@ async def handle_request(method: str, path: str, headers: Any, body: bytes, quer
     if parameters.get("Action") == "GetScopedCredentials":
         # Whether the caller may is settled before any service is asked.
         try:
-            return _scoped_credentials(parameters, caller)
+            return _scoped_credentials(parameters, caller, str(headers.get("host", "")))
         except Refused as refused:
             return refused.answer
     if parameters.get("Action") != "AssumeRole":
@@ -123,11 +139,21 @@ async def handle_request(method: str, path: str, headers: Any, body: bytes, quer
     return status, headers_out, _completed(text, parameters, source_identity) if status == 200 else text
 
 
-def _scoped_credentials(parameters: dict[str, str], caller: dict[str, Any]) -> Answer:
+def _scoped_credentials(parameters: dict[str, str], caller: dict[str, Any], host: str) -> Answer:
+    said = switches()
+    if not said["known"] or host.partition(":")[0] == "sts.amazonaws.com":
+        raise Refused("InvalidAction", "Could not find operation GetScopedCredentials for version 2011-06-15")
     if not caller:
         raise Refused("AccessDenied", "Cannot call GetScopedCredentials with credentials that are not temporary", 403)
-    if "Policy" in parameters:
-        raise Refused("ValidationError", "This stand-in knows no scope-down policies.")
+    arn = str(caller.get("Arn", ""))
+    if "*" in said["refused"] or (arn.count("/") and arn.split("/")[1] in said["refused"]):
+        why = "with an explicit deny in a service control policy"
+        raise Refused("AccessDenied", f"User: {arn} is not authorized to perform: {SCOPING} {why}", 403)
+    layers = _layers(parameters, caller)
+    description = parameters.get("ScopedSessionDescription")
+    if description is not None and not DESCRIPTION.fullmatch(description):
+        rule = "Member must have length between 2 and 256, of characters that AWS takes"
+        raise _constraint("scopedSessionDescription", description, rule)
     now, ends = time.time(), float(caller["Expiration"])
     if text := parameters.get("DurationSeconds"):
         seconds = int(text) if text.isascii() and text.isdigit() else 0
@@ -136,20 +162,56 @@ def _scoped_credentials(parameters: dict[str, str], caller: dict[str, Any]) -> A
         if now + seconds > ends:
             message = "The requested DurationSeconds exceeds the remaining lifetime of the calling session."
             raise Refused("InsufficientSessionLifetime", message)
-        ends = now + seconds
+        # In whole seconds, as the answer says it.
+        ends = int(now) + seconds
     key, secret, token = iam._gen_session_access_key(), iam._gen_secret(), iam._gen_session_token()
     given = {"SecretAccessKey": secret, "SessionToken": token, "Expiration": ends, "IssuedAt": now}
-    sts.register_session(key, caller | given)
+    session = caller | given | {"ScopedPolicies": layers, "Description": description}
+    sts.register_session(key, session)
     expiration = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    name, person = str(caller.get("UserId", "")), str(caller.get("SourceIdentity") or "")
+    identity = f"<SourceIdentity>{escape(person)}</SourceIdentity>" if person else ""
     answer: Answer = iam._xml(
         200,
         "GetScopedCredentialsResponse",
         f"<GetScopedCredentialsResult><Credentials><AccessKeyId>{key}</AccessKeyId>"
         f"<SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{token}</SessionToken>"
-        f"<Expiration>{expiration}</Expiration></Credentials></GetScopedCredentialsResult>",
+        f"<Expiration>{expiration}</Expiration></Credentials>"
+        f"<SessionInfo><ScopedSessionId>{escape(name)}</ScopedSessionId><Arn>{escape(arn)}</Arn></SessionInfo>"
+        f"<ScopedPoliciesCount>{len(layers)}</ScopedPoliciesCount>{identity}{_token_size(token, session)}"
+        f"</GetScopedCredentialsResult>",
         ns="sts",
     )
     return answer
+
+
+def _layers(parameters: dict[str, str], caller: dict[str, Any]) -> list[str]:
+    """The scope-down policies of the session that is asked for, its caller's first."""
+    layers: list[str] = list(caller.get("ScopedPolicies", []))
+    document = parameters.get("Policy")
+    if document is None:
+        if "DurationSeconds" not in parameters:
+            raise Refused("ValidationError", "At least one of Policy and DurationSeconds is required")
+        return layers
+    if not document or len(document) > POLICY_CHARACTERS:
+        raise _constraint("policy", "", f"Member must have length between 1 and {POLICY_CHARACTERS}")
+    try:
+        statements = json.loads(document)["Statement"]
+        assert isinstance(statements, dict | list)
+    except (ValueError, KeyError, TypeError, AssertionError):
+        raise Refused("MalformedPolicyDocument", "The policy is not in the valid JSON format.") from None
+    if len(layers) >= SCOPED_LAYERS:
+        raise Refused("AccessDenied", f"A session has at most {SCOPED_LAYERS} scope down policies.", 403)
+    return [*layers, document]
+
+
+def _token_size(token: str, session: dict[str, Any]) -> str:
+    passed = session.get("SessionPolicies") or {}
+    characters = len(passed.get("Policy") or "") + sum(map(len, session.get("ScopedPolicies", [])))
+    share = -(-(len(token) + characters // 2) * 100 // LARGEST_TOKEN)
+    return (
+        f"<SessionTokenUtilization>{share}</SessionTokenUtilization><SessionTokenSize>{len(token)}</SessionTokenSize>"
+    )
 
 
 def _chained_header(caller: dict[str, Any]) -> dict[str, str]:
@@ -247,12 +309,17 @@ def _trust_with_source_identity(document: Any, caller_arn: str, context: Any = N
 
 
 def _marked_session_policies(*arguments: Any) -> list[Any]:
-    return [SessionPolicies(layer) for layer in _session_policy_limits(*arguments)]
+    session = arguments[0]
+    layers = [*_session_policy_limits(*arguments)]
+    layers += [[evaluator.parse_policy_document(document)] for document in session.get("ScopedPolicies", [])]
+    return [SessionPolicies(layer) for layer in layers]
 
 
 def _evaluate_and_note(context: Any, policies: Any, *limits: Any) -> Any:
     result = _evaluate(context, policies, *limits)
     others = [layer for layer in limits if not isinstance(layer, SessionPolicies)]
+    if context.action == SCOPING and result.decision == "ImplicitDeny" and not switches()["needs_allow"]:
+        result.decision = "Allow"
     denied = result.decision == "Deny"
     _denied_by_session.set(denied and _evaluate(context, policies, *others).decision != "Deny")
     return result
@@ -289,10 +356,13 @@ def _completed(text: Any, parameters: dict[str, str], source_identity: str | Non
     """The answer with the source identity and the packed size that MiniStack leaves out."""
     answer: str = text if isinstance(text, str) else text.decode()
     answer = answer.replace("<PackedPolicySize>0<", f"<PackedPolicySize>{_packed_percent(parameters)}<", 1)
+    found = re.search(r"<AccessKeyId>(\w+)<", answer)
+    assert found
+    session = sts._sessions[found[1]]
+    size = _token_size(session["SessionToken"], session)
+    answer = answer.replace("</AssumeRoleResult>", f"{size}</AssumeRoleResult>", 1)
     if source_identity:
-        found = re.search(r"<AccessKeyId>(\w+)<", answer)
-        assert found
-        sts._sessions[found[1]]["SourceIdentity"] = source_identity
+        session["SourceIdentity"] = source_identity
         added = f"</Credentials><SourceIdentity>{escape(source_identity)}</SourceIdentity>"
         answer = answer.replace("</Credentials>", added, 1)
     return answer.encode()

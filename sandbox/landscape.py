@@ -33,6 +33,8 @@ READ = _allow(
     *("iam:Get*", "iam:List*", "ec2:Describe*", "logs:Describe*", "logs:Get*"),
 )
 EVERYTHING = _allow("*")
+# So that STS itself may end what is issued for a role. Whether AWS asks for it is documented nowhere.
+MAY_BE_SCOPED = _allow("sts:GetScopedCredentials")
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,7 @@ def _make_account(stand_in: StandIn, account: Account) -> None:
             MaxSessionDuration=role.longest_session,
             AssumeRolePolicyDocument=trust,
         )
-        document = _document(*role.statements)
+        document = _document(*role.statements, MAY_BE_SCOPED)
         iam.put_role_policy(RoleName=role.name, PolicyName="permissions", PolicyDocument=document)
     iam.create_policy(PolicyName=READ_ONLY_POLICY, PolicyDocument=_document(READ))
     _make_revoker(iam, account)

@@ -1,10 +1,13 @@
 """Each rule that our launcher adds to MiniStack, seen to refuse and to allow."""
 
 import json
-import re
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -263,52 +266,123 @@ class TestSessionPolicies:
 
 
 class TestScopedCredentials:
-    """As AWS documents GetScopedCredentials, which botocore does not know yet."""
+    """As AWS documents GetScopedCredentials; what it does not say is a switch."""
 
     def test_further_keys_of_the_same_session_that_end_at_their_own_second(self, strict, assume):
-        parent = strict.as_session(assume(ADMINISTRATOR, SourceIdentity="alice")["Credentials"])
-        scoped = strict.as_session(scoped_credentials(parent, DurationSeconds="3"))
-        ends = time.time() + 3
+        parent = strict.as_session(assume(ADMINISTRATOR, SourceIdentity="person-1")["Credentials"])
+        answer = scope(parent, DurationSeconds=3)
+        scoped = strict.as_session(answer["Credentials"])
+        ends = answer["Credentials"]["Expiration"].timestamp()
 
         assert identity(scoped) == identity(parent)
         assert scoped.access_key_id != parent.access_key_id
+        assert (answer["SessionInfo"]["Arn"], answer["SessionInfo"]["ScopedSessionId"]) == identity(parent)
+        assert (answer["SourceIdentity"], answer["ScopedPoliciesCount"]) == ("person-1", 0)
+        assert 0 < answer["SessionTokenUtilization"] < 100
         scoped.client("sqs").list_queues()
         time.sleep(max(0, ends - time.time()) + 0.1)
-        for service, operation in (("sqs", "list_queues"), ("sts", "get_caller_identity")):
+        for service, operation in (("sqs", "list_queues"), ("sts", "get_caller_identity"), ("iam", "list_roles")):
             with refused("ExpiredToken|InvalidClientTokenId"):
                 getattr(scoped.client(service), operation)()
+        assert by_cli(scoped, "sts", "get-caller-identity").returncode != 0
         parent.client("sqs").list_queues()
+        assert by_cli(parent, "sts", "get-caller-identity").returncode == 0
 
     def test_the_sessions_own_policy_still_binds(self, strict, assume):
         list_queues = policy({"Effect": "Allow", "Action": ["sqs:ListQueues", "sts:Get*"], "Resource": "*"})
         parent = strict.as_session(assume(ADMINISTRATOR, Policy=list_queues)["Credentials"])
-        scoped = strict.as_session(scoped_credentials(parent))
+        scoped = strict.as_session(scope(parent, DurationSeconds=60)["Credentials"])
 
         scoped.client("sqs").list_queues()
         assert denied(scoped, "s3", "list_objects_v2", Bucket="payments-prod-ledger")
 
+    def test_each_layer_narrows_further_and_there_are_three(self, strict, assume):
+        both = policy({"Effect": "Allow", "Action": ["sqs:*", "s3:*", "sts:*"], "Resource": "*"})
+        queues = policy({"Effect": "Allow", "Action": ["sqs:*", "iam:*", "sts:*"], "Resource": "*"})
+        no_list = policy(ALLOW_ALL, {"Effect": "Deny", "Action": "sqs:ListQueues", "Resource": "*"})
+        caller = strict.as_session(assume(ADMINISTRATOR)["Credentials"])
+        for number, layer in enumerate((both, queues, no_list), 1):
+            answer = scope(caller, Policy=layer)
+            assert answer["ScopedPoliciesCount"] == number
+            caller = strict.as_session(answer["Credentials"])
+            assert denied(caller, "iam", "list_roles")  # what one allows and another does not
+            assert denied(caller, "sqs", "list_queues") is (number == 3)
+        with refused("AccessDenied"):
+            scope(caller, Policy=both)
+        scope(caller, DurationSeconds=60)
+
     def test_never_longer_than_the_session_they_come_from(self, strict, assume):
         parent = strict.as_session(assume(ADMINISTRATOR, DurationSeconds=900)["Credentials"])
 
-        assert parent.post("sts", "GetScopedCredentials", DurationSeconds="890")[0] == 200
-        assert "InsufficientSessionLifetime" in parent.post("sts", "GetScopedCredentials", DurationSeconds="910")[1]
+        assert scope(parent, DurationSeconds=890)
+        with refused("InsufficientSessionLifetime"):
+            scope(parent, DurationSeconds=910)
         for wrong in ("0", "129601", "soon"):
             assert "ValidationError" in parent.post("sts", "GetScopedCredentials", DurationSeconds=wrong)[1]
 
-    def test_a_deny_refuses_it(self, strict, assume):
+    @pytest.mark.parametrize(
+        ("parameters", "code"),
+        [
+            ({}, "ValidationError"),
+            ({"Policy": "{}"}, "MalformedPolicyDocument"),
+            ({"Policy": "not JSON"}, "MalformedPolicyDocument"),
+            ({"Policy": "x" * 2049}, "ValidationError"),
+            ({"DurationSeconds": "60", "ScopedSessionDescription": "x"}, "ValidationError"),
+            ({"DurationSeconds": "60", "ScopedSessionDescription": "x" * 257}, "ValidationError"),
+            ({"DurationSeconds": "60", "ScopedSessionDescription": "Łódź"}, "ValidationError"),
+        ],
+    )
+    def test_what_is_malformed_is_refused(self, strict, assume, parameters, code):
+        parent = strict.as_session(assume(ADMINISTRATOR)["Credentials"])
+
+        assert f"<Code>{code}" in parent.post("sts", "GetScopedCredentials", **parameters)[1]
+
+    def test_a_deny_refuses_it_and_so_does_a_role_that_does_not_allow_it(self, strict, assume):
         deny = {"Effect": "Deny", "Action": "sts:GetScopedCredentials", "Resource": "*"}
-        caller = strict.as_session(assume(ADMINISTRATOR, Policy=policy(ALLOW_ALL, deny))["Credentials"])
+        by_session = strict.as_session(assume(ADMINISTRATOR, Policy=policy(ALLOW_ALL, deny))["Credentials"])
+        with refused("AccessDenied", "explicit deny in a session policy"):
+            scope(by_session, DurationSeconds=60)
 
-        assert "explicit deny in a session policy" in caller.post("sts", "GetScopedCredentials")[1]
+        only_queues = policy({"Effect": "Allow", "Action": "sqs:*", "Resource": "*"})
+        narrowed = strict.as_session(assume(ADMINISTRATOR, Policy=only_queues)["Credentials"])
+        with refused("AccessDenied", "sts:GetScopedCredentials"):
+            scope(narrowed, DurationSeconds=60)
+        with strict.scoping(needs_allow=False):
+            assert scope(narrowed, DurationSeconds=60)
+            with refused("AccessDenied", "explicit deny in a session policy"):
+                scope(by_session, DurationSeconds=60)
 
-    def test_only_for_temporary_credentials(self, strict):
-        assert bootstrap(strict).post("sts", "GetScopedCredentials")[0] == 403
+    def test_a_place_may_not_know_it_and_an_organisation_may_deny_it(self, strict, assume):
+        parent = strict.as_session(assume(ADMINISTRATOR)["Credentials"])
+        with strict.scoping(known=False), refused("InvalidAction"):
+            scope(parent, DurationSeconds=60)
+        with strict.scoping(refused=["Administrator"]), refused("AccessDenied", "service control policy"):
+            scope(parent, DurationSeconds=60)
+        with strict.scoping(refused=["ReadOnly"]):
+            assert scope(parent, DurationSeconds=60)
+
+    def test_only_for_temporary_credentials_and_not_at_the_global_endpoint(self, strict, assume):
+        with refused("AccessDenied"):
+            scope(bootstrap(strict), DurationSeconds=60)
+        client = strict.as_session(assume(ADMINISTRATOR)["Credentials"]).client("sts", checked=False)
+        client.meta.events.register("before-sign.sts", lambda request, **_: request.headers.add_header("Host", GLOBAL))
+        with refused("InvalidAction"):
+            client.get_scoped_credentials(DurationSeconds=60)
 
 
-def scoped_credentials(caller: Caller, **parameters: str) -> dict[str, str]:
-    status, text = caller.post("sts", "GetScopedCredentials", **parameters)
-    assert status == 200, text
-    return dict(re.findall(r"<(AccessKeyId|SecretAccessKey|SessionToken)>([^<]+)<", text))
+GLOBAL = "sts.amazonaws.com"
+
+
+def scope(caller: Caller, **parameters: Any) -> dict[str, Any]:
+    return caller.client("sts", checked=False).get_scoped_credentials(**parameters)
+
+
+def by_cli(caller: Caller, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "aws"), *arguments, "--endpoint-url", caller.endpoint],
+        env={**caller.environment(), "PATH": os.defpath, "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
 
 
 def identity(caller: Caller) -> tuple[str, str]:
