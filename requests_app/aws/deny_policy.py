@@ -26,12 +26,14 @@ class Entry:
     """A request whose sessions are to be denied.
 
     `returned`: its person gave it back, so that nobody is being kept out. `issued_before`: AWS issued its
-    last session before then; None if one may still be on its way.
+    last session before then; None if one may still be on its way. `by_name_only`: what is scoped is among them, and no
+    `since` is sure to reach that.
     """
 
     code: str
     returned: bool = False
     issued_before: datetime | None = None
+    by_name_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ def fit(
     wanted = list({entry.code: entry for entry in entries}.values())
     empty = document(installation=installation, generation=generation, entries=(), since=since)
     most = max(0, (room - characters(empty)) // _ENTRY_CHARACTERS)
-    ranked = sorted(wanted, key=lambda entry: (_is_covered(entry, since), entry.returned))
+    ranked = sorted(wanted, key=lambda entry: (is_denied_by(since, entry), entry.returned))
     kept, dropped = tuple(ranked[:most]), tuple(ranked[most:])
     lifted = any(not entry.returned and not _is_covered(entry, since) for entry in dropped)
     return Fit(kept, dropped, fallback_needed=lifted)
@@ -352,6 +354,11 @@ def _second(moment: datetime) -> str:
     whole = moment.astimezone(UTC).replace(microsecond=0)
     whole += timedelta(seconds=1) if moment.microsecond else timedelta(0)
     return whole.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def is_denied_by(since: datetime | None, entry: Entry) -> bool:
+    """For sure: what it does to scoped keys does not count, for nobody proved what their `aws:TokenIssueTime` is."""
+    return not entry.by_name_only and _is_covered(entry, since)
 
 
 def _is_covered(entry: Entry, since: datetime | None) -> bool:

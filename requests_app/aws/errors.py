@@ -158,6 +158,13 @@ _RULES = (
         "its operators must switch them off.",
         contains="sts:TagSession",
     ),
+    _Rule(
+        "AccessDenied",
+        Refused,
+        "Sessions of this role may not be ended by AWS itself: the account's owner should let the role call "
+        "sts:GetScopedCredentials, and see that no service control policy denies it.",
+        contains="sts:GetScopedCredentials",
+    ),
     _Rule("AccessDenied", Refused, _FIX_TRUST),
     _Rule(
         "PackedPolicyTooLarge",

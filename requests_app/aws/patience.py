@@ -23,13 +23,14 @@ LARGEST_ANSWER = 2 * 1024 * 1024
 
 
 @contextmanager
-def bounded() -> Iterator[None]:
-    """Whatever this thread asks of AWS inside is over when LONGEST_CALL is; inside another, when that one is.
+def bounded(seconds: float | None = None) -> Iterator[None]:
+    """Whatever this thread asks of AWS inside is over when these seconds are, LONGEST_CALL unless told otherwise;
+    inside another, no later than that one.
 
     What has not been sent by then is not sent any more: it fails as if AWS could not be reached. Looking up a
     name, and connecting, have time-outs of their own.
     """
-    token = _until.set(_until.get() or time.monotonic() + LONGEST_CALL)
+    token = _until.set(min(_until.get() or float("inf"), time.monotonic() + (seconds or LONGEST_CALL)))
     try:
         yield
     finally:

@@ -13,11 +13,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from requests_app.aws import deny_policy, iam, probe, sts
+from requests_app.aws import console, deny_policy, iam, probe, scoping, sts
 from requests_app.aws.errors import AwsError, Refused, Unavailable
 from requests_app.aws.iam import Place
 from requests_app.aws.probe import End, Issued, Reply
-from requests_app.aws.session_policy import MIN_SESSION_SECONDS, session_policy
+from requests_app.aws.session_policy import MIN_SESSION_SECONDS, layers
 from requests_app.aws.sts import MintedSession, MintOrder
 from requests_app.domain import arns, narrowing
 
@@ -31,6 +31,8 @@ class Check(enum.StrEnum):
     REVOKER = "revoker"
     ROOM = "room"
     OTHER_DOORS = "other doors"
+    ENDS_BY_STS = "ends by STS"
+    SESSION_TOKEN = "session token"  # noqa: S105
 
 
 class Outcome(enum.StrEnum):
@@ -64,7 +66,8 @@ class Findings:
     """What one of the two preflights found. A check that it cannot make, or did not come to, is not in it.
 
     `harmless_action` is the one of `probe.HARMLESS` that proves an early end on this role. `denies`: our deny policy
-    stands there.
+    stands there. `scoping`: whether AWS gives keys that it ends itself; `scoped_console`: whether the console's sign-in
+    took such keys. None where that is not known.
     """
 
     findings: tuple[Finding, ...]
@@ -74,6 +77,8 @@ class Findings:
     doors: tuple[Door, ...] = ()
     room: int | None = None
     denies: bool = False
+    scoping: bool | None = None
+    scoped_console: bool | None = None
 
     def verdict(self, check: Check) -> Outcome | None:
         return next((finding.verdict for finding in self.findings if finding.check is check), None)
@@ -81,7 +86,9 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A role as the catalog has it. `chained`: whether our own identity is a role session."""
+    """A role as the catalog has it. `chained`: whether our own identity is a role session. `federation_url`: where the
+    console's sign-in is to be tried; empty where it need not be.
+    """
 
     role_arn: str
     region: str
@@ -89,14 +96,15 @@ class Subject:
     longest_session: int
     chained: bool
     external_id: str | None = None
+    federation_url: str = ""
 
 
 def as_minter(
     subject: Subject, now: Callable[[], datetime], record: Callable[[Issued], None] = lambda issued: None
 ) -> Findings:
-    """What the minter finds, by at most five calls of STS. Raises no AwsError.
+    """What the minter finds, by at most six calls of STS. Raises no AwsError.
 
-    The sessions made may do nothing, but for the last, which may call `probe.HARMLESS` for two minutes.
+    The sessions made may do nothing, but for the last two, which may call `probe.HARMLESS` for two minutes.
     `now` is AWS's time as well as we know it; `record` gets each session as it is made.
     """
     if not arns.ROLE_ARN.fullmatch(subject.role_arn):
@@ -161,6 +169,8 @@ class _Minter:
         self._record = record
         self._source_identity: str | None = _SOURCE_IDENTITY
         self._findings: list[Finding] = []
+        self._scoping: bool | None = None
+        self._scoped_console: bool | None = None
 
     def look(self) -> Findings:
         nothing = self._enter()
@@ -168,8 +178,14 @@ class _Minter:
             return Findings(tuple(self._findings))
         self._try_without_external_id()
         action = self._find_harmless_action(nothing)
-        role_id = nothing.assumed_role_id.partition(":")[0]
-        return Findings(tuple(self._findings), role_id=role_id, harmless_action=action)
+        self._add(*_token_is_large(nothing))
+        return Findings(
+            tuple(self._findings),
+            role_id=nothing.assumed_role_id.partition(":")[0],
+            harmless_action=action,
+            scoping=self._scoping,
+            scoped_console=self._scoped_console,
+        )
 
     def _enter(self) -> MintedSession | None:
         """A session that may do nothing: whatever the trust policy refuses is found out on the way."""
@@ -213,11 +229,13 @@ class _Minter:
         """One that works where it is allowed, and whose service says so when a policy explicitly denies it."""
         allow = {"Effect": "Allow", "Action": list(probe.HARMLESS), "Resource": "*"}
         cut_off = self._now() + probe.GOOD_FOR
-        policy = session_policy(cut_off=cut_off, role_arn=self._subject.role_arn, statements=[allow])
-        session = self._assume(MIN_SESSION_SECONDS, policy=policy)
+        both = layers(cut_off=cut_off, role_arn=self._subject.role_arn, statements=[allow])
+        assert both is not None  # noqa: S101 - so short a narrowing leaves room
+        session = self._assume(MIN_SESSION_SECONDS, policy=both.parent)
         if isinstance(session, AwsError):
             self._add(_failed(Check.PROOF, session))
             return ""
+        self._try_scoping(session, both.scoped)
         replies = []
         for action in probe.HARMLESS:
             allowed = probe.try_action(session, action, self._subject.region)
@@ -230,6 +248,22 @@ class _Minter:
                     return action
         self._add(_unprovable(replies))
         return ""
+
+    def _try_scoping(self, parent: MintedSession, policy: str) -> None:
+        seconds = int(probe.GOOD_FOR.total_seconds())
+        try:
+            scoped = sts.scope(
+                parent, self._subject.region, seconds=seconds, policy=policy, description=_NAME + "scoping"
+            )
+        except AwsError as error:
+            self._scoping = False if scoping.is_for_good(error) else None
+            self._add(_not_scoped(error))
+            return
+        self._record(Issued.of(scoped))
+        self._scoping = True
+        self._add(_good(Check.ENDS_BY_STS))
+        if self._subject.federation_url:
+            self._scoped_console = _opens(scoped, self._subject.federation_url)
 
     def _assume(self, seconds: int, **changes: Any) -> MintedSession | AwsError:
         parameters: dict[str, Any] = {
@@ -264,6 +298,16 @@ _CLOSE_DOORS = (
     "Whoever comes through these is not bound by a pass, and nothing that Daypass ends ends there: "
     "the account's owner should see whether they are meant."
 )
+_MUCH_OF_A_TOKEN = 80
+_SHORTEN = (
+    "Little is left for what entitlements narrow: Daypass's operators should see which session tags and policies the "
+    "worker's own identity passes on."
+)
+_LET_IT_SCOPE = (
+    "Keys of this role are ended by their policy instead, which holds for all but proofs of identity. The account's "
+    'owner should let the role call it, by {"Effect":"Allow","Action":"sts:GetScopedCredentials","Resource":"*"}, and '
+    "see that no service control policy denies it."
+)
 _FREE_ROOM = (
     "A hundred early ends on this role may not fit side by side: the account's owner should make managed policies of "
     "its other inline policies."
@@ -277,6 +321,34 @@ def _good(check: Check) -> Finding:
 def _failed(check: Check, error: AwsError) -> Finding:
     verdict = Outcome.UNKNOWN if isinstance(error, Unavailable) else Outcome.BAD
     return Finding(check, verdict, error.code, error.message, error.advice)
+
+
+def _not_scoped(error: AwsError) -> Finding:
+    # A partition that does not know the call is nothing that anybody could mend.
+    verdict = Outcome.GOOD if error.code in ("InvalidAction", "UnknownOperation") else Outcome.BAD
+    verdict = verdict if scoping.is_for_good(error) else Outcome.UNKNOWN
+    return Finding(Check.ENDS_BY_STS, verdict, error.code, error.message, _LET_IT_SCOPE)
+
+
+def _opens(session: MintedSession, federation_url: str) -> bool | None:
+    """Whether the console's sign-in takes this session. Nobody is given the link."""
+    try:
+        console.sign_in(session, federation_url=federation_url, destination="", issuer="")
+    except Refused:
+        return False
+    except AwsError:
+        return None
+    return True
+
+
+def _token_is_large(session: MintedSession) -> list[Finding]:
+    # The older measure where AWS does not give the newer one.
+    used = session.session_token_utilization
+    used = session.packed_policy_size if used is None else used
+    if used is None or used < _MUCH_OF_A_TOKEN:
+        return []
+    words = f"Without any narrowing, {used} % of what a session token may hold is used up."
+    return [Finding(Check.SESSION_TOKEN, Outcome.BAD, "", words, _SHORTEN)]
 
 
 def _unaddressable(arn: str) -> Finding:

@@ -237,8 +237,11 @@ def _from_error(error: ClientError) -> Reply:
     known, at = translate(error), sts.date_of(error.response)
     if known.code.removesuffix("Exception") not in _DENIED:
         return _from_failure(known, at)
-    # In AWS's whole message, which ours may cut.
-    who = _WHO_DENIED.search(str(error.response["Error"].get("Message")))
+    # In AWS's whole message, which ours may cut. Of an answer that was cut off on its way botocore gives all there is.
+    words = str(error.response["Error"].get("Message") or "{")
+    if words.startswith("{"):
+        return Reply(End.NO_ANSWER, at, known.code, known.message)
+    who = _WHO_DENIED.search(words)
     return Reply(_ENDS[who[1]] if who else End.DENIED, at, known.code, known.message)
 
 

@@ -6,13 +6,15 @@ resource policy naming the session gets around.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Any
 
 from requests_app.domain import arns, narrowing
 from requests_app.domain.liftable import LIFTABLE, Liftable
 
-__all__ = ["LIFTABLE", "MIN_SESSION_SECONDS", "Liftable", "session_policy", "session_seconds"]
+__all__ = ["LIFTABLE", "MIN_SESSION_SECONDS", "Layers", "Liftable", "layers", "session_policy", "session_seconds"]
 
 MIN_SESSION_SECONDS = 900  # STS issues nothing shorter
 CHAINED_SESSION_SECONDS = 3600  # nor anything longer to a caller that is itself a role session
@@ -35,13 +37,56 @@ def session_policy(
     """
     narrowed = narrowing.check(statements, policy_arns)
     narrowing.check_policies_fit_role(policy_arns, role_arn)
+    denies = _denies(cut_off, role_arn, lifted, may_be_scoped=False)
     # Session policies are added together before they meet the role's own, so an `Allow *` beside
     # a narrowing would undo it.
-    allowed = narrowed if statements or policy_arns else [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
-    document = {"Version": "2012-10-17", "Statement": [*_denies(cut_off, role_arn, lifted), *allowed]}
-    policy = narrowing.compact(document)
+    policy = _document(denies, narrowed if statements or policy_arns else _ALLOW_ALL)
     narrowing.check_length(len(policy), policy_arns)
     return policy
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Two policies for one session: of a parent whose keys nobody is given, and of the keys scoped from it.
+
+    Both hold every deny, for how AWS combines them is its business. Only the scoped one denies its holder to scope
+    further. `parent_is_narrowed` is False where the narrowing stands in the scoped layer alone.
+    """
+
+    parent: str
+    scoped: str
+    policy_arns: tuple[str, ...]
+    parent_is_narrowed: bool
+
+
+def layers(
+    *,
+    cut_off: datetime,
+    role_arn: str,
+    statements: Sequence[Mapping[str, Any]] = (),
+    policy_arns: Sequence[str] = (),
+    lifted: Collection[str] = (),
+) -> Layers | None:
+    """As `session_policy`, for a session to be scoped; None where this narrowing leaves no way to call for it.
+
+    The narrowing stands in the parent where that still may make the call, else in the scoped layer: which takes no
+    managed policies.
+    """
+    narrowed = narrowing.check(statements, policy_arns)
+    narrowing.check_policies_fit_role(policy_arns, role_arn)
+    denies = _denies(cut_off, role_arn, lifted, may_be_scoped=True)
+    every_deny = _denies(cut_off, role_arn, lifted, may_be_scoped=False)
+    open_scoped = _document(every_deny, _ALLOW_ALL)
+    if not (statements or policy_arns):
+        return Layers(_document(denies, _ALLOW_ALL), open_scoped, (), parent_is_narrowed=True)
+    parent = _document(denies, [*narrowed, _MAY_BE_SCOPED])
+    fits = len(parent) + sum(map(len, policy_arns)) <= narrowing.LONGEST_POLICY
+    if fits and not any(_denies_scoping(statement) for statement in narrowed):
+        return Layers(parent, open_scoped, tuple(policy_arns), parent_is_narrowed=True)
+    scoped = _document(every_deny, narrowed)
+    if policy_arns or len(scoped) > narrowing.LONGEST_POLICY:
+        return None
+    return Layers(_document(denies, _ALLOW_ALL), scoped, (), parent_is_narrowed=False)
 
 
 def session_seconds(seconds_left: float, *, ceiling: int, role_max: int, chained: bool) -> int:
@@ -58,9 +103,14 @@ def session_seconds(seconds_left: float, *, ceiling: int, role_max: int, chained
 # Patterns throughout, so that calls AWS adds of the same kind are denied too, and short ones: what they take is
 # missing where an entitlement narrows.
 
+_ALLOW_ALL = [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
+
 # GetScopedCredentials: further keys of this very session, which nobody recorded, and which a deny of everything
-# issued before a moment (`aws:TokenIssueTime`) may not meet. No entitlement lifts that.
+# issued before a moment (`aws:TokenIssueTime`) may not meet. No entitlement lifts that for whoever holds the keys.
 _KEYS_OF_THE_SAME_SESSION = ["sts:Get*Cred*"]
+_SCOPING = "sts:GetScopedCredentials"
+# Whether AWS asks for it is documented nowhere. It gives nobody more: the parent's keys are given to nobody.
+_MAY_BE_SCOPED = {"Effect": "Allow", "Action": _SCOPING, "Resource": "*"}
 
 # Ways to buy credentials that outlive the pass. GetCallerIdentity is none of them (and AWS ignores a deny on it).
 # Nor is every `signin:Create*`: the console makes its Identity Center application by one.
@@ -76,7 +126,7 @@ _OUTLIVING = {
 _EDITS_OF_ITS_ROLE = ["iam:PutRole*", "iam:DeleteRole*", "iam:*tachRole*", "iam:*Assume*"]
 
 
-def _denies(cut_off: datetime, role_arn: str, lifted: Collection[str]) -> list[dict[str, Any]]:
+def _denies(cut_off: datetime, role_arn: str, lifted: Collection[str], *, may_be_scoped: bool) -> list[dict[str, Any]]:
     if cut_off.tzinfo is None:
         raise ValueError("the cut-off must be an aware time")
     if not arns.ROLE_ARN.fullmatch(role_arn):
@@ -84,12 +134,28 @@ def _denies(cut_off: datetime, role_arn: str, lifted: Collection[str]) -> list[d
     if unknown := set(lifted) - set(LIFTABLE):
         raise ValueError(f"No deny that can be lifted has this name: {', '.join(sorted(unknown))}")
     end = cut_off.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    outliving = [action for name, actions in _OUTLIVING.items() if name not in lifted for action in actions]
+    bought = [action for name, actions in _OUTLIVING.items() if name not in lifted for action in actions]
+    if not may_be_scoped:
+        bought = [*_KEYS_OF_THE_SAME_SESSION, *bought]
     return [
         _deny("*") | {"Condition": {"DateGreaterThanEquals": {"aws:CurrentTime": end}}},
         _deny(_EDITS_OF_ITS_ROLE, role_arn),
-        _deny([*_KEYS_OF_THE_SAME_SESSION, *outliving]),
+        *([_deny(bought)] if bought else []),
     ]
+
+
+def _document(denies: Sequence[Mapping[str, Any]], allowed: Sequence[Mapping[str, Any]]) -> str:
+    return narrowing.compact({"Version": "2012-10-17", "Statement": [*denies, *allowed]})
+
+
+def _denies_scoping(statement: Mapping[str, Any]) -> bool:
+    """Perhaps only under a condition, or on something: AWS would say so in the night."""
+    if statement["Effect"] != "Deny":
+        return False
+    named = "Action" in statement
+    actions = statement["Action" if named else "NotAction"]
+    patterns = [actions] if isinstance(actions, str) else actions
+    return any(fnmatchcase(_SCOPING.lower(), pattern.lower()) for pattern in patterns) is named
 
 
 def _deny(action: str | list[str], resource: str = "*") -> dict[str, Any]:

@@ -5,7 +5,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.credentials import CredentialProvider, CredentialResolver, Credentials, ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
 
 from requests_app.aws import patience
@@ -21,7 +24,6 @@ from requests_app.aws.errors import AwsError, own_identity, translate
 from requests_app.domain.secret import Secret
 
 if TYPE_CHECKING:
-    from botocore.credentials import Credentials
     from mypy_boto3_sts import STSClient
 
 T = TypeVar("T")
@@ -52,8 +54,10 @@ class MintedSession:
     assumed_role_id: str
     assumed_role_arn: str
     packed_policy_size: int | None
+    # 0 where it lasts as long as the session that it was scoped from.
     asked_duration: int
     aws_date: datetime | None
+    session_token_utilization: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,19 @@ def assume_role(order: MintOrder) -> MintedSession:
     with patience.bounded():
         client = _ready(order.region).client
         return attempt(lambda: _minted(order, client.assume_role(**_parameters(order))))
+
+
+def scope(session: MintedSession, region: str, *, seconds: int | None, policy: str, description: str) -> MintedSession:
+    """New keys of the same session, which `policy` narrows and which end after `seconds`; None: when that one does.
+
+    By one call at a regional endpoint, as `session`, never repeated. Raises Refused or Unavailable; `outcome_unknown`
+    on those means that there may be keys that nobody has.
+    """
+    asked = {"Policy": policy, "DurationSeconds": seconds, "ScopedSessionDescription": description}
+    with patience.bounded(), _acting_as(session):
+        client = attempt(lambda: _scoping_client(region), own_identity)
+        call = {name: value for name, value in asked.items() if value}
+        return attempt(lambda: _scoped(session, seconds, client.get_scoped_credentials(**call)))
 
 
 def read_clock(region: str, now: Callable[[], datetime]) -> ClockReading:
@@ -162,6 +179,7 @@ def forget_clients() -> None:
     _lock, _making = threading.Lock(), threading.Lock()
     _callers.clear()
     _keyless.clear()
+    _scoping.clear()
 
 
 class _Caller(NamedTuple):
@@ -183,6 +201,10 @@ _callers: dict[str, _Caller] = {}
 # mints, which would wait for it.
 _making = threading.Lock()
 _keyless: dict[str, botocore.session.Session] = {}
+# By region, for calls as sessions that were just made: whose keys a client of their own would hold, and for each of
+# which it would set up TLS anew.
+_scoping: dict[str, Any] = {}
+_parent: ContextVar[ReadOnlyCredentials | None] = ContextVar("parent", default=None)
 os.register_at_fork(after_in_child=forget_clients)
 
 _CONFIG = Config(
@@ -192,6 +214,48 @@ _CONFIG = Config(
     user_agent_appid="daypass",  # type: ignore[call-arg]  # unknown to the stubs
     retries={"mode": "standard", "total_max_attempts": 1},
 )
+
+
+class _OfThisCall(Credentials):
+    """Whoever this thread acts as, for as long as it does."""
+
+    def __init__(self) -> None:
+        super().__init__("", "", method="daypass")
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        known = _parent.get()
+        if known is None:
+            raise NoCredentialsError
+        return known
+
+
+class _Provider(CredentialProvider):
+    METHOD = "daypass"
+
+    def load(self) -> Credentials:
+        return _OfThisCall()
+
+
+@contextmanager
+def _acting_as(session: MintedSession) -> Iterator[None]:
+    keys = (session.access_key_id, session.secret_access_key.reveal(), session.session_token.reveal())
+    token = _parent.set(ReadOnlyCredentials(*keys))
+    try:
+        yield
+    finally:
+        _parent.reset(token)
+
+
+def _scoping_client(region: str) -> Any:
+    with _making:
+        if region not in _scoping:
+            _keep_secrets_out_of_logs()
+            session = botocore.session.Session()
+            session.set_default_client_config(_CONFIG)
+            session.set_config_variable("sts_regional_endpoints", "regional")  # the global one does not know the call
+            session.register_component("credential_provider", CredentialResolver([_Provider()]))
+            _scoping[region] = session.create_client("sts", region_name=region)
+        return _scoping[region]
 
 
 def _ready(region: str) -> _Caller:
@@ -260,6 +324,23 @@ def _minted(order: MintOrder, answer: Mapping[str, Any]) -> MintedSession:
         packed_policy_size=answer.get("PackedPolicySize"),
         asked_duration=order.duration_seconds,
         aws_date=date_of(answer),
+        session_token_utilization=answer.get("SessionTokenUtilization"),
+    )
+
+
+def _scoped(parent: MintedSession, seconds: int | None, answer: Mapping[str, Any]) -> MintedSession:
+    credentials = answer["Credentials"]
+    return MintedSession(
+        access_key_id=credentials["AccessKeyId"],
+        secret_access_key=Secret(credentials["SecretAccessKey"]),
+        session_token=Secret(credentials["SessionToken"]),
+        expires_at=credentials["Expiration"].astimezone(UTC),
+        assumed_role_id=parent.assumed_role_id,
+        assumed_role_arn=answer["SessionInfo"]["Arn"],
+        packed_policy_size=None,
+        asked_duration=seconds or 0,
+        aws_date=date_of(answer),
+        session_token_utilization=answer.get("SessionTokenUtilization"),
     )
 
 

@@ -1,19 +1,34 @@
 """One delivery from wish to sealed envelope: claim, call, seal, record, put down. Each step is safe to lose."""
 
+import dataclasses
 import os
 import socket
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
 
 import structlog
 from django.conf import settings
 
-from requests_app.aws import console, names, session_policy, sts
+from requests_app.aws import console, names, patience, scoping, session_policy, sts
 from requests_app.aws.errors import AwsError, Refused
-from requests_app.domain import clock, envelopes, partitions, restored, sealing
+from requests_app.domain import clock, envelopes, partitions, policy, restored, sealing
+from requests_app.domain.models import IssuedSession
 from requests_app.domain.transitions import DeliveryState
 from requests_app.domain.workflow import deliveries, preflights
 from requests_app.domain.workflow.deliveries import Minted, Order
 
 log = structlog.get_logger(__name__)
+
+
+class Spoilt(Exception):
+    """AWS gave a session, and what was to follow did not work: nobody is given it, and it is on record all the same."""
+
+    def __init__(self, minted: Minted, error: AwsError) -> None:
+        super().__init__(minted, error)
+        self.minted = minted
+        self.error = error
 
 
 def mint(delivery_id: int) -> None:
@@ -28,33 +43,97 @@ def mint(delivery_id: int) -> None:
     if order is None:
         return
     try:
-        session, minted = _assume_role(order)
+        with patience.bounded(policy.MINT_TAKES_SECONDS - 1):
+            session, minted = _issue(order)
+        if minted.fell_back:
+            preflights.look_after_refusal(order.delivery_id)
         envelope = _recorded(order, session, minted, worker)
         if envelope:
             _put_down(order, envelope)
+    except Spoilt as spoilt:
+        _tell(order, spoilt.error, partial(deliveries.discard, order, spoilt.minted, worker=worker))
     except AwsError as error:
-        _tell(order, error)
+        _tell(order, error, partial(deliveries.fail, order))
     except ValueError as error:
         # The entitlement's narrowing cannot be made into a policy: a sentence for whoever edits it.
         deliveries.fail(order, DeliveryState.REFUSED, message=str(error), advice="Tell the operators.")
 
 
-def _assume_role(order: Order) -> tuple[sts.MintedSession, Minted]:
-    mint_order = _mint_order(order)
-    before = clock.now()
-    session = sts.assume_role(mint_order)
+def _issue(order: Order) -> tuple[sts.MintedSession, Minted]:
+    """A session that STS itself ends with the pass; where AWS knows no such thing, one that its own policy ends.
+
+    Raises Refused or Unavailable where AWS gave nothing, and Spoilt where it gave what nobody may be given.
+    """
+    layers = _layers(order) if order.may_be_scoped else None
+    if layers is None:
+        if not order.may_end_by_policy:
+            message = "The narrowing of these terms leaves no room for keys that AWS itself ends with the pass."
+            raise Refused("NotScoped", message, "An operator must shorten it.")
+        return _assume_role(order)
+    began, before = time.monotonic(), clock.now()
+    mint_order = _mint_order(order, layers.parent, layers.policy_arns)
+    scoped = scoping.mint(mint_order, scoping.Scope(layers.scoped, order.cut_off, _description(order)))
+    parent = _of_parent(mint_order, scoped.parent, before)
+    if scoped.session is not None:
+        return scoped.session, dataclasses.replace(
+            parent,
+            access_key_id=scoped.session.access_key_id,
+            sts_expires_at=scoped.session.expires_at,
+            session_token_utilization=scoped.session.session_token_utilization,
+            ends_by=IssuedSession.EndsBy.STS,
+            parent_access_key_id=scoped.parent.access_key_id,
+            parent_expires_at=scoped.parent.expires_at,
+        )
+    failure = scoped.failure
+    assert failure is not None  # noqa: S101
+    if scoping.is_for_good(failure) and order.may_end_by_policy:
+        log.warning("mint.not_scoped", delivery=order.public_id, aws_code=failure.code)
+        left = order.seconds_left - (time.monotonic() - began)
+        try:
+            session, minted = _assume_role(dataclasses.replace(order, seconds_left=max(left, 1.0)))
+            return session, dataclasses.replace(
+                minted,
+                parent_access_key_id=scoped.parent.access_key_id,
+                parent_expires_at=scoped.parent.expires_at,
+                fell_back=failure.code,
+            )
+        except AwsError as error:
+            failure = error
+    raise Spoilt(parent, failure)
+
+
+def _of_parent(mint_order: sts.MintOrder, parent: scoping.Parent, before: datetime) -> Minted:
     # Only how far AWS is ahead at most is asked, which what we read afterwards says nothing of.
-    _, aws_ahead_at_most = sts.offset_from_mint(session.expires_at, session.asked_duration, before, before)
-    minted = Minted(
+    _, aws_ahead_at_most = sts.offset_from_mint(parent.expires_at, mint_order.duration_seconds, before, before)
+    return Minted(
         session_name=mint_order.session_name,
         source_identity=mint_order.source_identity or "",
-        access_key_id=session.access_key_id,
-        assumed_role_id=session.assumed_role_id,
-        sts_expires_at=session.expires_at,
-        packed_policy_size=session.packed_policy_size,
+        access_key_id=parent.access_key_id,
+        assumed_role_id=parent.assumed_role_id,
+        sts_expires_at=parent.expires_at,
+        packed_policy_size=None,
         aws_ahead_at_most=aws_ahead_at_most,
     )
-    return session, minted
+
+
+def _assume_role(order: Order) -> tuple[sts.MintedSession, Minted]:
+    """In the older way: a session that denies everything from the cut-off on, and scoping to whoever holds it."""
+    terms, before = order.terms, clock.now()
+    policy_text = session_policy.session_policy(
+        cut_off=order.cut_off,
+        role_arn=order.role_arn,
+        statements=terms.narrowing_statements,
+        policy_arns=terms.narrowing_policy_arns,
+        lifted=terms.lifted,
+    )
+    mint_order = _mint_order(order, policy_text, terms.narrowing_policy_arns)
+    session = sts.assume_role(mint_order)
+    known = scoping.Parent.of(session)
+    return session, dataclasses.replace(
+        _of_parent(mint_order, known, before),
+        packed_policy_size=session.packed_policy_size,
+        session_token_utilization=session.session_token_utilization,
+    )
 
 
 def _recorded(order: Order, session: sts.MintedSession, minted: Minted, worker: str) -> str:
@@ -74,26 +153,35 @@ def _recorded(order: Order, session: sts.MintedSession, minted: Minted, worker: 
     return envelope if deliveries.record(order, minted, worker=worker, envelope=envelope) else ""
 
 
-def _mint_order(order: Order) -> sts.MintOrder:
-    terms = order.terms
+def _layers(order: Order) -> session_policy.Layers | None:
+    return session_policy.layers(
+        cut_off=order.cut_off,
+        role_arn=order.role_arn,
+        statements=order.terms.narrowing_statements,
+        policy_arns=order.terms.narrowing_policy_arns,
+        lifted=order.terms.lifted,
+    )
+
+
+def _description(order: Order) -> str:
+    """For CloudTrail, in characters that AWS takes."""
+    plain = f"{order.code} {order.ticket}".encode("ascii", "replace").decode()
+    return "".join(character if character.isprintable() else "?" for character in plain).strip()[:256]
+
+
+def _mint_order(order: Order, policy_text: str, policy_arns: Sequence[str]) -> sts.MintOrder:
     return sts.MintOrder(
         role_arn=order.role_arn,
         region=order.region,
         session_name=names.session_name(order.code, order.beneficiary_name),
         duration_seconds=session_policy.session_seconds(
             order.seconds_left,
-            ceiling=terms.session_ceiling_seconds,
+            ceiling=order.terms.session_ceiling_seconds,
             role_max=order.role_max_seconds,
             chained=order.chained,
         ),
-        policy=session_policy.session_policy(
-            cut_off=order.cut_off,
-            role_arn=order.role_arn,
-            statements=terms.narrowing_statements,
-            policy_arns=terms.narrowing_policy_arns,
-            lifted=terms.lifted,
-        ),
-        policy_arns=terms.narrowing_policy_arns,
+        policy=policy_text,
+        policy_arns=tuple(policy_arns),
         source_identity=order.source_identity or None,
         external_id=order.external_id or None,
     )
@@ -112,12 +200,17 @@ def _put_down(order: Order, envelope: str) -> None:
 
 
 def _console(order: Order, session: sts.MintedSession) -> dict[str, object]:
-    link = console.sign_in(
-        session,
-        federation_url=partitions.federation_url(order.partition, settings.FEDERATION_URL),
-        destination=order.destination,
-        issuer=settings.BASE_URL,
-    )
+    try:
+        link = console.sign_in(
+            session,
+            federation_url=partitions.federation_url(order.partition, settings.FEDERATION_URL),
+            destination=order.destination,
+            issuer=settings.BASE_URL,
+        )
+    except Refused:
+        if order.will_be_scoped:  # it took such keys once, and the next link is made in the older way
+            preflights.note_console(order.region, takes_scoped=False)
+        raise
     return {
         "kind": "console",
         "url": link.url,
@@ -143,7 +236,7 @@ def _credentials(order: Order, session: sts.MintedSession) -> dict[str, object]:
     }
 
 
-def _tell(order: Order, error: AwsError) -> None:
+def _tell(order: Order, error: AwsError, write_down: Callable[..., None]) -> None:
     if error.outcome_unknown:
         state, message = DeliveryState.UNKNOWN, deliveries.UNKNOWN
     elif isinstance(error, Refused):
@@ -151,6 +244,6 @@ def _tell(order: Order, error: AwsError) -> None:
     else:
         state, message = DeliveryState.UNAVAILABLE, "AWS could not be asked."
     log.warning("mint.failed", delivery=order.public_id, state=str(state), aws_code=error.code)
-    deliveries.fail(order, state, message=message, advice=error.advice, aws_code=error.code, aws_message=error.message)
+    write_down(state, message=message, advice=error.advice, aws_code=error.code, aws_message=error.message)
     if state == DeliveryState.REFUSED:
         preflights.look_after_refusal(order.delivery_id)

@@ -4,11 +4,13 @@ import dataclasses
 import threading
 from collections import OrderedDict
 
+from django.conf import settings
+
 from requests_app.aws import preflight
 from requests_app.aws.iam import Place
 from requests_app.aws.preflight import Findings, Subject
 from requests_app.background.own_sessions import recorder
-from requests_app.domain import clock, jobs
+from requests_app.domain import clock, jobs, partitions
 from requests_app.domain.models import OwnSession
 from requests_app.domain.workflow import preflights
 from requests_app.domain.workflow.preflights import Found, Half, Look
@@ -54,6 +56,7 @@ def _as_minter(task: Look) -> Found:
         longest_session=task.longest_session,
         chained=task.chained,
         external_id=task.external_id or None,
+        federation_url=partitions.federation_url(task.partition, settings.FEDERATION_URL) if task.try_console else "",
     )
     return _found(preflight.as_minter(subject, clock.now, recorder(task.role_id, OwnSession.Purpose.PREFLIGHT)))
 
@@ -84,5 +87,7 @@ def _found(findings: Findings) -> Found:
         longest_session=findings.longest_session,
         room=findings.room,
         denies=findings.denies,
+        scoping=findings.scoping,
+        scoped_console=findings.scoped_console,
         doors=[dataclasses.asdict(door) for door in findings.doors],
     )

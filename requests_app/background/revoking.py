@@ -188,16 +188,15 @@ def _has_room_for_fallback(task: Task, room: int) -> bool:
 
 
 def _entries(task: Task) -> list[Entry]:
-    return [Entry(wanted.code, wanted.returned, wanted.issued_before) for wanted in task.wanted]
+    return [
+        Entry(wanted.code, wanted.returned, wanted.issued_before, by_name_only=wanted.by_name_only)
+        for wanted in task.wanted
+    ]
 
 
 def _left_out(fitting: Fit, since: datetime | None) -> list[str]:
-    """Those whom nothing denies: named neither, nor issued before `since`."""
-    return [
-        entry.code
-        for entry in fitting.dropped
-        if since is None or entry.issued_before is None or entry.issued_before > since
-    ]
+    """Those whom nothing denies for sure: named neither, nor issued before `since`."""
+    return [entry.code for entry in fitting.dropped if not deny_policy.is_denied_by(since, entry)]
 
 
 def _probe_order(task: ProbeTask, action: str) -> probe.ProbeOrder:

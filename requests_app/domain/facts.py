@@ -97,6 +97,7 @@ class NewDelivery(MintableRequest):
 class LockedDelivery(MintableRequest):
     """With the delivery."""
 
+    ticket: str
     delivery: int
     public_id: UUID
     kind: str
@@ -115,6 +116,7 @@ _MINTABLE = f"""{_HOLDING},
     o.identity_is_access, h.held_until, p.time_zone,
     c.low_seconds AS clock_low, c.high_seconds AS clock_high, c.measured_at AS clock_measured_at,
     r.terms_document->'hours' AS hours_document, coalesce(r.terms_document->>'channels', 'both') AS channels,
+    %(console)s::boolean AS console, coalesce(f.scoping, '') AS scoping, c.scoped_console,
     r.id AS access_request, r.code, r.terms_document, r.decide_by, r.start_by,
     r.beneficiary_id AS beneficiary, coalesce(nullif(p.name, ''), p.username) AS beneficiary_name, p.username,
     p.source_identity,
@@ -128,6 +130,7 @@ _OF_MINTABLE = f"""{_OF_REQUEST}
     JOIN requests_app_account a ON a.id = o.account_id
     JOIN requests_app_user p ON p.id = r.beneficiary_id
     LEFT JOIN requests_app_denypolicy h ON h.role_id = r.role_id
+    LEFT JOIN requests_app_preflight f ON f.role_id = r.role_id
     LEFT JOIN requests_app_awsclock c ON c.region = %(regions)s::jsonb->>a.partition"""
 # As a value of its own, or no index would be used for it.
 _A_MINUTE_AGO = "(SELECT clock_timestamp() + %(shift)s::interval - interval '1 minute')"
@@ -152,7 +155,8 @@ WHERE r.id = %(access_request)s::bigint
 _LOCKED_DELIVERY = Question(
     "facts.locked_delivery",
     f"""
-SELECT {_MINTABLE.replace("%(by)s::bigint", "d.beneficiary_id")},
+SELECT {_MINTABLE.replace("%(by)s::bigint", "d.beneficiary_id").replace("%(console)s::boolean", "d.kind = 'console'")},
+    r.ticket,
     d.id AS delivery, d.public_id, d.kind, d.destination, d.recipient_key, d.thumbprint, d.sign_in,
     d.state AS delivery_state, d.asked_at, d.sealed_at, d.envelope_sha256, d.message
 FROM {_OF_MINTABLE}
@@ -197,9 +201,11 @@ def asking(entitlement: Entitlement, role: Role, *, by: User, beneficiary: User)
     return _ASKING.one(entitlement=entitlement.pk, role=role.pk, person=beneficiary.pk, by=by.pk)
 
 
-def new_delivery(access_request: int, *, by: int, regions: dict[str, str]) -> NewDelivery:
+def new_delivery(access_request: int, *, by: int, console: bool, regions: dict[str, str]) -> NewDelivery:
     """For whoever asks for credentials of a request, after its lock. `regions`: by partition, where STS is asked."""
-    return _NEW_DELIVERY.one(access_request=access_request, by=by, regions=regions, shift=clock_.shift())
+    return _NEW_DELIVERY.one(
+        access_request=access_request, by=by, console=console, regions=regions, shift=clock_.shift()
+    )
 
 
 def locked_delivery(delivery: int, *, regions: dict[str, str]) -> LockedDelivery:

@@ -23,6 +23,9 @@ LARGEST_OFFSET_SECONDS = 30.0
 OLDEST_CLOCK = timedelta(seconds=120)
 # Between the worker's look at the clock and the moment AWS counts from, at most: its time-outs and a little more.
 CALL_TAKES_SECONDS = 15
+# All that is asked of STS for one delivery: a session, the keys scoped from it, perhaps once more, or a session in
+# the older way. Together they have the patience of two calls.
+MINT_TAKES_SECONDS = 2 * CALL_TAKES_SECONDS
 # What is proved by identity alone cannot be denied, so its sessions, of 900 s at least, must not outlive the pass.
 IDENTITY_NEEDS_SECONDS = 900 + CALL_TAKES_SECONDS
 
@@ -175,7 +178,8 @@ class Holding(Standing):
 class Minting(Holding):
     """`held_until`: before then nothing is minted, because AWS is told to refuse whatever it issued earlier.
     `time_zone`: the beneficiary's. `clock_…`: what was last read of AWS's. `hours_document`: of the terms, where they
-    keep hours; `channels` is what they give.
+    keep hours; `channels` is what they give. `console`: a link is wanted, not keys. `scoping`, `scoped_console`: what a
+    preflight saw of GetScopedCredentials on the role, and of the partition's console with such keys.
     """
 
     identity_is_access: bool
@@ -186,10 +190,28 @@ class Minting(Holding):
     clock_measured_at: datetime | None
     hours_document: dict[str, Any] | None
     channels: str
+    console: bool
+    scoping: str
+    scoped_console: bool | None
 
     @property
     def zone(self) -> tzinfo:
         return zone_or_utc(self.time_zone)
+
+    @property
+    def may_be_scoped(self) -> bool:
+        """STS may itself end what is minted: nobody knows otherwise. The console only where it was seen to."""
+        return self.scoping != "refused" and (not self.console or self.will_be_scoped)
+
+    @property
+    def will_be_scoped(self) -> bool:
+        """STS was seen to."""
+        return self.scoping == "works" and (not self.console or bool(self.scoped_console))
+
+    @property
+    def may_end_by_policy(self) -> bool:
+        """A session that only its policy ends would do."""
+        return not (self.identity_is_access and self.seconds_left < IDENTITY_NEEDS_SECONDS)
 
     @property
     def clock(self) -> Clock | None:
@@ -529,7 +551,7 @@ MAY_MINT: Table[Minting] = (
         lambda it: f"These terms hold {_in_words(it.hours)}, and this pass does not end with them. Ask again.",
     ),
     Line(
-        lambda it: it.identity_is_access and it.seconds_left < IDENTITY_NEEDS_SECONDS,
+        lambda it: not (it.may_end_by_policy or it.will_be_scoped),
         "mint.identity_is_access",
         "Sessions of this role last at least 15 minutes and cannot be cut off, and less is left of this pass. "
         "Ask again if you still need it.",

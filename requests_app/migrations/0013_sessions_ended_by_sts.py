@@ -45,6 +45,11 @@ class Migration(migrations.Migration):
             name='scoping',
             field=models.CharField(blank=True, choices=[('', 'not known'), ('works', 'Works'), ('refused', 'Refused')], db_default='', default='', max_length=7),
         ),
+        migrations.AlterField(
+            model_name='notice',
+            name='kind',
+            field=models.CharField(choices=[('asked', 'Asked'), ('reminded', 'Reminded'), ('decided', 'Decided'), ('issued', 'Issued'), ('ending_soon', 'Ending Soon'), ('ended', 'Ended'), ('not_denied', 'Not Denied'), ('unproved', 'Unproved'), ('lifted', 'Lifted'), ('unexplained', 'Unexplained'), ('held', 'Held'), ('role_held', 'Role Held'), ('frozen', 'Frozen'), ('thawed', 'Thawed'), ('restored', 'Restored'), ('stopped', 'Stopped'), ('trouble', 'Trouble'), ('only_one', 'Only One'), ('accept', 'Accept'), ('more_asked', 'More Asked'), ('more_decided', 'More Decided'), ('stuck', 'Stuck'), ('no_use', 'No Use'), ('nobody', 'Nobody'), ('unconfirmed', 'Unconfirmed'), ('proxy', 'Proxy'), ('factors', 'Factors'), ('not_scoped', 'Not Scoped'), ('invited', 'Invited'), ('new_password', 'New Password'), ('account', 'Account'), ('guessed', 'Guessed')], max_length=12),
+        ),
         migrations.AddConstraint(
             model_name='issuedsession',
             constraint=models.UniqueConstraint(condition=models.Q(('parent_access_key_id', ''), _negated=True), fields=('parent_access_key_id',), name='session_parent_key_unique'),

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from requests_app.aws import iam, preflight, probe
+from requests_app.aws import iam, preflight, probe, sts
 from requests_app.aws.preflight import Check, Door, Outcome, Subject, other_doors
 from sandbox.landscape import ACCOUNTS, HUB_ACCOUNT, REVOKER_IN_TARGET, hub_role_arn, revoker_arn, trust_policy
+from sandbox.proxy import Fault
 
 from .conftest import PAYMENTS, keys_of, works
 
@@ -64,7 +65,9 @@ def test_every_role_of_the_landscape_is_good(minter, assumed, account, role):
         Check.SOURCE_IDENTITY: GOOD,
         Check.EXTERNAL_ID: GOOD,
         Check.PROOF: GOOD,
+        Check.ENDS_BY_STS: GOOD,
     }
+    assert findings.scoping is True
     assert findings.role_id.startswith("AROA")
     assert findings.harmless_action == HARMLESS_OF.get(role.name, "sqs:ListQueues")
     assert len(assumed.orders) == 3
@@ -224,12 +227,69 @@ def test_its_sessions_can_do_nothing_and_are_told(minter, subject, assumed):
 
     preflight.as_minter(subject, now, issued.append)
 
-    assert [one.session_name for one in issued] == ["DP-PREFLIGHT-here"] * 2
+    assert [one.session_name for one in issued] == ["DP-PREFLIGHT-here"] * 3
     nothing, harmless = (minter.as_session(keys_of(session)) for session in assumed.sessions)
     assert not works(nothing)
     for caller in (nothing, harmless):
         with pytest.raises(ClientError, match="AccessDenied"):
             caller.client("iam").list_users()
+
+
+QUEUES = {"Effect": "Allow", "Action": "sqs:*", "Resource": "*"}
+SCOPING = {"Effect": "Allow", "Action": "sts:GetScopedCredentials", "Resource": "*"}
+
+
+def test_a_role_that_may_not_be_scoped_is_told_the_statement_that_it_lacks(minter, target_role, subject):
+    target_role.put("permissions", QUEUES)
+    lacking = preflight.as_minter(subject, now)
+    finding = found(lacking, Check.ENDS_BY_STS)
+    assert (finding.verdict, finding.code, lacking.scoping) == (BAD, "AccessDenied", False)
+    statement = json.loads(finding.advice[finding.advice.index("{") : finding.advice.index("}") + 1])
+    assert statement == SCOPING
+    assert lacking.harmless_action == "sqs:ListQueues"  # all else is found as before
+
+    target_role.put("permissions", QUEUES, statement)
+    assert preflight.as_minter(subject, now).scoping is True
+    target_role.put("permissions", QUEUES)
+    with minter.scoping(needs_allow=False):
+        assert preflight.as_minter(subject, now).scoping is True
+    target_role.put("permissions", QUEUES, statement)
+    with minter.scoping(known=False):  # nobody can mend that
+        finding = found(preflight.as_minter(subject, now), Check.ENDS_BY_STS)
+    assert (finding.verdict, finding.code) == (GOOD, "InvalidAction")
+
+
+def test_that_aws_does_not_answer_is_no_refusal_to_scope(through, proxy, minter, subject, target_role):
+    target_role.put("permissions", QUEUES, SCOPING)
+    through("minter")
+    for fault in (Fault.THROTTLED, Fault.ERROR_500, Fault.RESET_AFTER, Fault.PAGE):
+        proxy.fail(fault, actions={"GetScopedCredentials"})
+        findings = preflight.as_minter(subject, now)
+        proxy.heal()
+        assert findings.scoping is None
+        assert findings.verdict(Check.ENDS_BY_STS) is UNKNOWN
+        assert findings.harmless_action == "sqs:ListQueues"
+
+
+def test_whether_the_console_takes_such_keys_is_tried_where_that_is_not_known(minter, target_role, subject, federation):
+    target_role.put("permissions", QUEUES, SCOPING)
+    assert preflight.as_minter(subject, now).scoped_console is None
+    asked = dataclasses.replace(subject, federation_url=federation.url)
+    assert preflight.as_minter(asked, now).scoped_console is True
+    nobody = dataclasses.replace(subject, federation_url="http://127.0.0.1:9/federation")
+    assert preflight.as_minter(nobody, now).scoped_console is None
+
+
+@pytest.mark.parametrize(("used", "told"), [(79, False), (80, True), (None, False)])
+def test_a_token_that_is_nearly_full_before_anything_is_narrowed(minter, subject, monkeypatch, used, told):
+    assume_role = sts.assume_role
+
+    def full(order: sts.MintOrder) -> sts.MintedSession:
+        return dataclasses.replace(assume_role(order), session_token_utilization=used, packed_policy_size=used)
+
+    monkeypatch.setattr(sts, "assume_role", full)
+    finding = preflight.as_minter(subject, now).verdict(Check.SESSION_TOKEN)
+    assert finding is (BAD if told else None)
 
 
 # --- the revoker's half --------------------------------------------------------------------------

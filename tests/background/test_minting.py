@@ -135,6 +135,32 @@ def test_they_stop_at_the_second(
         active = workflow.start(made, by=alice)
     assert active.expires_at is not None
     opened = browser.credentials(active)
+    caller = as_caller(minter, opened)
+    caller.client("s3").list_buckets()
+
+    time.sleep(max(0.0, (active.expires_at - clock.now()).total_seconds()))
+
+    for service, operation in (("s3", "list_buckets"), ("sts", "get_caller_identity"), ("iam", "list_roles")):
+        with pytest.raises(ClientError, match=r"ExpiredToken|InvalidClientTokenId"):
+            getattr(caller.client(service), operation)()
+    assert opened["sts_expires_at"] <= opened["expires_at"]
+    session = IssuedSession.objects.get()
+    assert (session.ends_by, session.access_key_id) == ("sts", opened["access_key_id"])
+    assert session.parent_access_key_id not in ("", opened["access_key_id"])
+    assert session.parent_expires_at is not None
+    assert session.parent_expires_at > session.cut_off >= session.sts_expires_at
+
+
+def test_where_aws_does_not_scope_they_stop_at_the_second_all_the_same(
+    alice: User, bob: User, administrator: Role, staged: Entitlement, browser: Browser, minter: Any
+) -> None:
+    with clock.moved(-timedelta(minutes=30) + timedelta(seconds=4)):
+        made = factories.wish(alice, administrator, staged)
+        workflow.approve(made, by=bob)
+        active = workflow.start(made, by=alice)
+    assert active.expires_at is not None
+    with minter.scoping(known=False):
+        opened = browser.credentials(active)
     s3 = as_caller(minter, opened).client("s3")
     s3.list_buckets()
 
@@ -143,6 +169,9 @@ def test_they_stop_at_the_second(
     with pytest.raises(ClientError, match="AccessDenied"):
         s3.list_buckets()
     assert opened["sts_expires_at"] > opened["expires_at"]  # STS itself would have let it go on
+    session = IssuedSession.objects.get()
+    assert (session.ends_by, session.fell_back) == ("policy", "InvalidAction")
+    assert session.parent_access_key_id not in ("", session.access_key_id)
 
 
 @pytest.mark.parametrize("by", ["statements", "arns", "both"])

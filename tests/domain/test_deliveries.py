@@ -391,7 +391,7 @@ def test_a_clock_set_between_the_measure_and_the_mint(ahead_at_most: float, kept
 def test_a_late_workers_session_is_recorded_as_discarded(asked: Delivery) -> None:
     order = deliveries.claim(asked.pk, worker="w")
     assert order is not None
-    with clock.moved(timedelta(seconds=46)):
+    with clock.moved(timedelta(seconds=61)):
         assert deliveries.sweep() == 1
     assert now_in(asked).state == DeliveryState.UNKNOWN
     assert deliveries.record(order, factories.minted(order), worker="w") is False
@@ -542,7 +542,7 @@ def test_what_is_not_sealed_yet_is_not_handed_over(state: str, asked: Delivery, 
     ("state", "seconds", "after", "action"),
     [
         ("asked", 20, "stale", "delivery.failed"),
-        ("claimed", 45, "unknown", "session.unaccounted"),
+        ("claimed", 60, "unknown", "session.unaccounted"),
         ("sealed", 60, "lost", "delivery.failed"),
     ],
 )

@@ -335,7 +335,7 @@ BREAKS = [
     ),
     ("delivery.without_session", "UPDATE issuedsession SET discarded = true WHERE {delivered}"),
     ("delivery.stuck", "UPDATE delivery SET state = 'asked', asked_at = now() - interval '82 s' WHERE {failed}"),
-    ("delivery.stuck", "UPDATE delivery SET state = 'claimed', claimed_at = now() - interval '107 s' WHERE {failed}"),
+    ("delivery.stuck", "UPDATE delivery SET state = 'claimed', claimed_at = now() - interval '122 s' WHERE {failed}"),
     (
         "delivery.stuck",
         "UPDATE delivery SET state = 'sealed', sealed_at = now() - interval '122 s' WHERE {handed_over}",

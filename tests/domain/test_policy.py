@@ -53,6 +53,9 @@ mints = st.builds(
     clock_measured_at=st.none() | ages,
     hours_document=st.none(),
     channels=st.just("both"),
+    console=mostly,
+    scoping=st.sampled_from(["", "works", "works", "refused"]),
+    scoped_console=st.none() | mostly,
 )
 
 
@@ -202,7 +205,8 @@ def test_may_mint(it: Minting) -> None:
             return "mint.not_active"
         if why_not_hold(it):
             return why_not_hold(it)
-        if it.identity_is_access and it.expires_at < NOW + timedelta(minutes=15, seconds=15):
+        ends_by_itself = it.scoping == "works" and (not it.console or it.scoped_console is True)
+        if it.identity_is_access and not ends_by_itself and it.expires_at < NOW + timedelta(minutes=15, seconds=15):
             return "mint.identity_is_access"
         if it.held_until is not None and it.held_until > NOW:
             return "mint.held"
@@ -220,6 +224,7 @@ GOOD = Minting(
     gives_role=True, names_person=True, excludes_person=False, is_beneficiary=True, state=State.ACTIVE,
     expires_at=NOW + timedelta(seconds=1), now=NOW, identity_is_access=False, held_until=None, time_zone="UTC",
     clock_low=-0.5, clock_high=0.5, clock_measured_at=NOW, hours_document=None, channels="both",
+    console=False, scoping="", scoped_console=None,
 )  # fmt: skip
 
 

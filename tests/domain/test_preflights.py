@@ -171,7 +171,8 @@ def test_looking_at_all_of_them_shuffles_them(payments: Account) -> None:
 def look_at(role: Role, half: Half, taken_until: datetime) -> Look:
     return Look(
         role_id=role.pk, half=half, role_arn=role.arn, revoker_role_arn="", region="us-east-1", external_id="",
-        installation="here", longest_session=3600, minter_arn="", chained=True, taken_until=taken_until,
+        installation="here", longest_session=3600, minter_arn="", chained=True, partition="aws",
+        try_console=False, taken_until=taken_until,
     )  # fmt: skip
 
 

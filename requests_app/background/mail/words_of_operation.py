@@ -29,6 +29,10 @@ def _role(notice: Notice, batch: Batch) -> Words:
     return {"arn": notice.role.arn if notice.role else ""}
 
 
+def _not_scoped(notice: Notice, batch: Batch) -> Words:
+    return _role(notice, batch) | {"code": notice.detail.get("code", "")}
+
+
 def _unproved(notice: Notice, batch: Batch) -> Words:
     number = proofs.unproved(notice.role.pk, notice.detail["generation"]) if notice.role else 0
     return _role(notice, batch) | {"number": f"{number:,}"}
@@ -99,6 +103,7 @@ OF = {
     Kind.STOPPED: Wording(_stopped, ("event",)),
     Kind.UNPROVED: Wording(_unproved, _ROLE),
     Kind.LIFTED: Wording(_role, _ROLE),
+    Kind.NOT_SCOPED: Wording(_not_scoped, _ROLE),
     Kind.UNEXPLAINED: Wording(_unexplained, _ROLE),
     Kind.ROLE_HELD: Wording(_role_held, (*_ROLE, "event")),
     Kind.TROUBLE: Wording(_trouble),

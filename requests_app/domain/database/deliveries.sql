@@ -86,12 +86,21 @@ CREATE FUNCTION requests_app_guard_session_moments() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     PERFORM requests_app_require_now(NEW.issued_at);
-    PERFORM requests_app_require_readable(NEW.cut_off, NEW.sts_expires_at);
+    PERFORM requests_app_require_readable(NEW.cut_off, NEW.sts_expires_at, NEW.parent_expires_at);
+    -- What nobody is given is recorded whatever a clock that was set says of it.
+    IF NEW.discarded THEN
+        RETURN NEW;
+    END IF;
     -- Its early end is wanted for as long as the session lasts, and a margin of five minutes. STS gives a quarter of an
-    -- hour or more; what ends sooner by itself ends at its cut-off. What nobody is given is recorded whatever a clock
-    -- that was set says of it.
-    IF NOT NEW.discarded AND NEW.sts_expires_at < least(NEW.cut_off, NEW.issued_at + interval '10 min') THEN
+    -- hour or more; what ends sooner by itself ends at its cut-off.
+    IF (CASE NEW.ends_by WHEN 'sts' THEN NEW.parent_expires_at ELSE NEW.sts_expires_at END)
+       < least(NEW.cut_off, NEW.issued_at + interval '10 min') THEN
         PERFORM requests_app_refuse('a session lasts until its cut-off, or as long as STS gives at least');
+    END IF;
+    -- And what STS ends, ends with its parent or at most some seconds before its cut-off.
+    IF NEW.ends_by = 'sts' AND (NEW.sts_expires_at > NEW.cut_off
+       OR NEW.sts_expires_at < least(NEW.cut_off, NEW.parent_expires_at) - interval '1 min') THEN
+        PERFORM requests_app_refuse('a session that STS ends, ends at its cut-off');
     END IF;
     RETURN NEW;
 END $$;
@@ -102,6 +111,18 @@ CREATE FUNCTION requests_app_guard_session_insert() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     PERFORM requests_app_require_the_present();
+    -- Whoever has a key asks for it in either column, and finds one session. In one order, so that nobody waits in turn.
+    PERFORM pg_advisory_xact_lock(hashtextextended('session key ' || key, 0))
+    FROM (SELECT key FROM unnest(ARRAY[NEW.access_key_id, nullif(NEW.parent_access_key_id, '')]) key ORDER BY key) ours
+    WHERE key IS NOT NULL;
+    IF NEW.access_key_id = NEW.parent_access_key_id OR EXISTS (
+        SELECT FROM requests_app_issuedsession s
+        WHERE s.parent_access_key_id = NEW.access_key_id AND s.parent_access_key_id <> ''
+    ) OR NEW.parent_access_key_id <> '' AND EXISTS (
+        SELECT FROM requests_app_issuedsession s WHERE s.access_key_id = NEW.parent_access_key_id
+    ) THEN
+        PERFORM requests_app_refuse('a key belongs to one session');
+    END IF;
     -- Or it could end between this look and the commit.
     PERFORM FROM requests_app_accessrequest WHERE id = NEW.access_request_id FOR SHARE;
     IF NOT EXISTS (

@@ -93,7 +93,7 @@ class IssuedSession(models.Model):
     # From here on the session's own policy denies everything, by AWS's clock.
     cut_off = models.DateTimeField()
     sts_expires_at = models.DateTimeField()
-    # What ends it with the pass: its own expiration, GetCallerIdentity included, or what its policy denies from then on.
+    # What ends it with the pass: its own expiration, for GetCallerIdentity too, or what its policy denies from then on.
     ends_by = models.CharField(max_length=6, choices=EndsBy.choices, default=EndsBy.POLICY, db_default=EndsBy.POLICY)
     parent_access_key_id = models.CharField(max_length=128, blank=True, db_default="")
     parent_expires_at = models.DateTimeField(null=True)

@@ -48,6 +48,7 @@ class Notice(models.Model):
         UNCONFIRMED = "unconfirmed"
         PROXY = "proxy"
         FACTORS = "factors"
+        NOT_SCOPED = "not_scoped"
         # To one person about how they sign in. The first two bring a link, which stands in no row: see
         # `password_links`.
         INVITED = "invited"

@@ -16,7 +16,7 @@ from django.utils.crypto import salted_hmac
 from requests_app.domain import audit, clock, facts, jobs, notices, partitions, policy, sealing, store, texts
 from requests_app.domain.audit import Action
 from requests_app.domain.errors import Conflict, Invalid, NotAllowed, TooMany, Unavailable
-from requests_app.domain.models import AccessRequest, Delivery, User
+from requests_app.domain.models import AccessRequest, Delivery, IssuedSession, User
 from requests_app.domain.prepared import Question
 from requests_app.domain.terms import CONSOLE, KEYS, Terms
 from requests_app.domain.transitions import DELIVERY, DeliveryState, State, may_follow
@@ -26,8 +26,8 @@ from requests_app.domain.workflow.verb import Due, lock_row, looking_again, reco
 
 # A wish is for now. An older one is not granted: the person has long pressed again, or gone.
 CLAIMED_WITHIN = timedelta(seconds=20)
-# Longer than a worker can take by its own time-outs: afterwards nobody knows what AWS did.
-HEARD_OF_WITHIN = timedelta(seconds=45)
+# Longer than a worker can take by its own time-outs, the console's among them: afterwards nobody knows what AWS did.
+HEARD_OF_WITHIN = timedelta(seconds=policy.MINT_TAKES_SECONDS + 30)
 # Longer than a worker takes, by Redis's time-outs, to put down what it has just recorded.
 PUT_DOWN_WITHIN = timedelta(seconds=5)
 # As long as the envelope lives in Redis.
@@ -60,11 +60,16 @@ class Order:
     seconds_left: float
     chained: bool
     region: str
+    ticket: str
+    # Whether STS itself may end it, whether a preflight saw that, and whether it would do if only its policy did.
+    may_be_scoped: bool
+    will_be_scoped: bool
+    may_end_by_policy: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """What is kept of a session that AWS gave: no secret among it."""
+    """What is kept of a session that AWS gave: no secret among it. As `IssuedSession` has it."""
 
     session_name: str
     source_identity: str
@@ -74,6 +79,11 @@ class Minted:
     packed_policy_size: int | None
     # AWS's clock minus ours, at most, as this very mint shows it.
     aws_ahead_at_most: float
+    session_token_utilization: int | None = None
+    ends_by: str = IssuedSession.EndsBy.POLICY
+    parent_access_key_id: str = ""
+    parent_expires_at: datetime | None = None
+    fell_back: str = ""
 
 
 class NotYet(Exception):
@@ -96,10 +106,10 @@ def ask(
     Raises NotAllowed by the rules of minting, TooMany by the limits per person and role, Invalid for a bad key,
     Unavailable while Redis is known not to be usable: no worker would hear of it, and no envelope could wait.
     """
-    known = _lock_request(access_request, by)
+    known = _lock_request(access_request, by, kind)
     if known.state == State.APPROVED:
         begin(lock_row(access_request), by=by, now=known.now)
-        known = facts.new_delivery(access_request.pk, by=by.pk, regions=partitions.regions())
+        known = _asked(access_request, by, kind)
     _verdict(known, kind).require()
     key, destination = _check_asked(known.partition, kind, recipient_key, destination)
     _check_limits(known, by)
@@ -177,35 +187,7 @@ def record(order: Order, minted: Minted, *, worker: str, envelope: str = "") -> 
         if verdict and known.delivery_state != DeliveryState.CLAIMED:
             verdict = policy.Verdict(False, "delivery.given_up", known.message)
         keep = bool(verdict)
-        _INSERT_SESSION.run(
-            delivery=known.delivery,
-            access_request=known.access_request,
-            beneficiary=known.beneficiary,
-            role_arn=order.role_arn,
-            session_name=minted.session_name,
-            source_identity=minted.source_identity,
-            access_key_id=minted.access_key_id,
-            assumed_role_id=minted.assumed_role_id,
-            worker=worker[:100],
-            thumbprint=known.thumbprint,
-            at=known.now,
-            cut_off=order.cut_off,
-            sts_expires_at=minted.sts_expires_at,
-            packed_policy_size=minted.packed_policy_size,
-            discarded=not keep,
-        )
-        audit.record(
-            Action.SESSION_ISSUED if keep else Action.SESSION_DISCARDED,
-            _about(known),
-            by=None,
-            at=known.now,
-            delivery=str(known.public_id),
-            access_key_id=minted.access_key_id,
-            session_name=minted.session_name,
-            thumbprint=known.thumbprint,
-            cut_off=order.cut_off.isoformat(),
-            rule=verdict.rule,
-        )
+        _insert_session(known, order, minted, worker=worker, rule=verdict.rule, discarded=not keep)
         if keep:
             whom = [(known.access_request, known.beneficiary)]
             notices.announce_by_key(notices.Kind.ISSUED, whom, at=known.now, delivery=known.delivery)
@@ -214,6 +196,27 @@ def record(order: Order, minted: Minted, *, worker: str, envelope: str = "") -> 
         elif known.delivery_state == DeliveryState.CLAIMED:
             _finish(known, DeliveryState.DISCARDED, message=verdict.message)
         return keep
+
+
+@looking_again
+def discard(
+    order: Order,
+    minted: Minted,
+    state: DeliveryState,
+    *,
+    worker: str,
+    message: str,
+    advice: str = "",
+    aws_code: str = "",
+    aws_message: str = "",
+) -> None:
+    """Record a session that AWS gave and nobody is given, because what was to follow did not work; and say why."""
+    with transaction.atomic(durable=True):
+        known = _lock_delivery(order.delivery_id)
+        assert known is not None  # noqa: S101 - deliveries are never deleted
+        _insert_session(known, order, minted, worker=worker, rule=f"delivery.{state}", discarded=True)
+        if known.delivery_state == DeliveryState.CLAIMED:
+            _fail(known, state, message=message, advice=advice, aws_code=aws_code, aws_message=aws_message)
 
 
 @looking_again
@@ -432,11 +435,15 @@ _INSERT_SESSION = Question(
     """
 INSERT INTO requests_app_issuedsession (delivery_id, access_request_id, beneficiary_id, role_arn, session_name,
                                         source_identity, access_key_id, assumed_role_id, minted_by, thumbprint,
-                                        issued_at, cut_off, sts_expires_at, packed_policy_size, discarded)
+                                        issued_at, cut_off, sts_expires_at, packed_policy_size, discarded,
+                                        session_token_utilization, ends_by, parent_access_key_id, parent_expires_at,
+                                        fell_back)
 VALUES (%(delivery)s::bigint, %(access_request)s::bigint, %(beneficiary)s::bigint, %(role_arn)s::text,
         %(session_name)s::text, %(source_identity)s::text, %(access_key_id)s::text, %(assumed_role_id)s::text,
         %(worker)s::text, %(thumbprint)s::text, %(at)s::timestamptz, %(cut_off)s::timestamptz,
-        %(sts_expires_at)s::timestamptz, %(packed_policy_size)s::int, %(discarded)s::boolean)
+        %(sts_expires_at)s::timestamptz, %(packed_policy_size)s::int, %(discarded)s::boolean,
+        %(session_token_utilization)s::int, %(ends_by)s::text, %(parent_access_key_id)s::text,
+        %(parent_expires_at)s::timestamptz, %(fell_back)s::text)
 """,
 )
 
@@ -460,14 +467,19 @@ WHERE id = %(delivery)s::bigint
 )
 
 
-def _lock_request(access_request: AccessRequest, by: User) -> facts.NewDelivery:
+def _lock_request(access_request: AccessRequest, by: User, kind: str) -> facts.NewDelivery:
     """The request as it is now, held with whoever asks and the role until the transaction ends. Raises Due."""
     if _LOCK_REQUEST.first(access_request=access_request.pk, by=by.pk) is None:
         raise AccessRequest.DoesNotExist
-    known = facts.new_delivery(access_request.pk, by=by.pk, regions=partitions.regions())
+    known = _asked(access_request, by, kind)
     if known.due():
         raise Due
     return known
+
+
+def _asked(access_request: AccessRequest, by: User, kind: str) -> facts.NewDelivery:
+    console = kind == Delivery.Kind.CONSOLE
+    return facts.new_delivery(access_request.pk, by=by.pk, console=console, regions=partitions.regions())
 
 
 def _lock_delivery(delivery_id: int) -> facts.LockedDelivery | None:
@@ -550,6 +562,10 @@ def _order(known: facts.LockedDelivery) -> Order:
         seconds_left=known.seconds_left - _set_aside(known),
         chained=known.chained,
         region=known.region,
+        ticket=known.ticket,
+        may_be_scoped=known.may_be_scoped,
+        will_be_scoped=known.will_be_scoped,
+        may_end_by_policy=known.may_end_by_policy,
     )
 
 
@@ -560,13 +576,70 @@ def _set_aside(known: policy.Minting) -> int:
 
 def _ends_in_time(order: Order, minted: Minted, known: policy.Minting) -> bool:
     """False if it would outlive the pass: a clock was set since the offset was measured, or the worker stood still."""
-    last = max(order.cut_off, minted.sts_expires_at) if known.identity_is_access else order.cut_off
+    by_itself = known.identity_is_access or minted.ends_by == IssuedSession.EndsBy.STS
+    last = max(order.cut_off, minted.sts_expires_at) if by_itself else order.cut_off
     return last <= order.expires_at + timedelta(seconds=minted.aws_ahead_at_most)
 
 
 def cut_off(expires_at: datetime, aws_is_ahead_by_at_least: float) -> datetime:
     """The pass's end by AWS's clock, rounded down to its second: never later than agreed."""
     return datetime.fromtimestamp(math.floor(expires_at.timestamp() + aws_is_ahead_by_at_least), UTC)
+
+
+def _insert_session(
+    known: facts.LockedDelivery, order: Order, minted: Minted, *, worker: str, rule: str, discarded: bool
+) -> None:
+    _INSERT_SESSION.run(
+        delivery=known.delivery,
+        access_request=known.access_request,
+        beneficiary=known.beneficiary,
+        role_arn=order.role_arn,
+        session_name=minted.session_name,
+        source_identity=minted.source_identity,
+        access_key_id=minted.access_key_id,
+        assumed_role_id=minted.assumed_role_id,
+        worker=worker[:100],
+        thumbprint=known.thumbprint,
+        at=known.now,
+        cut_off=order.cut_off,
+        sts_expires_at=minted.sts_expires_at,
+        packed_policy_size=minted.packed_policy_size,
+        discarded=discarded,
+        session_token_utilization=minted.session_token_utilization,
+        ends_by=str(minted.ends_by),
+        parent_access_key_id=minted.parent_access_key_id,
+        parent_expires_at=minted.parent_expires_at,
+        fell_back=minted.fell_back[:100],
+    )
+    audit.record(
+        Action.SESSION_DISCARDED if discarded else Action.SESSION_ISSUED,
+        _about(known),
+        by=None,
+        at=known.now,
+        delivery=str(known.public_id),
+        access_key_id=minted.access_key_id,
+        parent_access_key_id=minted.parent_access_key_id,
+        session_name=minted.session_name,
+        thumbprint=known.thumbprint,
+        cut_off=order.cut_off.isoformat(),
+        ends_by=str(minted.ends_by),
+        fell_back=minted.fell_back,
+        rule=rule,
+    )
+    if minted.fell_back and order.will_be_scoped:
+        operators = [(None, person) for person in _operators()]
+        notices.announce_by_key(
+            notices.Kind.NOT_SCOPED,
+            operators,
+            at=known.now,
+            role=known.role,
+            moment=notices.day_of(known.now),
+            detail={"code": minted.fell_back},
+        )
+
+
+def _operators() -> list[int]:
+    return list(User.objects.operators().order_by("pk").values_list("pk", flat=True)[:50])
 
 
 def _give_up(due: QuerySet[Delivery], to: DeliveryState, message: str, now: datetime, limit: int) -> int:

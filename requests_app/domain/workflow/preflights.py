@@ -95,6 +95,8 @@ class Look:
     longest_session: int
     minter_arn: str
     chained: bool
+    partition: str
+    try_console: bool
     taken_until: datetime
 
 
@@ -110,6 +112,8 @@ class Found:
     doors: Sequence[dict[str, Any]] = ()
     # Our deny policy stands there.
     denies: bool = False
+    scoping: bool | None = None
+    scoped_console: bool | None = None
 
     def verdict(self, check: str) -> str:
         return _verdict_on(self.findings, check)
@@ -201,6 +205,9 @@ def take_up(role_id: int, half: Half) -> Look | None:
         longest_session=role.longest_session_seconds,
         minter_arn=reading.identity_arn,
         chained=reading.chained,
+        partition=account.partition,
+        # Once for a whole partition.
+        try_console=half is Half.MINTER and reading.scoped_console is None,
         taken_until=taken_until,
     )
 
@@ -229,6 +236,8 @@ def note(look: Look, found: Found) -> None:
         if getattr(preflight, half.due_at) == look.taken_until:  # else somebody wants another look
             setattr(preflight, half.due_at, now + _gap(attempts))
         preflight.save()
+        if found.scoped_console is not None:
+            note_console(look.region, takes_scoped=found.scoped_console)
         if found.denies:
             revocations.look_after(look.role_id, now)
 
@@ -254,6 +263,11 @@ def note_session(
     )
 
 
+def note_console(region: str, *, takes_scoped: bool | None) -> None:
+    """Whether the console's sign-in of that partition takes scoped keys; None: it is to be tried again."""
+    AwsClock.objects.filter(region=region).update(scoped_console=takes_scoped)
+
+
 def harmless_action(role_id: int) -> str:
     """The action that was found to prove an early end on this role; empty if none was."""
     return Preflight.objects.filter(role=role_id).values_list("harmless_action", flat=True).first() or ""
@@ -266,7 +280,7 @@ def forget(roles: QuerySet[Role]) -> None:
         minter_findings=[], minter_at=None, minter_due_at=now, minter_attempts=0,
         revoker_findings=[], revoker_at=None, revoker_due_at=now, revoker_attempts=0,
         usable=Outcome.UNKNOWN, verdict=Outcome.UNKNOWN, harmless_action="", aws_role_id="",
-        longest_session_seconds=None, room=None, doors=[],
+        longest_session_seconds=None, room=None, doors=[], scoping="",
     )  # fmt: skip
 
 
@@ -295,6 +309,7 @@ def look_after_refusal(delivery_id: int) -> None:
 def look_at_all() -> int:
     """Make every look due now; the sweeps take them in their own time. Returns how many roles."""
     with transaction.atomic(), connection.cursor() as cursor:
+        AwsClock.objects.update(scoped_console=None)
         cursor.execute(_LOOK_AT_ALL, {"now": clock.now()})
         return int(cursor.rowcount)
 
@@ -352,8 +367,12 @@ def _fill(preflight: Preflight, half: Half, found: Found) -> None:
     if half is Half.REVOKER:
         preflight.longest_session_seconds, preflight.room = found.longest_session, found.room
         preflight.doors = [_storable(door) for door in found.doors[:MOST_DOORS]]
-    elif found.verdict(PROOF) != Outcome.UNKNOWN:
+        return
+    if found.verdict(PROOF) != Outcome.UNKNOWN:
         preflight.harmless_action = found.harmless_action
+    # That AWS did not answer this once is no reason to forget it.
+    if found.scoping is not None:
+        preflight.scoping = Preflight.Scoping.WORKS if found.scoping else Preflight.Scoping.REFUSED
 
 
 def _usable(preflight: Preflight, *, names_people: bool) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from requests_app.domain import audit, clock, jobs, notices
 from requests_app.domain.audit import Action
@@ -23,12 +23,13 @@ from requests_app.domain.models import (
     DenyPolicy,
     Freeze,
     Installation,
+    IssuedSession,
     Revocation,
     Role,
     User,
 )
 from requests_app.domain.partitions import region
-from requests_app.domain.policy import CALL_TAKES_SECONDS, LARGEST_OFFSET_SECONDS
+from requests_app.domain.policy import LARGEST_OFFSET_SECONDS, MINT_TAKES_SECONDS
 from requests_app.domain.prepared import Question
 from requests_app.domain.texts import shortened
 from requests_app.domain.transitions import RevocationState, State
@@ -38,13 +39,13 @@ from requests_app.domain.workflow import live_sessions
 LOOK_AFTER = (1, 5, 15)
 # A role's document that is full is looked at again when entries may have gone.
 FULL_AGAIN_AFTER = timedelta(minutes=5)
-# So far ahead lies the moment before which everything is refused: longer than it takes to tell AWS of it, and than a
-# call takes that is under way.
-HELD_AHEAD = timedelta(seconds=60)
 # AWS's clock may be so far from ours.
 OFFSET = timedelta(seconds=LARGEST_OFFSET_SECONDS)
 # By AWS's clock, nothing is issued for a request later than this after its end.
-LAST_ISSUED_AFTER = timedelta(seconds=CALL_TAKES_SECONDS) + OFFSET
+LAST_ISSUED_AFTER = timedelta(seconds=MINT_TAKES_SECONDS) + OFFSET
+# So far ahead lies the moment before which everything is refused: longer than it takes to tell AWS of it, and than
+# calls take that are under way.
+HELD_AHEAD = LAST_ISSUED_AFTER + timedelta(seconds=15)
 # So many failures in a row, some 35 s, are for an operator to know.
 TELL_AFTER = 3
 # A role that is gone at AWS fails for months; its counters stop where their columns still have room.
@@ -58,11 +59,15 @@ LIVE = (RevocationState.WANTED, RevocationState.WRITTEN, RevocationState.PROVED,
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request whose sessions are to be denied; AWS issued all of them before `issued_before`, by its clock."""
+    """A request whose sessions are to be denied; AWS issued all of them before `issued_before`, by its clock.
+
+    `by_name_only`: among them are, or may be, scoped ones, of which nobody proved when AWS says that it issued them.
+    """
 
     code: str
     returned: bool
     issued_before: datetime
+    by_name_only: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,18 +478,23 @@ def _is_settled(policy: DenyPolicy, wanted: Collection[Wanted]) -> bool:
 
 
 def _wanted(policy: DenyPolicy, now: datetime, *, restored: bool) -> tuple[Wanted, ...]:
+    scoped = IssuedSession.objects.filter(
+        access_request=OuterRef("access_request"), ends_by=IssuedSession.EndsBy.STS, discarded=False
+    )
     live = Revocation.objects.filter(role=policy.role, state__in=LIVE).order_by("asked_at")
     wanted = {
         # Of a restored database nobody's entry makes way.
-        code: Wanted(code, state == State.RETURNED and not restored, ended_at + LAST_ISSUED_AFTER)
-        for code, state, ended_at in live.values_list("access_request__code", "access_request__state", "asked_at")
+        code: Wanted(code, state == State.RETURNED and not restored, ended_at + LAST_ISSUED_AFTER, is_scoped)
+        for code, state, ended_at, is_scoped in live.values_list(
+            "access_request__code", "access_request__state", "asked_at", Exists(scoped)
+        )
     }
     for code, seen in sorted(policy.unknown.items()):
         if restored or _is_kept(seen, now):
-            wanted.setdefault(code, Wanted(code, False, datetime.fromisoformat(seen) + LAST_ISSUED_AFTER))
+            wanted.setdefault(code, Wanted(code, False, datetime.fromisoformat(seen) + LAST_ISSUED_AFTER, True))
     if restored and policy.written_at is not None:
         for code in policy.denied:
-            wanted.setdefault(code, Wanted(code, False, policy.written_at + LAST_ISSUED_AFTER))
+            wanted.setdefault(code, Wanted(code, False, policy.written_at + LAST_ISSUED_AFTER, True))
     return tuple(wanted.values())
 
 
