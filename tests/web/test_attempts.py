@@ -379,6 +379,24 @@ def test_seeds_from_before_are_sealed_by_and_by(alice: User, bob: User) -> None:
     assert Authenticator.objects.get(user=alice, type="recovery_codes").data["used_mask"] == 1
 
 
+def test_two_workers_that_seal_at_once_sign_nobody_out_twice(alice: User) -> None:
+    Authenticator.objects.create(user=alice, type="totp", data={"secret": SECRET})
+    alice.refresh_from_db()
+    before, by_the_other = alice.sign_in_epoch, []
+
+    def the_other_is_faster(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if "FOR UPDATE" in sql and not by_the_other:
+            by_the_other.append(0)
+            by_the_other[0] = workflow.factors.seal_old()
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(the_other_is_faster):
+        assert workflow.factors.seal_old() == 0
+    assert by_the_other == [1]
+    alice.refresh_from_db()
+    assert alice.sign_in_epoch == before + 1
+
+
 def test_the_code_that_set_the_app_up_signs_nobody_in(alice: User) -> None:
     client = Client()
     attempt(password=PASSWORD, client=client)

@@ -114,11 +114,18 @@ def seal_old(limit: int = BATCH) -> int:
     It ends the sign-ins of whose they are, as a new factor does: the database cannot tell that it is the same.
     """
     authenticators = apps.get_model("mfa", "Authenticator").objects
-    open_ones = authenticators.raw(_OPEN, {"sealed": f"{seeds.SEALED}%", "limit": limit})
+    keys = [
+        found.pk for found in authenticators.raw(f"{_OPEN} ORDER BY id LIMIT %(limit)s", _SEALED | {"limit": limit})
+    ]
     sealed = 0
-    for key in [found.pk for found in open_ones]:
+    for key in keys:
         with transaction.atomic():
-            authenticator = authenticators.select_for_update().get(pk=key)
+            # Another worker may have sealed or somebody removed it meanwhile; sealing twice would sign them out twice.
+            authenticator = authenticators.select_for_update().filter(pk=key).first()
+            if authenticator is None or not list(
+                authenticators.raw(f"{_OPEN} AND id = %(key)s", _SEALED | {"key": key})
+            ):
+                continue
             for name in ("secret", "seed"):
                 if name in authenticator.data:
                     authenticator.data[name] = seeds.seal(seeds.open_sealed(authenticator.data[name]))
@@ -131,7 +138,7 @@ def seal_old(limit: int = BATCH) -> int:
 
 _OPEN = """
 SELECT id FROM mfa_authenticator
-WHERE data->>'secret' NOT LIKE %(sealed)s OR data->>'seed' NOT LIKE %(sealed)s
-   OR data->'migrated_codes'->>0 NOT LIKE %(sealed)s
-ORDER BY id LIMIT %(limit)s
+WHERE (data->>'secret' NOT LIKE %(sealed)s OR data->>'seed' NOT LIKE %(sealed)s
+       OR data->'migrated_codes'->>0 NOT LIKE %(sealed)s)
 """
+_SEALED = {"sealed": f"{seeds.SEALED}%"}
