@@ -5,12 +5,11 @@ from django.db import transaction
 
 from requests_app.domain import audit, clock, notices, seeds, texts
 from requests_app.domain.audit import Action
-from requests_app.domain.deciders import same_hand
 from requests_app.domain.errors import Conflict, NotAllowed
 from requests_app.domain.models import User
 from requests_app.domain.workflow import accounts, own_edits
 from requests_app.domain.workflow.accounts import Change
-from requests_app.domain.workflow.freezes import require_operator
+from requests_app.domain.workflow.freezes import require_another_hand, require_operator
 from requests_app.domain.workflow.verb import verb
 
 BATCH = 100
@@ -40,12 +39,8 @@ def remove(person: User, *, by: User | None, reason: str) -> User:
             raise NotAllowed("These are your own: another operator must remove them.", rule="factor.own")
     reason = texts.plain_reason(reason, read_by="the person and all operators read")
     person = User.objects.select_for_update(no_key=True).get(pk=person.pk)
-    if by is not None and same_hand(by, person):
-        raise NotAllowed(
-            "One of you made the other's account, or changed how they sign in or what they may do, perhaps through "
-            "others: an operator who has nothing to do with that must do this.",
-            rule="person.same_hand",
-        )
+    if by is not None:
+        require_another_hand(by, person, to="do this")
     found = of(person)
     if not found:
         raise Conflict(f"{person} has no second factor.", rule="factor.none")

@@ -106,11 +106,7 @@ def confirm(access_request: AccessRequest, *, freeze: Freeze, by: User) -> Confi
         raise Conflict("There is nothing to confirm any more: look again.", rule="confirm.nothing")
     if by.pk in access_request.asking_side:
         raise NotAllowed("Nobody confirms their own pass. Another operator can, or end it.", rule="confirm.own")
-    if same_hand(by, access_request.requester, access_request.beneficiary):
-        raise NotAllowed(
-            "Nobody confirms a pass of somebody whom they made, or who made them. Another operator can, or end it.",
-            rule="person.same_hand",
-        )
+    require_another_hand(by, access_request.requester, access_request.beneficiary, to="confirm this pass, or end it")
     confirmation = Confirmation.objects.create(
         freeze=freeze, access_request=access_request, confirmed_by=by, confirmed_at=now
     )
@@ -166,6 +162,16 @@ def is_frozen(scope: Scope) -> bool:
 def require_operator(by: User) -> None:
     if not User.objects.operators().filter(pk=by.pk).exists():
         raise NotAllowed("Only operators can do this.", rule="operator.only")
+
+
+def require_another_hand(by: User, *others: User, to: str) -> None:
+    """Raises NotAllowed to whoever placed one of these or was placed by one; `to` is what another one must do."""
+    if same_hand(by, *others):
+        raise NotAllowed(
+            "One of you made the other's account, or changed how they sign in or what they may do, perhaps through "
+            f"others: an operator who has nothing to do with that must {to}.",
+            rule="person.same_hand",
+        )
 
 
 def plain_reason(typed: str) -> str:

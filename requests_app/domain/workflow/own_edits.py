@@ -5,11 +5,10 @@ from typing import Any
 
 from requests_app.domain import audit, clock, notices
 from requests_app.domain.audit import Action
-from requests_app.domain.deciders import same_hand
 from requests_app.domain.errors import Conflict, NotAllowed
 from requests_app.domain.models import Account, Edit, Entitlement, Group, OrganisationalUnit, Role, User
 from requests_app.domain.workflow import operators
-from requests_app.domain.workflow.freezes import require_operator
+from requests_app.domain.workflow.freezes import require_another_hand, require_operator
 from requests_app.domain.workflow.verb import verb
 
 Ruled = Entitlement | Role | Account | OrganisationalUnit | Group | User
@@ -91,12 +90,7 @@ def confirm(edit: Edit, *, by: User) -> Edit:
         raise NotAllowed("This is your own change: another operator must confirm it.", rule="edit.own")
     if by.pk in (edit.member_id, edit.person_id):
         raise NotAllowed("This is about yourself: another operator must confirm it.", rule="edit.own")
-    if same_hand(by, *filter(None, (edit.editor, edit.member, edit.person))):
-        raise NotAllowed(
-            "One of you made the other's account, or changed how they sign in or what they may do, perhaps through "
-            "others: an operator who has nothing to do with that must confirm it.",
-            rule="person.same_hand",
-        )
+    require_another_hand(by, *filter(None, (edit.editor, edit.member, edit.person)), to="confirm it")
     edit.confirmed_by, edit.confirmed_at = by, clock.now()
     edit.save(update_fields=["confirmed_by", "confirmed_at"])
     audit.record(
