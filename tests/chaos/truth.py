@@ -161,7 +161,13 @@ class Truth:
 
     def _issued_without_record(self) -> Iterator[str]:
         """Every session that STS issued is on record, or a delivery says that nobody knows (yet) what AWS did."""
-        recorded = {key for (key,) in self._arena.rows("SELECT access_key_id FROM requests_app_issuedsession")}
+        recorded = {
+            key
+            for (key,) in self._arena.rows(
+                "SELECT access_key_id FROM requests_app_issuedsession"
+                " UNION SELECT parent_access_key_id FROM requests_app_issuedsession"
+            )
+        }
         unknown = Counter(
             dict(
                 self._arena.rows(

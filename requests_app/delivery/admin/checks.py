@@ -75,7 +75,7 @@ class PreflightAdmin(Record):
     fields = (
         *("role", "usable", "verdict", "minter_looked", "minter_found", "minter_next", "revoker_looked"),
         *("revoker_found", "revoker_next", "harmless_action", "aws_role_id", "longest_session_seconds", "room"),
-        "other_doors",
+        *("scoping", "other_doors"),
     )
     readonly_fields = fields
 

@@ -20,7 +20,10 @@ def by_public_id(word: str) -> Q | None:
 
 
 def by_access_key(word: str) -> Q | None:
-    return Q(access_key_id=word) if word.isalnum() and word[:4].upper() in ("ASIA", "AKIA", "LSIA") else None
+    """A key that somebody was given, or its parent's, which nobody was."""
+    if not (word.isalnum() and word[:4].upper() in ("ASIA", "AKIA", "LSIA")):
+        return None
+    return Q(access_key_id=word) | Q(parent_access_key_id=word) & ~Q(parent_access_key_id="")
 
 
 class OfOneRequest(Record):
@@ -93,7 +96,7 @@ class IssuedSessionAdmin(OfOneRequest):
     ]
     search_help_text = f"{searching.HELP}, or an access key id (ASIA…)"
     moment = "issued_at"
-    list_display = ("issued", "about", "session_name", "role_arn", "ends", "sts_ends", "discarded")
+    list_display = ("issued", "about", "session_name", "role_arn", "ends", "sts_ends", "ends_by", "discarded")
     fields = (
         "issued",
         "about",
@@ -107,7 +110,12 @@ class IssuedSessionAdmin(OfOneRequest):
         "thumbprint",
         "ends",
         "sts_ends",
+        "ends_by",
+        "fell_back",
+        "parent_access_key_id",
+        "parent_ends",
         "packed_policy_size",
+        "session_token_utilization",
         "discarded",
     )
     readonly_fields = fields
@@ -123,6 +131,10 @@ class IssuedSessionAdmin(OfOneRequest):
     @admin.display(description="STS session ends")
     def sts_ends(self, session: IssuedSession) -> SafeString | str:
         return shown.utc(session.sts_expires_at)
+
+    @admin.display(description="parent's STS session ends")
+    def parent_ends(self, session: IssuedSession) -> SafeString | str:
+        return shown.utc(session.parent_expires_at)
 
 
 _ABOUT = (
