@@ -256,6 +256,18 @@ def test_narrowing_that_does_not_fit_what_is_given(healthy: Preflight, payments:
     assert line("narrowing").startswith("good")
 
 
+def test_narrowing_that_leaves_no_room_for_every_deny(healthy: Preflight) -> None:
+    long = {"Effect": "Allow", "Action": "*", "Resource": ["x" * 1120]}
+    one = factories.entitlement(healthy.role, name="Long", narrowing_statements=[long])
+    assert line("narrowing").startswith("bad")
+    assert "“Long”: license-manager:GetAcc*, sso-oauth:CreateT*." in line("narrowing").replace("  ", " ")
+
+    # Where it allows nothing of the kind it needs none of them.
+    one.narrowing_statements = [long | {"Action": "s3:*"}]
+    one.save()
+    assert line("narrowing").startswith("good")
+
+
 def test_troubles(healthy: Preflight) -> None:
     troubles.note("revoke.work", "7", error="KeyError", where="requests_app/aws/iam.py:60")
     assert "KeyError at requests_app/aws/iam.py:60, 1 times" in line("trouble revoke.work 7")

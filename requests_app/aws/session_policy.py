@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from requests_app.domain import arns, narrowing
+from requests_app.domain import arns, narrowing, outliving
 from requests_app.domain.liftable import LIFTABLE, Liftable
 
 __all__ = ["LIFTABLE", "MIN_SESSION_SECONDS", "Layers", "Liftable", "layers", "session_policy", "session_seconds"]
@@ -37,10 +37,10 @@ def session_policy(
     """
     narrowed = narrowing.check(statements, policy_arns)
     narrowing.check_policies_fit_role(policy_arns, role_arn)
-    denies = _denies(cut_off, role_arn, lifted, may_be_scoped=False)
+    denies = _denies(cut_off, role_arn, lifted, narrowed, policy_arns)
     # Session policies are added together before they meet the role's own, so an `Allow *` beside
     # a narrowing would undo it.
-    policy = _document(denies, narrowed if statements or policy_arns else _ALLOW_ALL)
+    policy = _document(denies, narrowed if statements or policy_arns else [narrowing.EVERYTHING])
     narrowing.check_length(len(policy), policy_arns)
     return policy
 
@@ -74,19 +74,19 @@ def layers(
     """
     narrowed = narrowing.check(statements, policy_arns)
     narrowing.check_policies_fit_role(policy_arns, role_arn)
-    denies = _denies(cut_off, role_arn, lifted, may_be_scoped=True)
-    every_deny = _denies(cut_off, role_arn, lifted, may_be_scoped=False)
-    open_scoped = _document(every_deny, _ALLOW_ALL)
+    open_parent = _document(_denies(cut_off, role_arn, lifted, may_be_scoped=True), [narrowing.EVERYTHING])
+    open_scoped = _document(_denies(cut_off, role_arn, lifted), [narrowing.EVERYTHING])
     if not (statements or policy_arns):
-        return Layers(_document(denies, _ALLOW_ALL), open_scoped, (), parent_is_narrowed=True)
+        return Layers(open_parent, open_scoped, (), parent_is_narrowed=True)
+    denies = _denies(cut_off, role_arn, lifted, narrowed, policy_arns, may_be_scoped=True)
     parent = _document(denies, [*narrowed, _MAY_BE_SCOPED])
     fits = len(parent) + sum(map(len, policy_arns)) <= narrowing.LONGEST_POLICY
     if fits and not any(_denies_scoping(statement) for statement in narrowed):
         return Layers(parent, open_scoped, tuple(policy_arns), parent_is_narrowed=True)
-    scoped = _document(every_deny, narrowed)
+    scoped = _document(_denies(cut_off, role_arn, lifted, narrowed), narrowed)
     if policy_arns or len(scoped) > narrowing.LONGEST_POLICY:
         return None
-    return Layers(_document(denies, _ALLOW_ALL), scoped, (), parent_is_narrowed=False)
+    return Layers(open_parent, scoped, (), parent_is_narrowed=False)
 
 
 def session_seconds(seconds_left: float, *, ceiling: int, role_max: int, chained: bool) -> int:
@@ -101,32 +101,28 @@ def session_seconds(seconds_left: float, *, ceiling: int, role_max: int, chained
 
 
 # Patterns throughout, so that calls AWS adds of the same kind are denied too, and short ones: what they take is
-# missing where an entitlement narrows.
+# missing where an entitlement narrows. Those of credentials that outlive the pass stand in `domain/outliving.py`.
 
-_ALLOW_ALL = [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
-
-# GetScopedCredentials: further keys of this very session, which nobody recorded, and which a deny of everything
-# issued before a moment (`aws:TokenIssueTime`) may not meet. No entitlement lifts that for whoever holds the keys.
-_KEYS_OF_THE_SAME_SESSION = ["sts:Get*Cred*"]
+# No entitlement lifts that for whoever holds the keys.
+_KEYS_OF_THE_SAME_SESSION = outliving.KEYS_OF_THE_SAME_SESSION.patterns
 _SCOPING = "sts:GetScopedCredentials"
 # Whether AWS asks for it is documented nowhere. It gives nobody more: the parent's keys are given to nobody.
 _MAY_BE_SCOPED = {"Effect": "Allow", "Action": _SCOPING, "Resource": "*"}
 
-# Ways to buy credentials that outlive the pass. GetCallerIdentity is none of them (and AWS ignores a deny on it).
-# Nor is every `signin:Create*`: the console makes its Identity Center application by one.
-_OUTLIVING = {
-    Liftable.ASSUME_ROLE: ["sts:Assume*"],
-    Liftable.SERVICE_TOKENS: ["sts:Get*Token"],
-    Liftable.S3_DATA_ACCESS: ["s3:GetData*"],
-    Liftable.SIGN_IN_TOKENS: ["signin:*OAuth*", "signin:Exch*", "signin:Create*Token"],
-}
-
-# Whatever could remove a revocation from the session's own role, or open the role to someone else:
-# AttachRole… and DetachRole… are one pattern, and of IAM's own calls only UpdateAssumeRolePolicy says "Assume".
-_EDITS_OF_ITS_ROLE = ["iam:PutRole*", "iam:DeleteRole*", "iam:*tachRole*", "iam:*Assume*"]
+# Whatever could remove a revocation from the session's own role, or open the role to someone else: all that puts,
+# deletes, detaches or attaches; and of IAM's own calls only UpdateAssumeRolePolicy says "Assume" (but PassRole "ass").
+_EDITS_OF_ITS_ROLE = ["iam:Put*", "iam:De*", "iam:At*", "iam:*Assu*"]
 
 
-def _denies(cut_off: datetime, role_arn: str, lifted: Collection[str], *, may_be_scoped: bool) -> list[dict[str, Any]]:
+def _denies(
+    cut_off: datetime,
+    role_arn: str,
+    lifted: Collection[str],
+    narrowed: Sequence[Mapping[str, Any]] = (),
+    policy_arns: Sequence[str] = (),
+    *,
+    may_be_scoped: bool = False,
+) -> list[dict[str, Any]]:
     if cut_off.tzinfo is None:
         raise ValueError("the cut-off must be an aware time")
     if not arns.ROLE_ARN.fullmatch(role_arn):
@@ -134,13 +130,13 @@ def _denies(cut_off: datetime, role_arn: str, lifted: Collection[str], *, may_be
     if unknown := set(lifted) - set(LIFTABLE):
         raise ValueError(f"No deny that can be lifted has this name: {', '.join(sorted(unknown))}")
     end = cut_off.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    bought = [action for name, actions in _OUTLIVING.items() if name not in lifted for action in actions]
+    bought = outliving.denied(lifted, role_arn, narrowed, policy_arns)
     if not may_be_scoped:
         bought = [*_KEYS_OF_THE_SAME_SESSION, *bought]
     return [
         _deny("*") | {"Condition": {"DateGreaterThanEquals": {"aws:CurrentTime": end}}},
         _deny(_EDITS_OF_ITS_ROLE, role_arn),
-        *([_deny(bought)] if bought else []),
+        _deny(bought),
     ]
 
 

@@ -268,6 +268,10 @@ def _addresses() -> Finding:
 
 def _narrowing() -> Finding:
     wrong = list(narrowing_fit.unfit())
+    if not wrong and (leaving := list(narrowing_fit.leaving_open())):
+        sentences = " ".join(f"“{entitlement}”: {', '.join(open_)}." for entitlement, open_ in leaving[:MOST_WORST])
+        sentence = f"It is so long that not all could be denied whose results outlive a pass. {sentences}"
+        return Finding(Outcome.BAD, "narrowing", sentence, "Shorten the narrowing, or deny these calls on the role.")
     if not wrong:
         return Finding(Outcome.GOOD, "narrowing", "It fits every role that is given.")
     sentences = " ".join(f"“{entitlement}”: {sentence}" for entitlement, sentence in wrong[:MOST_WORST])

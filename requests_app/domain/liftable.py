@@ -15,10 +15,12 @@ class Liftable(enum.StrEnum):
     SERVICE_TOKENS = "service-tokens"
     S3_DATA_ACCESS = "s3-data-access"
     SIGN_IN_TOKENS = "sign-in-tokens"
+    SERVICE_CREDENTIALS = "service-credentials"
+    LONG_LIVED_KEYS = "long-lived-keys"
 
     @property
-    def longest(self) -> timedelta:
-        """For how long after the pass its results can still work."""
+    def longest(self) -> timedelta | None:
+        """For how long after the pass its results can still work; None: until somebody deletes them."""
         return _LONGEST[self]
 
     @property
@@ -34,17 +36,27 @@ _LONGEST = {
     Liftable.SERVICE_TOKENS: timedelta(hours=12),  # CodeArtifact's longest token
     Liftable.S3_DATA_ACCESS: timedelta(hours=12),
     Liftable.SIGN_IN_TOKENS: timedelta(hours=12),  # `aws login` renews itself, and a bearer token lasts, that long
+    Liftable.SERVICE_CREDENTIALS: timedelta(hours=24),  # Cognito's for developers; Lake Formation's and DataZone's 12
+    Liftable.LONG_LIVED_KEYS: None,
 }
 
 _DESCRIPTIONS = {
     Liftable.ASSUME_ROLE: ("May assume further roles; those sessions can work for up to 1 hour after the pass."),
     Liftable.SERVICE_TOKENS: (
-        "May get service and identity tokens, such as CodeArtifact's; they can work for up to 12 hours after the pass."
+        "May get service and identity tokens, such as those for CodeArtifact and container registries; "
+        "they can work for up to 12 hours after the pass."
     ),
     Liftable.S3_DATA_ACCESS: (
         "May get credentials from S3 Access Grants; they can work for up to 12 hours after the pass."
     ),
     Liftable.SIGN_IN_TOKENS: (
         "May use `aws login` and get AWS Sign-In's bearer tokens; they can work for up to 12 hours after the pass."
+    ),
+    Liftable.SERVICE_CREDENTIALS: (
+        "May get keys of other roles from services, such as Lake Formation, DataZone and Systems Manager; "
+        "they can work for up to 24 hours after the pass."
+    ),
+    Liftable.LONG_LIVED_KEYS: (
+        "May make keys of users, of services and of Lightsail buckets; they work until somebody deletes them."
     ),
 }

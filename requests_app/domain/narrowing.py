@@ -12,6 +12,9 @@ MOST_POLICY_ARNS = 10
 # What Daypass's own denies take of that, the role's ARN apart. A test holds it to what the worker writes.
 OWN_DENIES = 431
 
+# What a session may do that nothing narrows: all that its role may.
+EVERYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+
 ACTION = re.compile(r"\*|[A-Za-z0-9-]+:[A-Za-z0-9*?]+|\*:\*", re.ASCII)
 _PARTS = {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"}
 

@@ -352,6 +352,18 @@ def test_narrowing_and_lifted_denies_are_stored_as_lists(operator: Client, admin
     assert new_entitlement(operator, name="x", approval="automatic", lifted=["the-cut-off"]).status_code == 200
 
 
+def test_a_narrowing_that_leaves_no_room_for_every_deny_is_stored_and_that_is_said(
+    operator: Client, administrator: Role
+) -> None:
+    long = {"Effect": "Allow", "Action": ["iam:*", "sso-oauth:*"], "Resource": ["x" * 1462]}
+    made = new_entitlement(
+        operator, approval="automatic", roles=(administrator,), narrowing_statements=json.dumps([long])
+    )
+    assert made.status_code == 302
+    said = Page(operator.get(made["Location"]).content.decode()).text
+    assert "these could not be denied: sso-oauth:CreateT*. What they give can work after the pass" in said
+
+
 def test_each_edit_of_it_or_its_lines_is_one_revision(
     operator: Client, staged: Entitlement, read_only: Role, security: Group, mallory: User, leads: Group
 ) -> None:

@@ -14,6 +14,7 @@ READ = {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": "*"}
 
 
 def test_the_form_counts_as_the_worker_does() -> None:
+    """What it allows is denied by none of the further denies, which take room where there is some."""
     statements = [READ, READ | {"Effect": "Deny", "Action": "s3:*"}]
 
     policy = session_policy(cut_off=datetime(2026, 11, 23, tzinfo=UTC), role_arn=ROLE, statements=statements)

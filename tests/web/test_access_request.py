@@ -147,6 +147,28 @@ def test_lifted_denies_say_how_long_their_results_live(
     assert "up to 1 hour after the pass" in page(signed_in(bob).get(f"/requests/{asked.code}/approve")).text
 
 
+def test_what_a_narrowing_leaves_possible_is_said_to_who_asks_and_who_approves(
+    alice: User, administrator: Role, staged: Entitlement, bob: User
+) -> None:
+    long = {"Effect": "Allow", "Action": "license-manager:*", "Resource": ["x" * 1470]}
+    Entitlement.objects.filter(pk=staged.pk).update(narrowing_statements=[long])
+    asked = wish(alice, administrator, staged)
+
+    for told in (shown_to(alice, asked), page(signed_in(bob).get(f"/requests/{asked.code}/approve"))):
+        assert "these could not be denied: license-manager:GetAcc*. What they give can work after the pass" in told.text
+
+
+def test_of_a_powerful_role_it_is_said_that_what_it_makes_stays(
+    alice: User, administrator: Role, staged: Entitlement, bob: User
+) -> None:
+    asked = wish(alice, administrator, staged)
+    approving = f"/requests/{asked.code}/approve"
+    Role.objects.update(power="change")
+    assert "What it makes stays" not in page(signed_in(bob).get(approving)).text
+    Role.objects.update(power="powerful")
+    assert "may make users, roles and passwords. What it makes stays" in page(signed_in(bob).get(approving)).text
+
+
 def test_the_truth_about_keys_after_an_early_end(
     active_request: AccessRequest, alice: User, bob: User, aws_clock: Any
 ) -> None:

@@ -382,7 +382,8 @@ def test_seeds_from_before_are_sealed_by_and_by(alice: User, bob: User) -> None:
 def test_two_workers_that_seal_at_once_sign_nobody_out_twice(alice: User) -> None:
     Authenticator.objects.create(user=alice, type="totp", data={"secret": SECRET})
     alice.refresh_from_db()
-    before, by_the_other = alice.sign_in_epoch, []
+    before = alice.sign_in_epoch
+    by_the_other: list[int] = []
 
     def the_other_is_faster(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
         if "FOR UPDATE" in sql and not by_the_other:

@@ -14,9 +14,8 @@ from zoneinfo import ZoneInfo
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from requests_app.delivery.web.terms_in_words import said
-from requests_app.domain import clock, deciders, narrowing, policy, workflow
+from requests_app.domain import clock, deciders, narrowing, outliving, policy, workflow
 from requests_app.domain.joined import Joined
-from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import (
     AccessRequest,
     Edit,
@@ -190,7 +189,7 @@ class Outlook:
 
     @property
     def lifted(self) -> list[str]:
-        return [Liftable(name).description for name in self.choice.terms.lifted if name in set(Liftable)]
+        return outliving.sentences(self.choice.terms, self.choice.role.arn)
 
 
 def find_roles(person: User, words: str) -> list[Role]:

@@ -25,6 +25,7 @@ from requests_app.delivery.admin.entitlements.selectors import NewSelectorLines,
 from requests_app.delivery.admin.entitlements.stages import StageInline
 from requests_app.delivery.admin.shown import length
 from requests_app.delivery.admin.site import site
+from requests_app.domain import narrowing_fit
 from requests_app.domain.audit import Action
 from requests_app.domain.models import Entitlement, Role, Stage
 
@@ -96,6 +97,11 @@ def _warnings(entitlement: Entitlement) -> Iterator[str]:
         yield (
             f"Sessions of {length(ceiling)} are more than IAM allows for {shorter}. "
             "Those are issued for as long as their role allows."
+        )
+    if left_open := next(filter(None, (narrowing_fit.left_open(entitlement, question) for question in given)), []):
+        yield (
+            f"The narrowing is so long that these could not be denied: {', '.join(left_open)}. "
+            "What they give can work after the pass, and the pages say so."
         )
     for stage in entitlement.stages.filter(groups=None, users=None).exclude(owners=""):
         none = Q(owners=None) if stage.owners == Stage.Owners.ROLE else Q(account__owners=None)

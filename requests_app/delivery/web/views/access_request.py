@@ -11,8 +11,7 @@ from requests_app.delivery.web.dossiers import dossiers
 from requests_app.delivery.web.passes import More, begins, more, until
 from requests_app.delivery.web.timeline import MOST_EVENTS, moments
 from requests_app.delivery.web.visibility import find_request, only_asked
-from requests_app.domain import facts, policy, reading, workflow
-from requests_app.domain.liftable import Liftable
+from requests_app.domain import facts, outliving, policy, reading, workflow
 from requests_app.domain.models import AccessRequest, DenyPolicy, Extension, User
 from requests_app.domain.prepared import Question
 from requests_app.domain.terms import CONSOLE
@@ -82,7 +81,7 @@ def access_request(request: PersonRequest, code: str) -> HttpResponse:
 
 def lifted(access_request: AccessRequest) -> list[str]:
     """What this pass may do whose results outlive it, in words."""
-    return [Liftable(name).description for name in access_request.terms.lifted if name in set(Liftable)]
+    return outliving.sentences(access_request.terms, access_request.role.arn)
 
 
 def _acts(
