@@ -15,6 +15,7 @@ denies and expiry. This module adds, to STS and to every later evaluation:
   shorter, with the moment of their own issue, each narrowed by one layer more, three at most; what AWS does not
   document is as the file SCOPING_SWITCHES says
 - how much of a session token's room is used, of which AWS does not publish how it is reckoned
+- `aws:ViaAWSMCPService` is true of what says to come through AWS\'s MCP server, by a header of our own
 - live sessions outlast an orderly restart, as they outlast an outage of AWS
 
 It patches private names, so the release is pinned and tests/sandbox/ has a test for each rule.
@@ -59,6 +60,9 @@ NAME = re.compile(r"[\w+=,.@-]*", re.ASCII)
 
 # The source identity that the AssumeRole being handled asks for or inherits.
 _asked: contextvars.ContextVar[str | None] = contextvars.ContextVar("source_identity", default=None)
+# Whether the request says that AWS's MCP server passed it on: on AWS only that server can.
+_via_mcp: contextvars.ContextVar[bool] = contextvars.ContextVar("via_mcp", default=False)
+VIA_MCP = b"x-sandbox-via-aws-mcp"
 # Whether the evaluation being answered was decided by an explicit deny of the session's own policy alone.
 _denied_by_session: contextvars.ContextVar[bool] = contextvars.ContextVar("denied_by_session", default=False)
 
@@ -75,10 +79,10 @@ _handle_request = sts.handle_request
 
 def switches() -> dict[str, Any]:
     """What nobody knows of AWS, or differs from place to place: whether a role must allow the call, whether it is known
-    here, and the roles of which a service control policy denies it ("*": all)."""
+    here, the roles of which a service control policy denies it ("*": all), and whether the console takes such keys."""
     path = os.environ.get("SCOPING_SWITCHES", "")
     said = json.loads(Path(path).read_text()) if path and Path(path).exists() else {}
-    return {"needs_allow": True, "known": True, "refused": [], **said}
+    return {"needs_allow": True, "known": True, "refused": [], "console": True, **said}
 
 
 class SessionPolicies(list):
@@ -215,8 +219,10 @@ def _token_size(token: str, session: dict[str, Any]) -> str:
 
 
 def _chained_header(caller: dict[str, Any]) -> dict[str, str]:
-    """For sandbox.federation: the real sign-in service knows which sessions a role made."""
-    return {"x-sandbox-chained": "true"} if ":assumed-role/" in caller.get("SourcePrincipalArn", "") else {}
+    """For sandbox.federation: the real sign-in service knows which sessions a role made, and which are scoped."""
+    chained = {"x-sandbox-chained": "true"} if ":assumed-role/" in caller.get("SourcePrincipalArn", "") else {}
+    taken = {} if switches()["console"] or "ScopedPolicies" not in caller else {"x-sandbox-not-taken": "true"}
+    return chained | taken
 
 
 def _check_name(field: str, name: str) -> None:
@@ -282,6 +288,8 @@ def _check_caller_may_set_it(role_arn: str, headers: Any, query: Any) -> None:
 def _resolve_with_source_identity(key: str, context: Any) -> Any:
     if key.lower() == "sts:sourceidentity":
         return _asked.get()
+    if key.lower() == "aws:viaawsmcpservice":
+        return "true" if _via_mcp.get() else "false"
     return _resolve_condition_key(key, context)
 
 
@@ -399,13 +407,19 @@ def _not_authorized(caller_arn: str, role_arn: str) -> Refused:
     return Refused("AccessDenied", message, status=403)
 
 
+async def noting_mcp(scope: Any, receive: Any, send: Any) -> None:
+    """MiniStack, which knows of no headers by the time it asks the policies."""
+    _via_mcp.set(any(name == VIA_MCP for name, _ in scope.get("headers", ())))
+    await ministack.app.app(scope, receive, send)
+
+
 def serve(socket_number: int) -> None:
     """Serve on a socket that listens already, so that no other process can take the port first."""
     config = hypercorn.config.Config()
     config.bind = [f"fd://{socket_number}"]
     config.keep_alive_timeout = 75
     config.loglevel = "WARNING"
-    asyncio.run(hypercorn.asyncio.serve(ministack.app.app, config))
+    asyncio.run(hypercorn.asyncio.serve(noting_mcp, config))
 
 
 if __name__ == "__main__":

@@ -140,6 +140,8 @@ class Desk:
         arn = identity["Arn"]
         valid_until = datetime.now(UTC) + self._token_life
         headers = identity["ResponseMetadata"]["HTTPHeaders"]
+        if "x-sandbox-not-taken" in headers:
+            raise Refused(BAD_KEYS)
         return SignIn(identity["Account"], arn, valid_until, chained=CHAINED_HEADER in headers)
 
 

@@ -178,7 +178,6 @@ class _Minter:
             return Findings(tuple(self._findings))
         self._try_without_external_id()
         action = self._find_harmless_action(nothing)
-        self._add(*_token_is_large(nothing))
         return Findings(
             tuple(self._findings),
             role_id=nothing.assumed_role_id.partition(":")[0],
@@ -236,6 +235,8 @@ class _Minter:
             self._add(_failed(Check.PROOF, session))
             return ""
         self._try_scoping(session, both.scoped)
+        if not self._scoping:
+            self._add(*_token_is_large(session))
         replies = []
         for action in probe.HARMLESS:
             allowed = probe.try_action(session, action, self._subject.region)
@@ -261,9 +262,12 @@ class _Minter:
             return
         self._record(Issued.of(scoped))
         self._scoping = True
-        self._add(_good(Check.ENDS_BY_STS))
+        self._add(_good(Check.ENDS_BY_STS), *_token_is_large(scoped))
         if self._subject.federation_url:
-            self._scoped_console = _opens(scoped, self._subject.federation_url)
+            opens = _opens(scoped, self._subject.federation_url)
+            # A middle box may refuse too: that scoped keys are the reason is shown by the others, which are taken.
+            control = opens is not False or _opens(parent, self._subject.federation_url)
+            self._scoped_console = opens if control else None
 
     def _assume(self, seconds: int, **changes: Any) -> MintedSession | AwsError:
         parameters: dict[str, Any] = {
@@ -303,8 +307,9 @@ _SHORTEN = (
     "Little is left for what entitlements narrow: Daypass's operators should see which session tags and policies the "
     "worker's own identity passes on."
 )
+_BY_POLICY = "Keys of this role are ended by their policy instead, which holds for all but proofs of identity."
 _LET_IT_SCOPE = (
-    "Keys of this role are ended by their policy instead, which holds for all but proofs of identity. The account's "
+    f"{_BY_POLICY} The account's "
     'owner should let the role call it, by {"Effect":"Allow","Action":"sts:GetScopedCredentials","Resource":"*"}, and '
     "see that no service control policy denies it."
 )
@@ -324,10 +329,12 @@ def _failed(check: Check, error: AwsError) -> Finding:
 
 
 def _not_scoped(error: AwsError) -> Finding:
-    # A partition that does not know the call is nothing that anybody could mend.
-    verdict = Outcome.GOOD if error.code in ("InvalidAction", "UnknownOperation") else Outcome.BAD
-    verdict = verdict if scoping.is_for_good(error) else Outcome.UNKNOWN
-    return Finding(Check.ENDS_BY_STS, verdict, error.code, error.message, _LET_IT_SCOPE)
+    if not scoping.is_for_good(error):
+        return Finding(Check.ENDS_BY_STS, Outcome.UNKNOWN, error.code, error.message, error.advice)
+    if error.code.removesuffix("Exception") == "AccessDenied":
+        return Finding(Check.ENDS_BY_STS, Outcome.BAD, error.code, error.message, _LET_IT_SCOPE)
+    # That a partition does not know the call is nothing that anybody could mend.
+    return Finding(Check.ENDS_BY_STS, Outcome.GOOD, error.code, error.message, _BY_POLICY)
 
 
 def _opens(session: MintedSession, federation_url: str) -> bool | None:
@@ -347,7 +354,7 @@ def _token_is_large(session: MintedSession) -> list[Finding]:
     used = session.packed_policy_size if used is None else used
     if used is None or used < _MUCH_OF_A_TOKEN:
         return []
-    words = f"Without any narrowing, {used} % of what a session token may hold is used up."
+    words = f"With a short narrowing, {used} % of what a session token may hold is used up."
     return [Finding(Check.SESSION_TOKEN, Outcome.BAD, "", words, _SHORTEN)]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from requests_app.domain import arns, narrowing, outliving
@@ -27,17 +28,19 @@ def session_policy(
     statements: Sequence[Mapping[str, Any]] = (),
     policy_arns: Sequence[str] = (),
     lifted: Collection[str] = (),
+    not_through_mcp: bool = False,
 ) -> str:
     """The inline policy for AssumeRole, as compact JSON of plain ASCII.
 
     Everything is denied from `cut_off` on (taken down to its second). `statements` and `policy_arns`
-    narrow what the role may do before; `lifted` names the `Liftable` denies that are left out.
+    narrow what the role may do before; `lifted` names the `Liftable` denies that are left out;
+    `not_through_mcp` denies what comes through AWS's MCP server.
     Raises ValueError, with a sentence for the person who edits the entitlement, on what AWS would
     refuse or what would not narrow.
     """
     narrowed = narrowing.check(statements, policy_arns)
     narrowing.check_policies_fit_role(policy_arns, role_arn)
-    denies = _denies(cut_off, role_arn, lifted, narrowed, policy_arns)
+    denies = _denies(cut_off, role_arn, lifted, narrowed, policy_arns, not_through_mcp=not_through_mcp)
     # Session policies are added together before they meet the role's own, so an `Allow *` beside
     # a narrowing would undo it.
     policy = _document(denies, narrowed if statements or policy_arns else [narrowing.EVERYTHING])
@@ -66,6 +69,7 @@ def layers(
     statements: Sequence[Mapping[str, Any]] = (),
     policy_arns: Sequence[str] = (),
     lifted: Collection[str] = (),
+    not_through_mcp: bool = False,
 ) -> Layers | None:
     """As `session_policy`, for a session to be scoped; None where this narrowing leaves no way to call for it.
 
@@ -74,16 +78,16 @@ def layers(
     """
     narrowed = narrowing.check(statements, policy_arns)
     narrowing.check_policies_fit_role(policy_arns, role_arn)
-    open_parent = _document(_denies(cut_off, role_arn, lifted, may_be_scoped=True), [narrowing.EVERYTHING])
-    open_scoped = _document(_denies(cut_off, role_arn, lifted), [narrowing.EVERYTHING])
+    denies = partial(_denies, cut_off, role_arn, lifted, not_through_mcp=not_through_mcp)
+    open_scoped = _document(denies(), [narrowing.EVERYTHING])
+    open_parent = _document(denies(may_be_scoped=True), [narrowing.EVERYTHING])
     if not (statements or policy_arns):
         return Layers(open_parent, open_scoped, (), parent_is_narrowed=True)
-    denies = _denies(cut_off, role_arn, lifted, narrowed, policy_arns, may_be_scoped=True)
-    parent = _document(denies, [*narrowed, _MAY_BE_SCOPED])
+    parent = _document(denies(narrowed, policy_arns, may_be_scoped=True), [*narrowed, _MAY_BE_SCOPED])
     fits = len(parent) + sum(map(len, policy_arns)) <= narrowing.LONGEST_POLICY
     if fits and not any(_denies_scoping(statement) for statement in narrowed):
         return Layers(parent, open_scoped, tuple(policy_arns), parent_is_narrowed=True)
-    scoped = _document(_denies(cut_off, role_arn, lifted, narrowed), narrowed)
+    scoped = _document(denies(narrowed), narrowed)
     if policy_arns or len(scoped) > narrowing.LONGEST_POLICY:
         return None
     return Layers(open_parent, scoped, (), parent_is_narrowed=False)
@@ -122,6 +126,7 @@ def _denies(
     policy_arns: Sequence[str] = (),
     *,
     may_be_scoped: bool = False,
+    not_through_mcp: bool = False,
 ) -> list[dict[str, Any]]:
     if cut_off.tzinfo is None:
         raise ValueError("the cut-off must be an aware time")
@@ -130,13 +135,15 @@ def _denies(
     if unknown := set(lifted) - set(LIFTABLE):
         raise ValueError(f"No deny that can be lifted has this name: {', '.join(sorted(unknown))}")
     end = cut_off.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    bought = outliving.denied(lifted, role_arn, narrowed, policy_arns)
+    denied = [narrowing.NOT_THROUGH_MCP] if not_through_mcp else []
+    bought = outliving.denied(lifted, role_arn, [*denied, *narrowed], policy_arns)
     if not may_be_scoped:
         bought = [*_KEYS_OF_THE_SAME_SESSION, *bought]
     return [
         _deny("*") | {"Condition": {"DateGreaterThanEquals": {"aws:CurrentTime": end}}},
         _deny(_EDITS_OF_ITS_ROLE, role_arn),
         _deny(bought),
+        *denied,
     ]
 
 

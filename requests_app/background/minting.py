@@ -67,7 +67,7 @@ def _issue(order: Order) -> tuple[sts.MintedSession, Minted]:
     layers = _layers(order) if order.may_be_scoped else None
     if layers is None:
         if not order.may_end_by_policy:
-            message = "The narrowing of these terms leaves no room for keys that AWS itself ends with the pass."
+            message = "What narrows these terms leaves no room for keys that AWS itself ends with the pass."
             raise Refused("NotScoped", message, "An operator must shorten it.")
         return _assume_role(order)
     began, before = time.monotonic(), clock.now()
@@ -125,6 +125,7 @@ def _assume_role(order: Order) -> tuple[sts.MintedSession, Minted]:
         statements=terms.narrowing_statements,
         policy_arns=terms.narrowing_policy_arns,
         lifted=terms.lifted,
+        not_through_mcp=terms.not_through_mcp,
     )
     mint_order = _mint_order(order, policy_text, terms.narrowing_policy_arns)
     session = sts.assume_role(mint_order)
@@ -160,6 +161,7 @@ def _layers(order: Order) -> session_policy.Layers | None:
         statements=order.terms.narrowing_statements,
         policy_arns=order.terms.narrowing_policy_arns,
         lifted=order.terms.lifted,
+        not_through_mcp=order.terms.not_through_mcp,
     )
 
 

@@ -15,6 +15,14 @@ OWN_DENIES = 431
 # What a session may do that nothing narrows: all that its role may.
 EVERYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 
+# AWS's MCP server, by which AI agents call AWS, marks what it passes on. Agents that call AWS themselves do not.
+NOT_THROUGH_MCP = {
+    "Effect": "Deny",
+    "Action": "*",
+    "Resource": "*",
+    "Condition": {"Bool": {"aws:ViaAWSMCPService": "true"}},
+}
+
 ACTION = re.compile(r"\*|[A-Za-z0-9-]+:[A-Za-z0-9*?]+|\*:\*", re.ASCII)
 _PARTS = {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"}
 

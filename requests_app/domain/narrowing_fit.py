@@ -18,7 +18,7 @@ IN_USE = Q(is_active=True, account__is_active=True)
 
 def problem(entitlement: Entitlement, roles: Q) -> str:
     """What is wrong with this narrowing for one of these roles, as a sentence; empty if it fits all of them."""
-    statements, arns = entitlement.narrowing_statements, entitlement.narrowing_policy_arns
+    statements, arns = entitlement.narrowed_by, entitlement.narrowing_policy_arns
     if not (statements or arns):
         return ""
     for arn in _stand_ins(roles):
@@ -29,7 +29,7 @@ def problem(entitlement: Entitlement, roles: Q) -> str:
 
 def left_open(entitlement: Entitlement, roles: Q) -> list[str]:
     """What a session of one of these roles could do because this narrowing leaves no room to deny it, as patterns."""
-    statements, arns = entitlement.narrowing_statements, entitlement.narrowing_policy_arns
+    statements, arns = entitlement.narrowed_by, entitlement.narrowing_policy_arns
     if not (statements or arns):
         return []
     each = (outliving.left_open(entitlement.lifted, arn, statements, arns) for arn in _stand_ins(roles))

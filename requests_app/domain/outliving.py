@@ -139,8 +139,8 @@ def denied(
 def sentences(terms: Terms, role_arn: str) -> list[str]:
     """What a pass under these terms may get that outlives it, for those who ask and those who approve."""
     lifted = [Liftable(name).description for name in terms.lifted if name in set(Liftable)]
-    narrowed, arns = terms.narrowing_statements, terms.narrowing_policy_arns
-    still_open = left_open(terms.lifted, role_arn, narrowed, arns) if narrowed or arns else []
+    narrowed, arns = terms.narrowed_by, terms.narrowing_policy_arns
+    still_open = left_open(terms.lifted, role_arn, narrowed, arns) if terms.narrows else []
     if still_open:
         lifted.append(f"The narrowing is so long that these could not be denied: {', '.join(still_open)}. {_AND_SO}")
     return lifted
@@ -160,7 +160,7 @@ def _fitting(
     lifted: Collection[str], role_arn: str, narrowed: Sequence[Mapping[str, Any]], arns: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     room = narrowing.LONGEST_POLICY - narrowing.length_with(narrowed, role_arn) - sum(map(len, arns))
-    if not narrowed and not arns:
+    if not arns and not any(statement["Effect"] == "Allow" for statement in narrowed):
         room -= len(narrowing.compact(narrowing.EVERYTHING)) + 1
     fitting: list[str] = []
     open_: list[str] = []
@@ -181,13 +181,13 @@ def _patterns(ways: Sequence[Way], lifted: Collection[str]) -> Iterator[str]:
 
 def _may_allow(pattern: str, narrowed: Sequence[Mapping[str, Any]], arns: Sequence[str]) -> bool:
     """Whether a session so narrowed may do anything that matches: what managed policies say is known to AWS alone."""
-    if arns or not narrowed:
+    allows = [statement for statement in narrowed if statement["Effect"] == "Allow"]
+    if arns or not allows:
         return True
-    for statement in narrowed:
-        if statement["Effect"] == "Allow":
-            actions = statement.get("Action", "*")  # by NotAction: whatever it does not name
-            actions = [actions] if isinstance(actions, str) else actions
-            if any(have_one_in_common(action.lower(), pattern.lower()) for action in actions):
+    for statement in allows:
+        actions = statement.get("Action", "*")  # by NotAction: whatever it does not name
+        for action in [actions] if isinstance(actions, str) else actions:
+            if have_one_in_common(action.lower(), pattern.lower()):
                 return True
     return False
 

@@ -180,6 +180,7 @@ class Minting(Holding):
     `time_zone`: the beneficiary's. `clock_…`: what was last read of AWS's. `hours_document`: of the terms, where they
     keep hours; `channels` is what they give. `console`: a link is wanted, not keys. `scoping`, `scoped_console`: what a
     preflight saw of GetScopedCredentials on the role, and of the partition's console with such keys.
+    `ends_by_sts_only`: the terms want nothing else.
     """
 
     identity_is_access: bool
@@ -193,6 +194,7 @@ class Minting(Holding):
     console: bool
     scoping: str
     scoped_console: bool | None
+    ends_by_sts_only: bool
 
     @property
     def zone(self) -> tzinfo:
@@ -209,9 +211,13 @@ class Minting(Holding):
         return self.scoping == "works" and (not self.console or bool(self.scoped_console))
 
     @property
-    def may_end_by_policy(self) -> bool:
-        """A session that only its policy ends would do."""
+    def policy_would_do(self) -> bool:
+        """A session that only its policy ends would end with the pass."""
         return not (self.identity_is_access and self.seconds_left < IDENTITY_NEEDS_SECONDS)
+
+    @property
+    def may_end_by_policy(self) -> bool:
+        return self.policy_would_do and not self.ends_by_sts_only
 
     @property
     def clock(self) -> Clock | None:
@@ -551,10 +557,16 @@ MAY_MINT: Table[Minting] = (
         lambda it: f"These terms hold {_in_words(it.hours)}, and this pass does not end with them. Ask again.",
     ),
     Line(
-        lambda it: not (it.may_end_by_policy or it.will_be_scoped),
+        lambda it: not (it.policy_would_do or it.will_be_scoped),
         "mint.identity_is_access",
         "Sessions of this role last at least 15 minutes and cannot be cut off, and less is left of this pass. "
         "Ask again if you still need it.",
+    ),
+    Line(
+        lambda it: it.ends_by_sts_only and not it.may_be_scoped,
+        "mint.ends_by_sts_only",
+        "These terms give only what AWS itself ends at the second, and AWS was seen to refuse that here. "
+        "Tell the operators.",
     ),
     Line(lambda it: it.held_until is not None and it.held_until > it.now, "mint.held", _held),
     *CLOCK_IS_KNOWN,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from requests_app.domain import narrowing
 from requests_app.domain.hours import Hours
 
 AUTOMATIC = "automatic"
@@ -69,6 +70,10 @@ class Terms:
     extension_total_seconds: int = 0  # of the whole pass, extensions included
     channels: str = BOTH
     most_at_once: int | None = None
+    # What comes through AWS's AI gateway is denied: its MCP server, and nothing else, says so of a call.
+    not_through_mcp: bool = False
+    # Nothing is issued that only its policy would end.
+    ends_by_sts_only: bool = False
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "Terms":
@@ -90,6 +95,11 @@ class Terms:
     @property
     def is_automatic(self) -> bool:
         return self.approval == AUTOMATIC
+
+    @property
+    def narrowed_by(self) -> tuple[dict[str, Any], ...]:
+        """What stands in a session's policy by these terms, Daypass's own denies apart."""
+        return (*self.narrowing_statements, *((narrowing.NOT_THROUGH_MCP,) if self.not_through_mcp else ()))
 
     @property
     def narrows(self) -> bool:

@@ -148,6 +148,20 @@ def particulars(terms: Terms) -> list[str]:
 
 
 @register.filter
+def limits(terms: Terms) -> list[str]:
+    """What these terms keep a pass from, narrowing and channels apart."""
+    found = []
+    if terms.not_through_mcp:
+        found.append(
+            "Not through AWS's AI gateway: AWS refuses what comes through its MCP server. That is all it catches; "
+            "an AI agent that has the keys and calls AWS by itself looks like the person."
+        )
+    if terms.ends_by_sts_only:
+        found.append("Only where AWS itself ends the keys at the second: never by policy alone.")
+    return found
+
+
+@register.filter
 def works_until(session: IssuedSession) -> datetime:
     """The end of the pass, or of the STS session itself where that comes first."""
     return min(session.cut_off, session.sts_expires_at)

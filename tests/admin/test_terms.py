@@ -145,6 +145,8 @@ def test_terms_are_written_in_words_and_come_back_so(
         "extension_total_seconds": "4 h",
         "channels": "keys",
         "most_at_once": "3",
+        "not_through_mcp": "on",
+        "ends_by_sts_only": "on",
         "justification_pattern": ".*OPS-.*",
         "try_justification": "for OPS-7",
         "ticket": "required",
@@ -158,6 +160,8 @@ def test_terms_are_written_in_words_and_come_back_so(
     assert (one.start_within_seconds, one.schedule_ahead_seconds) == (28_800, 14 * 86_400)
     assert (one.extensions_most, one.extension_total_seconds) == (2, 14_400)
     assert (one.channels, one.most_at_once) == ("keys", 3)
+    assert one.not_through_mcp
+    assert one.ends_by_sts_only
     assert (one.justification_pattern, one.ticket_pattern) == (".*OPS-.*", r"INC-\d+")
     assert one.hours is not None
     assert one.hours.document() == {"zone": "Europe/Vienna", "days": [1, 3], "begin": "08:30", "end": "18:00"}
@@ -344,6 +348,7 @@ def test_the_terms_are_said_as_those_who_ask_read_them(staged: Entitlement, secu
         is_active=False, channels="keys", hours_days=[1, 2, 3, 4, 5], hours_begin="08:00", hours_end="18:00",
         extensions_most=2, extension_total_seconds=14_400, schedule_ahead_seconds=86_400, most_at_once=2,
         ticket="required", ticket_pattern="INC-.*", justification_pattern=".*OPS.*", lifted=["assume-role"],
+        not_through_mcp=True, ends_by_sts_only=True,
     )  # fmt: skip
     said = sentences(Entitlement.objects.get(pk=staged.pk))
     text = " ".join(said).replace("\N{NO-BREAK SPACE}", " ")
@@ -356,6 +361,8 @@ def test_the_terms_are_said_as_those_who_ask_read_them(staged: Entitlement, secu
         "that fits .*OPS.*.",
         "A ticket must be given; it must fit INC-.*.",
         "One person may have 2 of these open at once.",
+        "AWS refuses what comes through its MCP server. That is all it catches",
+        "Only where AWS itself ends the keys at the second: never by policy alone.",
         "Members of Security may ask for others whom it reaches.",
         "May assume further roles; those sessions can work",
     ):

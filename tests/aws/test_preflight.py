@@ -4,6 +4,7 @@ import dataclasses
 import json
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
@@ -278,18 +279,32 @@ def test_whether_the_console_takes_such_keys_is_tried_where_that_is_not_known(mi
     assert preflight.as_minter(asked, now).scoped_console is True
     nobody = dataclasses.replace(subject, federation_url="http://127.0.0.1:9/federation")
     assert preflight.as_minter(nobody, now).scoped_console is None
+    with minter.scoping(console=False):
+        assert preflight.as_minter(asked, now).scoped_console is False
 
 
-@pytest.mark.parametrize(("used", "told"), [(79, False), (80, True), (None, False)])
-def test_a_token_that_is_nearly_full_before_anything_is_narrowed(minter, subject, monkeypatch, used, told):
-    assume_role = sts.assume_role
+def test_a_middle_box_that_refuses_everybody_says_nothing_of_scoped_keys(
+    minter, target_role, subject, federation, proxy, monkeypatch
+):
+    target_role.put("permissions", QUEUES, SCOPING)
+    monkeypatch.setattr(proxy, "upstream", (urlsplit(federation.url).hostname, urlsplit(federation.url).port))
+    asked = dataclasses.replace(subject, federation_url=f"http://127.0.0.1:{urlsplit(proxy.url).port}/federation")
+    proxy.fail(Fault.DENIED)
+    assert preflight.as_minter(asked, now).scoped_console is None
 
-    def full(order: sts.MintOrder) -> sts.MintedSession:
-        return dataclasses.replace(assume_role(order), session_token_utilization=used, packed_policy_size=used)
 
-    monkeypatch.setattr(sts, "assume_role", full)
-    finding = preflight.as_minter(subject, now).verdict(Check.SESSION_TOKEN)
-    assert finding is (BAD if told else None)
+@pytest.mark.parametrize(
+    ("used", "packed", "told"), [(79, 99, False), (80, 0, True), (None, 80, True), (None, None, False)]
+)
+def test_a_token_that_is_nearly_full_before_much_is_narrowed(minter, subject, monkeypatch, used, packed, told):
+    scope = sts.scope
+
+    def full(*arguments: Any, **which: Any) -> sts.MintedSession:
+        session = scope(*arguments, **which)
+        return dataclasses.replace(session, session_token_utilization=used, packed_policy_size=packed)
+
+    monkeypatch.setattr(sts, "scope", full)
+    assert preflight.as_minter(subject, now).verdict(Check.SESSION_TOKEN) is (BAD if told else None)
 
 
 # --- the revoker's half --------------------------------------------------------------------------

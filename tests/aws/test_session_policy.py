@@ -17,7 +17,7 @@ from requests_app.aws.session_policy import (
     session_policy,
     session_seconds,
 )
-from requests_app.domain import outliving
+from requests_app.domain import narrowing, outliving
 
 from .conftest import PAYMENTS, keys_of
 
@@ -85,8 +85,8 @@ def test_no_narrowing_and_no_lifting_removes_the_standing_denies():
     denies = [statement for statement in statements_of(bare) if statement["Effect"] == "Deny"]
 
     assert len(denies) == 3  # the cut-off, the own role and keys of the same session have no name to lift them by
-    for narrowing in ({"statements": [LIST_QUEUES]}, {"policy_arns": [PAYMENTS.read_only_policy_arn]}):
-        narrowed = statements_of(session_policy(cut_off=CUT_OFF, role_arn=ROLE, **narrowing))
+    for how in ({"statements": [LIST_QUEUES]}, {"policy_arns": [PAYMENTS.read_only_policy_arn]}):
+        narrowed = statements_of(session_policy(cut_off=CUT_OFF, role_arn=ROLE, **how))
         assert denies[:2] == narrowed[:2]
         assert set(narrowed[2]["Action"]) > set(denies[2]["Action"]) & set(ALWAYS)
 
@@ -413,6 +413,33 @@ def test_allow_all_beside_a_narrowing_would_undo_it(minter, order):
     undone = minter.as_session(keys_of(sts.assume_role(order)))
 
     assert not refused(undone.client("sqs").create_queue, QueueName="undone")
+
+
+def through_mcp(client):
+    """The same client, as AWS's MCP server passes its calls on."""
+    mark = {"X-Sandbox-Via-AWS-MCP": "1"}
+    client.meta.events.register("before-send", lambda request, **_: request.headers.update(mark))
+    return client
+
+
+@pytest.mark.parametrize(
+    "narrowing", [{}, {"statements": [LIST_QUEUES]}, {"policy_arns": [PAYMENTS.read_only_policy_arn]}]
+)
+def test_what_comes_through_the_ai_gateway_is_refused_where_terms_say_so(mint, narrowing):
+    for said in (True, False):
+        alice = mint(not_through_mcp=said, **narrowing)
+        assert not refused(alice.client("sqs").list_queues)
+        assert refused(through_mcp(alice.client("sqs")).list_queues) is said
+    assert refused(mint(not_through_mcp=True, statements=[LIST_QUEUES]).client("s3").list_buckets)
+
+
+def test_what_is_not_said_of_the_ai_gateway_costs_nothing():
+    without = session_policy(cut_off=CUT_OFF, role_arn=ROLE, statements=[LIST_QUEUES])
+    said = session_policy(cut_off=CUT_OFF, role_arn=ROLE, statements=[LIST_QUEUES], not_through_mcp=True)
+
+    assert "ViaAWSMCPService" not in without
+    assert len(said) - len(without) == len(narrowing.compact(narrowing.NOT_THROUGH_MCP)) + 1
+    assert len(said) == narrowing.length_with([LIST_QUEUES, narrowing.NOT_THROUGH_MCP], ROLE)
 
 
 def test_narrowing_adds_no_right_that_the_role_lacks(mint):

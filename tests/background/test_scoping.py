@@ -298,6 +298,26 @@ def test_identity_roles_lose_their_floor_where_sts_ends_them(
     assert IssuedSession.objects.latest("pk").discarded
 
 
+def test_terms_may_demand_it_and_then_there_is_no_older_way(
+    alice: User, administrator: Role, browser: Browser, aws_stand_in: Any
+) -> None:
+    terms = factories.entitlement(administrator, users=[alice], ends_by_sts_only=True)
+    asked = factories.wish(alice, administrator, terms, start="at_once")
+    browser.credentials(asked)
+    assert IssuedSession.objects.get().ends_by == "sts"
+
+    delivery = browser.ask(asked)
+    with aws_stand_in.scoping(known=False):
+        minting.mint(delivery.pk)
+    assert (failed(delivery).state, delivery.aws_code) == (DeliveryState.REFUSED, "InvalidAction")
+    assert IssuedSession.objects.latest("pk").discarded
+
+    seen(administrator, "refused")
+    with pytest.raises(NotAllowed) as refused:
+        browser.ask(asked)
+    assert refused.value.rule == "mint.ends_by_sts_only"
+
+
 # --- the console --------------------------------------------------------------------------------------
 
 

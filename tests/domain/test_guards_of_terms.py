@@ -67,6 +67,10 @@ FORGERIES: dict[str, Forge] = {
     "channels left out": lambda terms: terms.pop("channels"),
     "any number at once": lambda terms: terms.update(most_at_once=None),
     "at once left out": lambda terms: terms.pop("most_at_once"),
+    "through the AI gateway": lambda terms: terms.update(not_through_mcp=False),
+    "the AI gateway left out": lambda terms: terms.pop("not_through_mcp"),
+    "ended by policy": lambda terms: terms.update(ends_by_sts_only=False),
+    "how it ends left out": lambda terms: terms.pop("ends_by_sts_only"),
     "escalates sooner": lambda terms: terms["stages"][0].update(escalate_seconds=1),
     "escalates never": lambda terms: terms["stages"][0].pop("escalate_seconds"),
     "my own further approver": lambda terms: terms["stages"][0].update(more_users=[1]),
@@ -85,6 +89,8 @@ def rich(staged: Entitlement, security: Group) -> Entitlement:
         hours_end="23:30",
         channels="console",
         most_at_once=3,
+        not_through_mcp=True,
+        ends_by_sts_only=True,
     )
     stage = staged.stages.get()
     stage.escalate_seconds = 600
@@ -125,6 +131,7 @@ def test_terms_from_before_are_taken_where_nothing_of_it_is_newer(pending_reques
     older = dict(pending_request.terms_document)
     for name in ("schedule_ahead_seconds", "extensions_most", "extension_total_seconds", "channels", "hours"):
         del older[name]
+    del older["not_through_mcp"], older["ends_by_sts_only"]
     for name in ("escalate_seconds", "more_groups", "more_users"):
         del older["stages"][0][name]
     assert _new(pending_request, terms_document=older, stage_since=None) is WENT_THROUGH

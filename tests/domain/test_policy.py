@@ -56,6 +56,7 @@ mints = st.builds(
     console=mostly,
     scoping=st.sampled_from(["", "works", "works", "refused"]),
     scoped_console=st.none() | mostly,
+    ends_by_sts_only=hardly,
 )
 
 
@@ -208,6 +209,8 @@ def test_may_mint(it: Minting) -> None:
         ends_by_itself = it.scoping == "works" and (not it.console or it.scoped_console is True)
         if it.identity_is_access and not ends_by_itself and it.expires_at < NOW + timedelta(minutes=15, seconds=15):
             return "mint.identity_is_access"
+        if it.ends_by_sts_only and (it.scoping == "refused" or (it.console and not ends_by_itself)):
+            return "mint.ends_by_sts_only"
         if it.held_until is not None and it.held_until > NOW:
             return "mint.held"
         low, high, at = it.clock_low, it.clock_high, it.clock_measured_at
@@ -224,7 +227,7 @@ GOOD = Minting(
     gives_role=True, names_person=True, excludes_person=False, is_beneficiary=True, state=State.ACTIVE,
     expires_at=NOW + timedelta(seconds=1), now=NOW, identity_is_access=False, held_until=None, time_zone="UTC",
     clock_low=-0.5, clock_high=0.5, clock_measured_at=NOW, hours_document=None, channels="both",
-    console=False, scoping="", scoped_console=None,
+    console=False, scoping="", scoped_console=None, ends_by_sts_only=False,
 )  # fmt: skip
 
 

@@ -165,6 +165,7 @@ def test_terms_survive_being_stored(hours: Hours | None, channels: str, asked: l
         for n, (groups, users, after) in enumerate(asked, 1)
     )
     terms = replace(terms_with(stages), hours=hours, channels=channels, most_at_once=2, ticket_pattern="A+")
+    terms = replace(terms, not_through_mcp=channels == "keys", ends_by_sts_only=channels == "console")
     document = terms.document()
     assert Terms.from_document(document) == terms
     # What a newer Daypass stored besides is left alone, in the terms and in their stages.
@@ -187,6 +188,8 @@ def test_terms_from_before_have_what_was_then_so() -> None:
     ]
     terms = Terms.from_document(older)
     assert not terms.may_be_extended
+    assert not terms.not_through_mcp
+    assert not terms.ends_by_sts_only
     assert terms.hours is None
     assert terms.allows("console")
     assert terms.allows("keys")

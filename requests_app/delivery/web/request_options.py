@@ -398,7 +398,7 @@ def _refusing(found: Sequence[Choice], role: Role, asker: User, beneficiary: Use
 
     def refuses(key: int, terms: Terms, too_few: list[int]) -> bool:
         full = terms.most_at_once is not None and number[key] >= terms.most_at_once
-        unfit = narrowing.problem(terms.narrowing_statements, terms.narrowing_policy_arns, role.arn)
+        unfit = narrowing.problem(terms.narrowed_by, terms.narrowing_policy_arns, role.arn)
         return full or key in edited or bool(unfit) or bool(too_few)
 
     return {

@@ -6,7 +6,7 @@ from datetime import timedelta
 from requests_app.domain.durations import in_words
 from requests_app.domain.liftable import Liftable
 from requests_app.domain.terms import Terms
-from requests_app.templatetags.daypass import agreement, particulars, span
+from requests_app.templatetags.daypass import agreement, limits, particulars, span
 
 
 def said(terms: Terms) -> list[str]:
@@ -53,6 +53,7 @@ def _saying(terms: Terms) -> Iterator[str]:
 def _besides(terms: Terms) -> Iterator[str]:
     if terms.most_at_once is not None:
         yield f"One person may have {terms.most_at_once} of these open at once."
+    yield from limits(terms)
     for name in terms.lifted:
         if name in set(Liftable):
             yield Liftable(name).description

@@ -35,6 +35,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
         'narrowing_policy_arns', e.narrowing_policy_arns, 'lifted', e.lifted,
         'schedule_ahead_seconds', e.schedule_ahead_seconds, 'extensions_most', e.extensions_most,
         'extension_total_seconds', e.extension_total_seconds, 'channels', e.channels, 'most_at_once', e.most_at_once,
+        'not_through_mcp', e.not_through_mcp, 'ends_by_sts_only', e.ends_by_sts_only,
         'hours', CASE WHEN cardinality(e.hours_days) > 0 THEN jsonb_build_object(
             'zone', e.hours_zone, 'days', to_jsonb(e.hours_days),
             'begin', to_char(e.hours_begin, 'HH24:MI'), 'end', to_char(e.hours_end, 'HH24:MI')) END)
@@ -44,7 +45,7 @@ $$;
 CREATE FUNCTION requests_app_older_terms() RETURNS jsonb
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT '{"schedule_ahead_seconds": 0, "extensions_most": 0, "extension_total_seconds": 0, "channels": "both",
-             "most_at_once": null, "hours": null}'::jsonb
+             "most_at_once": null, "hours": null, "not_through_mcp": false, "ends_by_sts_only": false}'::jsonb
 $$;
 
 CREATE FUNCTION requests_app_older_stage() RETURNS jsonb

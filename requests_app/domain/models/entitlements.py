@@ -1,5 +1,5 @@
 import uuid
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.functions import RandomUUID
@@ -10,7 +10,7 @@ from django.db.models import Case, Count, Q, Sum, When
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce, Lower
 
-from requests_app.domain import hours, patterns
+from requests_app.domain import hours, narrowing, patterns
 from requests_app.domain.hours import Hours
 from requests_app.domain.models.catalog import Role
 from requests_app.domain.models.people import Group, User
@@ -135,6 +135,16 @@ class Entitlement(models.Model):
         "at once per person", null=True, blank=True, validators=[MinValueValidator(1)],
         help_text="How many requests and passes of one person may be open together; empty: no limit here.",
     )  # fmt: skip
+    not_through_mcp = models.BooleanField(
+        "not through AWS's AI gateway", default=False, db_default=False,
+        help_text="Denies what comes through AWS's MCP server. That is all it catches: an AI agent that has the keys "
+        "and calls AWS by itself looks like the person.",
+    )  # fmt: skip
+    ends_by_sts_only = models.BooleanField(
+        "only where AWS itself ends the keys", default=False, db_default=False,
+        help_text="To the second, by STS (sts:GetScopedCredentials): never by the session's policy alone. Where AWS "
+        "refuses that, nothing is issued.",
+    )  # fmt: skip
     askers = models.ManyToManyField(Group, through="EntitlementAsker", blank=True, related_name="+")
     ticket = models.CharField(max_length=10, choices=Ticket.choices, default=Ticket.OPTIONAL)
     ticket_pattern = models.CharField(max_length=300, blank=True, db_default="", validators=[check_pattern])
@@ -184,6 +194,11 @@ class Entitlement(models.Model):
             return None
         return Hours(self.hours_zone, tuple(self.hours_days), f"{self.hours_begin:%H:%M}", f"{self.hours_end:%H:%M}")
 
+    @property
+    def narrowed_by(self) -> list[dict[str, Any]]:
+        """What stands in a session's policy by these terms as they are now, Daypass's own denies apart."""
+        return [*self.narrowing_statements, *([narrowing.NOT_THROUGH_MCP] if self.not_through_mcp else [])]
+
     def terms_now(self, role: Role | None = None) -> Terms:
         """As they are now; `role` is whose owners decide, where a stage asks them."""
         return Terms(
@@ -210,6 +225,8 @@ class Entitlement(models.Model):
             extension_total_seconds=self.extension_total_seconds,
             channels=self.channels,
             most_at_once=self.most_at_once,
+            not_through_mcp=self.not_through_mcp,
+            ends_by_sts_only=self.ends_by_sts_only,
         )
 
 

@@ -256,7 +256,7 @@ def _may_request(
         # What is asked for somebody else counts when they accept it.
         open_already=counted.open_of_terms if for_oneself else 0,
         most=terms.most_at_once,
-        narrowing_fits=not narrowing.problem(terms.narrowing_statements, terms.narrowing_policy_arns, role.arn),
+        narrowing_fits=not narrowing.problem(terms.narrowed_by, terms.narrowing_policy_arns, role.arn),
     )
     verdict = policy.may_request(asking)
     of_the_other = not for_oneself and policy.may_ask_for_others(asking)

@@ -231,6 +231,8 @@ def note(look: Look, found: Found) -> None:
         preflight.usable = _usable(preflight, names_people=names_people)
         preflight.verdict = _verdict(preflight, names_people=names_people)
         worked = heard and (preflight.usable if half is Half.MINTER else found.verdict(REVOKER)) == Outcome.GOOD
+        # What nobody knows yet is asked again soon.
+        worked = worked and not (half is Half.MINTER and preflight.scoping == Preflight.Scoping.UNKNOWN)
         attempts = 0 if worked else min(getattr(preflight, f"{half}_attempts") + 1, 30)
         setattr(preflight, f"{half}_attempts", attempts)
         if getattr(preflight, half.due_at) == look.taken_until:  # else somebody wants another look

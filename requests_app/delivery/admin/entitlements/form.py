@@ -110,6 +110,8 @@ class EntitlementForm(forms.ModelForm):
             "extension_total_seconds",
             "channels",
             "most_at_once",
+            "not_through_mcp",
+            "ends_by_sts_only",
             "justification_min",
             "justification_pattern",
             "ticket",

@@ -56,6 +56,7 @@ class EntitlementAdmin(Audited):
         lengths = ("longest", "default", "pending", "start_within", "schedule_ahead", "session_ceiling")
         times = tuple(f"{name}_seconds" for name in lengths)
         narrowed = ("narrowing_statements", "narrowing_policy_arns", "lifted")
+        ways = ("ends_by_sts_only", "not_through_mcp")
         return [
             *([("In plain words", {"fields": ("in_plain_words",)})] if obj else []),
             (None, {"fields": ("name", "is_active", "approval", "revision", *seen)}),
@@ -63,7 +64,7 @@ class EntitlementAdmin(Audited):
             ("Days and hours", {"fields": ("hours_days", ("hours_begin", "hours_end"), "hours_zone")}),
             ("More time", {"fields": ("extensions_most", "extension_total_seconds")}),
             ("What a person must say", {"fields": texts}),
-            ("What a pass may do", {"fields": ("channels", "most_at_once", *narrowed)}),
+            ("What a pass may do", {"fields": ("channels", "most_at_once", *ways, *narrowed)}),
         ]
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
