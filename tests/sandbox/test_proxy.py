@@ -107,7 +107,6 @@ def test_a_share_is_broken_until_it_is_healed(caller: Caller, proxy: FaultProxy)
         (Fault.RESET_AFTER, botocore.ConnectionClosedError),
         (Fault.ERROR_500, ClientError),
         (Fault.ERROR_504, ClientError),
-        (Fault.TRUNCATED, botocore.ConnectionClosedError),
     ],
 )
 def test_aws_did_it_or_did_not(

@@ -20,10 +20,13 @@ def by_public_id(word: str) -> Q | None:
 
 
 def by_access_key(word: str) -> Q | None:
+    return Q(access_key_id=word) if word.isalnum() and word[:4].upper() in ("ASIA", "AKIA", "LSIA") else None
+
+
+def by_either_key(word: str) -> Q | None:
     """A key that somebody was given, or its parent's, which nobody was."""
-    if not (word.isalnum() and word[:4].upper() in ("ASIA", "AKIA", "LSIA")):
-        return None
-    return Q(access_key_id=word) | Q(parent_access_key_id=word) & ~Q(parent_access_key_id="")
+    given = by_access_key(word)
+    return given | Q(parent_access_key_id=word) & ~Q(parent_access_key_id="") if given else None
 
 
 class OfOneRequest(Record):
@@ -91,7 +94,7 @@ class DeliveryAdmin(OfOneRequest):
 class IssuedSessionAdmin(OfOneRequest):
     finders: ClassVar[list[searching.Finder]] = [
         searching.by_code("access_request"),
-        by_access_key,
+        by_either_key,
         searching.by_person("beneficiary"),
     ]
     search_help_text = f"{searching.HELP}, or an access key id (ASIA…)"
