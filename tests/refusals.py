@@ -103,8 +103,8 @@ def _disk_is_back(server: RedisServer) -> None:
 def _loading(server: RedisServer) -> None:
     """Started anew on much that it saved before; it reads it slowly."""
     with _admin(server, ready=False) as client:
-        # Between two megabytes it answers; so many of them last for longer than any test.
-        for number in range(50):
+        # Between two megabytes it answers; so many of them last for longer than a worker that is slow to notice.
+        for number in range(100):
             client.setrange(f"ballast:{number}", 2**21, "x")
         client.config_set("rdbcompression", "no")
         client.save()
