@@ -45,11 +45,11 @@ def mint(delivery_id: int) -> None:
     try:
         with patience.bounded(policy.MINT_TAKES_SECONDS - 1):
             session, minted = _issue(order)
-        if minted.fell_back:
-            preflights.look_after_refusal(order.delivery_id)
         envelope = _recorded(order, session, minted, worker)
         if envelope:
             _put_down(order, envelope)
+        if minted.fell_back:  # last: nothing may come between what AWS gave and its record
+            preflights.look_after_refusal(order.delivery_id)
     except Spoilt as spoilt:
         _tell(order, spoilt.error, partial(deliveries.discard, order, spoilt.minted, worker=worker))
     except AwsError as error:
@@ -210,8 +210,9 @@ def _console(order: Order, session: sts.MintedSession) -> dict[str, object]:
             issuer=settings.BASE_URL,
         )
     except Refused:
-        if order.will_be_scoped:  # it took such keys once, and the next link is made in the older way
-            preflights.note_console(order.region, takes_scoped=False)
+        # Perhaps it takes such keys no more: a preflight tries, and until then links are made in the older way.
+        if order.will_be_scoped:
+            preflights.note_console(order.region, takes_scoped=None)
         raise
     return {
         "kind": "console",

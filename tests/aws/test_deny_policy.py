@@ -736,3 +736,20 @@ def test_a_put_that_cannot_be_read_back_is_not_confirmed(facing, target_role):
 
     assert not written.confirmed
     assert aws.count(b"Action=PutRolePolicy") == 1
+
+
+def test_what_is_scoped_is_named_first_and_never_counts_as_denied_by_a_moment():
+    """Nobody proved what AWS says of the moment in which scoped keys were issued."""
+    since = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    codes = [f"DP-0000000{number}" for number in range(4)]
+    entries = [
+        deny_policy.Entry(code, issued_before=since, by_name_only=number % 2 == 1) for number, code in enumerate(codes)
+    ]
+    bare = deny_policy.document(installation="here", generation=1, entries=(), since=since)
+    two = deny_policy.document(installation="here", generation=1, entries=entries[:2], since=since)
+    fitting = deny_policy.fit(entries, deny_policy.characters(two), installation="here", generation=1, since=since)
+
+    assert deny_policy.characters(two) > deny_policy.characters(bare)
+    assert [entry.code for entry in fitting.kept] == [codes[1], codes[3]]
+    assert [deny_policy.is_denied_by(since, entry) for entry in entries] == [True, False, True, False]
+    assert not fitting.fallback_needed

@@ -340,6 +340,20 @@ def test_the_console_opens_from_scoped_keys_where_it_takes_them(
     assert IssuedSession.objects.get().ends_by == ("sts" if takes else "policy")
 
 
+def test_a_console_that_takes_such_keys_no_more_opens_in_the_older_way_next_time(
+    active_request: AccessRequest, browser: Browser, aws_stand_in: Any, federation: Any, settings: Any
+) -> None:
+    settings.FEDERATION_URL = federation.url
+    seen(active_request.role, "works", console=True)
+    with aws_stand_in.scoping(console=False):
+        delivery = browser.ask(active_request, kind="console")
+        minting.mint(delivery.pk)
+        assert failed(delivery).state == DeliveryState.REFUSED
+        assert AwsClock.objects.get().scoped_console is None
+        assert browser.credentials(active_request, kind="console")["fields"]["SigninToken"]
+    assert IssuedSession.objects.latest("pk").ends_by == "policy"
+
+
 # --- where terms narrow -------------------------------------------------------------------------------
 
 
