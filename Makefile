@@ -13,7 +13,7 @@ TOOLS := SECRET_KEY=$(shell printf 'tools-only-%.0s' 1 2 3 4 5 6) BASE_URL=https
 	DATABASE_URL=postgres://app:none@127.0.0.1:9/none REDIS_URL=redis://127.0.0.1:9/0 DEBUG=0 PYTHONWARNINGS=ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help run reset test suite test-pg15 bench bench-mint bench-verbs bench-pages bench-scale bench-new-passwords chaos \
+.PHONY: help run watch reset test suite test-pg15 bench bench-mint bench-verbs bench-pages bench-scale bench-new-passwords chaos \
 	faketime lint programs lock install
 
 help:  ## this list
@@ -21,6 +21,9 @@ help:  ## this list
 
 run: $(BIN)/installed  ## start Daypass with everything it needs, on http://localhost:8000
 	@exec $(BIN)/python -m sandbox.run
+
+watch: $(BIN)/installed  ## while `make run` runs: ask for a minute, get keys, and watch AWS end them at their second
+	@$(BIN)/python -m sandbox.watch
 
 reset: $(BIN)/installed  ## forget what `make run` keeps in .run
 	@$(BIN)/python -m sandbox.run reset

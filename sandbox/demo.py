@@ -35,11 +35,12 @@ from requests_app.domain.models import (  # noqa: E402
     Membership,
     Notice,
     OrganisationalUnit,
+    Preflight,
     Role,
     Stage,
     User,
 )
-from requests_app.domain.workflow import people, sweeps  # noqa: E402
+from requests_app.domain.workflow import people, preflights, sweeps  # noqa: E402
 from sandbox import landscape  # noqa: E402
 from sandbox.history import open_history  # noqa: E402
 from sandbox.story import PASSWORD, PEOPLE  # noqa: E402
@@ -72,10 +73,12 @@ REASONS = (
 
 
 def fill(*, today: bool = False) -> None:
-    """Fill an empty database; otherwise do nothing. `today`: with what waits now."""
+    """Fill an empty database; `today`: with what waits now. Another is only told to look again at AWS's refusals."""
     if urlsplit(settings.BASE_URL).hostname not in ("localhost", "127.0.0.1"):
         raise SystemExit("The demo has a public password, so it is only for an address on this machine.")
     if User.objects.exists():
+        # What the stand-in's roles may do was brought up to date.
+        preflights.look_soon(Role.objects.filter(preflight__scoping=Preflight.Scoping.REFUSED))
         return
     if not (owner := os.environ.get("DATABASE_OWNER_URL")):
         raise SystemExit("The demo writes months of history, which only the owner can allow: set DATABASE_OWNER_URL.")

@@ -168,7 +168,10 @@ class StandIn(Protocol):
 
 
 def settle(stand_in: StandIn) -> None:
-    """Put the landscape into the stand-in, once, and write the AWS config file that leads to it."""
+    """Put the landscape into the stand-in, once, and write the AWS config file that leads to it.
+
+    Of one from before, everything stays but what its roles may do: that is brought up to date.
+    """
     if not _settled(stand_in):
         stand_in.forget()
         keys = _make_hub(stand_in)
@@ -176,6 +179,8 @@ def settle(stand_in: StandIn) -> None:
             _make_account(stand_in, account)
         _write_config(stand_in, keys["AccessKeyId"], keys["SecretAccessKey"])  # last: it says all is there
         return
+    for account in ACCOUNTS:
+        _permit(stand_in, account)
     known = bootstrap(stand_in)
     _write_config(stand_in, known.access_key_id, known.secret_access_key)  # the port may be another
 
@@ -243,17 +248,20 @@ def _make_account(stand_in: StandIn, account: Account) -> None:
             MaxSessionDuration=role.longest_session,
             AssumeRolePolicyDocument=trust,
         )
-        document = _document(*role.statements, MAY_BE_SCOPED)
-        iam.put_role_policy(RoleName=role.name, PolicyName="permissions", PolicyDocument=document)
     iam.create_policy(PolicyName=READ_ONLY_POLICY, PolicyDocument=_document(READ))
-    _make_revoker(iam, account)
-    _CONTENTS[account.name](root)
-
-
-def _make_revoker(iam: Any, account: Account) -> None:
     # PutRolePolicy on a role is power over all the role may do, so minting and revoking stay apart.
     trust = trust_policy(account.external_id, profile="revoker", source_identity=False)
     iam.create_role(RoleName=REVOKER_IN_TARGET, AssumeRolePolicyDocument=trust)
+    _permit(stand_in, account)
+    _CONTENTS[account.name](root)
+
+
+def _permit(stand_in: StandIn, account: Account) -> None:
+    """Let the account's roles do what they are for: as today's Daypass needs it, whatever the day they were made."""
+    iam = stand_in.root(account.id).client("iam")
+    for role in account.roles:
+        document = _document(*role.statements, MAY_BE_SCOPED)
+        iam.put_role_policy(RoleName=role.name, PolicyName="permissions", PolicyDocument=document)
     actions = ("GetRole", "GetRolePolicy", "ListRolePolicies", "PutRolePolicy", "DeleteRolePolicy")
     may = _allow(*(f"iam:{action}" for action in actions), on=f"arn:aws:iam::{account.id}:role{ROLE_PATH}*")
     iam.put_role_policy(RoleName=REVOKER_IN_TARGET, PolicyName="deny-policies", PolicyDocument=_document(may))

@@ -7,6 +7,7 @@ started in their place.
 import contextlib
 import fcntl
 import functools
+import json
 import os
 import secrets
 import shutil
@@ -34,6 +35,7 @@ from sandbox.redis_server import RedisServer
 
 PROJECT = Path(__file__).resolve().parent.parent
 RUN = PROJECT / ".run"
+ADDRESSES = RUN / "addresses"  # while it runs: where sandbox/watch.py finds it
 
 # Any of these says that the operator's own AWS is meant; a region alone does not.
 AWS_SETTINGS = (
@@ -73,6 +75,7 @@ class Setting:
         }
         self.shared.pop("DATABASE_OWNER_URL", None)
         self.aws: Mapping[str, Mapping[str, str]] = {}
+        self.aws_url: str | None = None  # AWS's own
 
     def prepare(self) -> None:
         self._database()
@@ -123,6 +126,7 @@ class Setting:
         stand_in = self._servers.enter_context(AwsStandIn(RUN / "aws", log=log / "aws.log", port=4566))
         self._watched["the stand-in for AWS"] = stand_in.alive
         self.aws = {profile: stand_in.profile(profile) for profile in ("minter", "revoker")}
+        self.aws_url = stand_in.url
         self.notes.append(
             f"AWS         a stand-in; to meet it with the AWS CLI: export AWS_ENDPOINT_URL={stand_in.url}"
         )
@@ -207,7 +211,10 @@ def main() -> int:
         except (DidNotStart, postgres.UnusableData, RuntimeError) as error:
             print(f"\n{error}", file=sys.stderr)
             return 1
-        return _run(setting, began)
+        try:
+            return _run(setting, began)
+        finally:
+            ADDRESSES.unlink(missing_ok=True)
 
 
 def reset() -> int:
@@ -224,6 +231,7 @@ def _run(setting: Setting, began: float) -> int:
 
     def ready() -> None:
         if _web_answers(setting.port):
+            _write_private(ADDRESSES, json.dumps({"portal": setting.shared["BASE_URL"], "aws": setting.aws_url}))
             print(_screen(setting, time.monotonic() - began), flush=True)
         threading.Thread(target=_watch, args=[setting, over], daemon=True).start()
 

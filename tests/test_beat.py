@@ -12,9 +12,9 @@ from kombu.entity import Queue
 
 from portal import celery as _  # noqa: F401 - with our broker's transport
 from requests_app.domain import store
+from sandbox.employee import until
 from sandbox.redis_server import RedisServer
 from tests.refusals import REFUSALS, Refusal
-from tests.stack.people import until
 
 QUEUE = "default"
 

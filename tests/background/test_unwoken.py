@@ -12,8 +12,8 @@ from portal.celery import app
 from requests_app.background import revoking, tasks, unwoken
 from requests_app.domain import clock, workflow
 from requests_app.domain.models import AccessRequest, AwsClock, DenyPolicy, User
+from sandbox.employee import until
 from tests import factories
-from tests.stack.people import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import redis
 
+from sandbox.employee import Employee
 from sandbox.postgres import APP
 from sandbox.processes import PROCESSES
 from sandbox.proxy import FEDERATION
@@ -24,7 +25,6 @@ from sandbox.proxy import Fault as Break
 from tests.chaos.arena import Arena, Repeated, Stopwatch, small_disk, until
 from tests.chaos.people import CODE
 from tests.refusals import REFUSALS, Refusal
-from tests.stack.people import Employee
 
 QUEUES = ("mint", "aws", "revoke", "default")
 
@@ -245,7 +245,7 @@ def _refuses(refusal: Refusal) -> Callable[[Arena], None]:
     """Nobody dies, and what is ended meanwhile ends at AWS."""
 
     def run(arena: Arena) -> None:
-        with Employee(arena.stack, "olivia") as olivia, refusal.lasting(arena.stack.redis):
+        with Employee(arena.stack.url, "olivia") as olivia, refusal.lasting(arena.stack.redis):
             code = _revoke_one(arena, olivia)
             if not until(lambda: bool(arena.rows(_WRITTEN, code)), 45):
                 raise Broke(f"{code} was revoked, and AWS was not told while Redis refused")
@@ -638,7 +638,7 @@ def many_approvals(arena: Arena) -> None:
     ]
     told: Counter[str] = Counter()
     lock = threading.Lock()
-    deciders = {name: Employee(arena.stack, name) for name in ("bob", "carol")}
+    deciders = {name: Employee(arena.stack.url, name) for name in ("bob", "carol")}
 
     def approve(wish: tuple[str, str]) -> None:
         name, code = wish

@@ -18,8 +18,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from sandbox.employee import Employee
 from tests.chaos.arena import Arena
-from tests.stack.people import Employee
 
 CODE = re.compile(r"DP-[0-9A-Z]{8}")
 PATIENCE = 8.0  # seconds for a page, or for keys, before a person gives up and tries again
@@ -101,7 +101,7 @@ class Load:
             self._thread(self._revoke, "olivia"),
             threading.Thread(target=self._watch_ends, daemon=True),
         ]
-        self.visitor = Employee(arena.stack, "alice")
+        self.visitor = Employee(arena.stack.url, "alice")
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
@@ -153,7 +153,7 @@ class Load:
         return True if answer.status_code == 200 else None
 
     def _thread(self, act: Callable[[Employee, str], None], name: str) -> threading.Thread:
-        person = Employee(self.arena.stack, name)
+        person = Employee(self.arena.stack.url, name)
         chance = random.Random(f"{self.arena.chance.random()}{name}")
 
         def live() -> None:

@@ -12,9 +12,9 @@ from celery import current_app
 from django.db import transaction
 
 from requests_app.domain import jobs, store
+from sandbox.employee import until
 from sandbox.redis_server import RedisServer
 from tests.refusals import REFUSALS, Refusal
-from tests.stack.people import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -1,10 +1,12 @@
 """What `make run` fills in: each thing that the screen says to try is there, for the person it names."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from requests_app.domain.models import AccessRequest, Role, User
+from requests_app.domain import clock
+from requests_app.domain.models import AccessRequest, Preflight, Role, User
 from tests.web.pages import page, signed_in
 
 pytestmark = pytest.mark.django_db
@@ -46,3 +48,17 @@ def test_what_the_screen_says_to_try_is_there(demo: None) -> None:
     again = AccessRequest.objects.get(beneficiary__username="erin", justification="try the new build's set-up")
     assert f"?again={again.code}" in str(clients["erin"].get(f"/requests/{again.code}").content)
     assert "These terms exclude you" in shown("erin", f"/request/?again={again.code}")
+
+
+def test_another_start_asks_aws_again_what_it_once_refused(demo: None) -> None:
+    from sandbox.demo import fill
+
+    refused, works = Role.objects.order_by("pk")[:2]
+    later = clock.now() + timedelta(hours=20)
+    for role, scoping in ((refused, "refused"), (works, "works")):
+        Preflight.objects.update_or_create(
+            role=role, defaults={"scoping": scoping, "minter_due_at": later, "revoker_due_at": later}
+        )
+    fill(today=True)
+    assert Preflight.objects.get(role=refused).minter_due_at <= clock.now()
+    assert Preflight.objects.get(role=works).minter_due_at == later

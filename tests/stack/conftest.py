@@ -7,8 +7,8 @@ import pytest
 
 from requests_app.domain import clock, workflow
 from requests_app.domain.models import AccessRequest, Entitlement, Role, User
+from sandbox.employee import Employee
 from sandbox.stack import Stack
-from tests.stack.people import Employee
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def sign_in(product: Stack) -> Iterator[Callable[[str], Employee]]:
     signed_in: list[Employee] = []
 
     def sign_in(username: str) -> Employee:
-        signed_in.append(Employee(product, username))
+        signed_in.append(Employee(product.url, username))
         return signed_in[-1]
 
     yield sign_in

@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 
+from sandbox.employee import until
 from sandbox.stack import Stack
 from tests import factories
-from tests.stack.people import until
 from tests.stack.test_story import _dump_of_postgres, _dump_of_redis, _overheard, _stands_in
 
 

@@ -13,10 +13,11 @@ import pytest
 from requests_app.domain import clock, sealing, workflow
 from requests_app.domain.models import AccessRequest, AuditEvent, Delivery, Entitlement, IssuedSession, Role, User
 from requests_app.domain.transitions import State
+from sandbox.employee import Employee, until
 from sandbox.processes import PROCESSES
 from sandbox.stack import Stack
 from tests import factories
-from tests.stack.people import Employee, aws_cli, until
+from tests.stack.people import aws_cli
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
 

@@ -10,12 +10,13 @@ from redis import RedisError
 
 from requests_app.domain.models import AccessRequest, AwsClock, Notice
 from sandbox.child import Child
+from sandbox.employee import Employee, until
 from sandbox.processes import PROCESSES, command_line
 from sandbox.redis_server import RedisServer
 from sandbox.stack import PROJECT, Stack
 from tests import servers
 from tests.refusals import REFUSALS, Refusal
-from tests.stack.people import Employee, aws_cli, until
+from tests.stack.people import aws_cli
 from tests.stack.test_promises import _message
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
