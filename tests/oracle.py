@@ -62,9 +62,9 @@ class World:
             found |= more
         return found
 
-    def is_same_hand(self, person: int) -> bool:
-        """Whether one placed the other, or somebody could act as both."""
-        for one in self.asking:
+    def is_same_hand(self, person: int, others: Iterable[int] | None = None) -> bool:
+        """Whether one placed the other, or somebody could act as both; of those who ask, if not told otherwise."""
+        for one in self.asking if others is None else others:
             if person in self.behind(one) or one in self.behind(person):
                 return True
             if self.others_operate and self.behind(one) & self.behind(person):
@@ -138,6 +138,11 @@ def who_can_decide(world: World) -> set[int]:
     return {person for person in world.people if rule_on_deciding(world, person).startswith("stage.")}
 
 
+def may_agree(world: World, person: int) -> bool:
+    """Whether a yes of theirs counts beside the others, if they may decide at all."""
+    return not world.is_same_hand(person, world.decided - {person})
+
+
 def too_few(world: World) -> bool:
     """Whether the stages that have not agreed can not be filled, each person having one say, by trying everything."""
     seats: list[set[int]] = []
@@ -153,7 +158,7 @@ def too_few(world: World) -> bool:
         able = {
             person
             for person in world.people
-            if person not in world.decided and world.could_decide(person, stage, further=further)
+            if not world.is_same_hand(person, world.decided) and world.could_decide(person, stage, further=further)
         }
         seats += [able] * (stage.quorum - agreed)
     return not can_be_seated(seats)

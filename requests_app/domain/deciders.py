@@ -68,6 +68,13 @@ def same_hand(person: User, *others: User) -> bool:
     return bool(found)
 
 
+def has_agreed_through_another(matter: Matter, by: User) -> bool:
+    """Whether somebody has agreed to it with whom `by` is no second pair of eyes."""
+    extension = matter.extension.pk if matter.extension else None
+    (found,) = _AGREED_WITH.one(person=by.pk, request=matter.access_request.pk, extension=extension)
+    return bool(found)
+
+
 def approvers(question: Question) -> list[User]:
     """The people, by name, at most `MOST_APPROVERS`."""
     return _PEOPLE.read(_APPROVERS.all(questions=_documents([question]), most=MOST_APPROVERS))
@@ -132,6 +139,10 @@ WHERE d.access_request_id = %(request)s::bigint AND d.extension_id IS NOT DISTIN
 _SAME_HAND: prepared.Question[Any] = prepared.Question(
     "deciding.same_hand",
     "SELECT requests_app_same_hand(%(person)s::bigint, %(others)s::bigint[])",
+)
+_AGREED_WITH: prepared.Question[Any] = prepared.Question(
+    "deciding.agreed_with",
+    "SELECT requests_app_agreed_with(%(person)s::bigint, %(request)s::bigint, %(extension)s::bigint)",
 )
 _PEOPLE = Joined(User, "u")
 _APPROVERS: prepared.Question[Any] = prepared.Question(

@@ -422,6 +422,11 @@ SAME_HAND = (
     "One of you made the other's account, or changed how they sign in or what they may do, perhaps through others. "
     "Neither decides for the other before a third, an operator, has confirmed that. Ask one."
 )
+ONE_HAND = (
+    "Somebody has agreed to this already who made your account, or whose you made, or one of you changed how the other "
+    "signs in or what they may do, perhaps through others. You two count once before a third, an operator, has "
+    "confirmed that. Ask one, or let somebody else agree."
+)
 NOT_ACTIVE = "This pass is not active. Ask again if you still need access."
 # The rule of whoever would be let in if the terms did not exclude them.
 EXCLUDED = "entitlement.excluded"

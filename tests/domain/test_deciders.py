@@ -174,6 +174,7 @@ def laid(stand: Stand, world: World, *, extension: bool) -> Iterator[int | None]
         yield more
 
 
+_AGREED_WITH = "SELECT requests_app_agreed_with(%s, %s, %s)"
 _STATES: dict[str, Any] = {
     "pending": "UPDATE requests_app_accessrequest SET state = 'pending' WHERE id = %s",
     "withdrawn": "UPDATE requests_app_accessrequest SET state = 'withdrawn', ended_at = now() WHERE id = %s",
@@ -207,15 +208,15 @@ def _may_decide(stand: Stand, who: int, more: int | None) -> policy.Verdict:
     return policy.may_decide(policy.Deciding(*row))
 
 
-def _database_takes(stand: Stand, who: int, more: int | None, stage: int) -> bool:
+def _database_takes(stand: Stand, who: int, more: int | None, stage: int, verdict: str = "deny") -> bool:
     """A decision, past all of our code."""
     try:
         with stand.connection.transaction(force_rollback=True):
             stand.connection.execute(
                 "INSERT INTO requests_app_decision "
                 "(access_request_id, extension_id, stage, approver_id, approver_name, verdict, comment, decided_at) "
-                "VALUES (%s, %s, %s, %s, 'x', 'deny', '', clock_timestamp())",
-                [stand.request.pk, more, stage, stand.people[who]],
+                "VALUES (%s, %s, %s, %s, 'x', %s, '', clock_timestamp())",
+                [stand.request.pk, more, stage, stand.people[who], verdict],
             )
     except (psycopg.errors.CheckViolation, psycopg.errors.UniqueViolation):
         return False
@@ -255,6 +256,10 @@ def test_who_may_decide_and_why_not(stand: Stand, world: World, data: st.DataObj
         too_late = f"SELECT requests_app_may_decide(%s, %s, %s, now() + interval '{world.left} s')"
         assert not any(stand.scalar(too_late, one, stand.request.pk, more) for one in stand.people)
         assert {who for who in PEOPLE if _database_takes(stand, who, more, world.stage)} == in_time
+        agree = {who for who in in_time if oracle.may_agree(world, who)}
+        assert {who for who in PEOPLE if _database_takes(stand, who, more, world.stage, "approve")} == agree
+        agreed = [stand.scalar(_AGREED_WITH, stand.people[who], stand.request.pk, more) for who in PEOPLE]
+        assert agreed == [not oracle.may_agree(world, who) for who in PEOPLE]
         # The same question from the other side.
         stage = world.stages[world.stage - 1]
         question = deciders.Question(

@@ -15,7 +15,7 @@ from requests_app.domain import clock, deciders, workflow
 from requests_app.domain.database import AUDITORS
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import AccessRequest, Edit, Entitlement, Freeze, Group, Notice, Role, User
-from requests_app.domain.workflow import freezes, own_edits
+from requests_app.domain.workflow import candidates, freezes, own_edits
 from requests_app.domain.workflow.freezes import Everything
 from tests import factories, letters
 from tests.web.pages import page, signed_in
@@ -187,6 +187,53 @@ def test_what_a_puppet_changes_counts_for_nobody_behind_it(
     for edit in Edit.objects.filter(person=puppet):
         own_edits.confirm(edit, by=peter)
     assert workflow.may_request(administrator, by=olivia, entitlement=staged, beneficiary=olivia)
+
+
+def two_who_are_one(olivia: User, alice: User, bob: User, carol: User) -> AccessRequest:
+    """What two must agree to; Olivia could sign in as both of them, and has agreed as Bob."""
+    role = factories.role()
+    request = factories.wish(alice, role, factories.entitlement(role, users=[alice], stages=[([bob, carol], 2)]))
+    for one in (bob, carol):
+        own_edits.note(one, by=olivia, change={"password": ["", "changed"]})
+    workflow.approve(request, by=bob)
+    return request
+
+
+def test_two_whom_one_could_act_as_agree_once(
+    olivia: User, peter: User, alice: User, bob: User, carol: User, app_connection: psycopg.Connection
+) -> None:
+    request = two_who_are_one(olivia, alice, bob, carol)
+    assert not workflow.may_approve(request, carol)
+    with pytest.raises(NotAllowed) as refused:
+        workflow.approve(request, by=carol)
+    assert refused.value.rule == "decision.same_hand"
+    with pytest.raises(psycopg.errors.CheckViolation, match="agrees a second time"):
+        app_connection.execute(
+            "INSERT INTO requests_app_decision "
+            "(access_request_id, stage, approver_id, approver_name, verdict, comment, decided_at) "
+            "VALUES (%s, 1, %s, 'x', 'approve', '', clock_timestamp())",
+            [request.pk, carol.pk],
+        )
+    # Nobody else is asked, so this is found before it lapses; one of the two confirmed is enough.
+    assert workflow.stages_that_lack_people(request) == [1]
+    assert candidates.for_want_of_people(clock.now()) == [request.pk]
+    shown = page(signed_in(carol).get(f"/requests/{request.code}"))
+    assert "You two count once" in shown.text
+    assert "Deny" in shown.text
+
+    for edit in Edit.objects.filter(person=carol):
+        own_edits.confirm(edit, by=peter)
+    assert workflow.stages_that_lack_people(request) == []
+    workflow.approve(request, by=carol)
+    request.refresh_from_db()
+    assert request.state == "approved"
+
+
+def test_and_may_still_say_no(olivia: User, peter: User, alice: User, bob: User, carol: User) -> None:
+    request = two_who_are_one(olivia, alice, bob, carol)
+    workflow.deny(request, by=carol)
+    request.refresh_from_db()
+    assert request.state == "denied"
 
 
 def test_nobody_accepts_from_whoever_made_them(

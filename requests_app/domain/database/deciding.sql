@@ -214,6 +214,17 @@ BEGIN
     LIMIT most;
 END $$;
 
+-- Whether somebody has agreed to this who may be one and the same with this person: agreement is counted in people, and
+-- two whom one person could act as are one. (A no is always possible.)
+CREATE FUNCTION requests_app_agreed_with(a_person bigint, a_request bigint, an_extension bigint) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN requests_app_same_hand(a_person, ARRAY(
+        SELECT d.approver_id FROM requests_app_decision d
+        WHERE d.access_request_id = a_request AND d.extension_id IS NOT DISTINCT FROM an_extension
+          AND d.verdict = 'approve' AND d.approver_id <> a_person));
+END $$;
+
 CREATE FUNCTION requests_app_guard_decision_insert() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -248,6 +259,10 @@ BEGIN
     IF d.is_same_hand THEN
         PERFORM requests_app_refuse('nobody decides for those who made them, or whom they made, before a third has confirmed it');
     END IF;
+    IF NEW.verdict = 'approve'
+       AND requests_app_agreed_with(NEW.approver_id, NEW.access_request_id, NEW.extension_id) THEN
+        PERFORM requests_app_refuse('nobody agrees a second time through somebody whom they made, or who made them');
+    END IF;
     IF d.has_edited OR d.has_placed THEN
         PERFORM requests_app_refuse('nobody decides by their own change before another operator has confirmed it');
     END IF;
@@ -269,7 +284,8 @@ CREATE TRIGGER as_of_now BEFORE INSERT ON requests_app_decision
 -- For which of the stages there are too few people, counted from 1. Each person has one say: so for any of these stages
 -- together there must be as many people as they need (Hall's theorem), and what one of them lacks is its own.
 -- `agreed`: so many have at the first of them, which began at `since`; the others begin at `at` at the earliest. Further
--- people count where they are asked before `decide_by`. `outside`: who has had their say.
+-- people count where they are asked before `decide_by`. `outside`: who has had their say; whoever may be one and the same
+-- with one of them is not left either. (Of those who are left each counts, until one who is the same as another has agreed.)
 CREATE FUNCTION requests_app_lacking(
     stages jsonb, agreed int, asking bigint[], outside bigint[], an_entitlement bigint, a_role bigint,
     since timestamptz, decide_by timestamptz, at timestamptz) RETURNS int[]
@@ -305,7 +321,8 @@ BEGIN
             WHERE in_time OR NOT d.further
         LOOP
             EXIT WHEN cardinality(able) >= needed;
-            CONTINUE WHEN person = ANY(outside) OR person = ANY(able);
+            CONTINUE WHEN person = ANY(able) OR person = ANY(outside)
+                OR outside <> '{}' AND requests_app_same_hand(person, outside);
             able := able || person;
         END LOOP;
         CONTINUE WHEN cardinality(able) >= needed;

@@ -47,9 +47,10 @@ _EXTENSIONS = """
 """
 
 # People are to spare where each stage asks more than all stages need and the two of the asking side, of whom nothing
-# keeps any from deciding, whatever they are asked about: they have no edit that nobody has confirmed, and of those
-# who ask for anything none had a hand in their membership. Further people do not count: it may be too late for them.
-# Alike terms are asked about once, and a group is read no further than is needed.
+# keeps any from deciding, whatever they are asked about and whoever has agreed: they have no edit that nobody has
+# confirmed, nobody placed them, and of those who ask for anything none had a hand in their membership. Further people
+# do not count: it may be too late for them. Alike terms are asked about once, and a group is read no further than is
+# needed.
 _WANT_PEOPLE = """
 WITH waiting AS MATERIALIZED ({waiting}),
 hands AS MATERIALIZED (
@@ -75,6 +76,8 @@ scarce AS (
             SELECT d.person_id FROM requests_app_deciders(s.stage, hands.of_those_who_ask, NULL, NULL) d
             WHERE NOT d.further AND NOT EXISTS (
                 SELECT FROM requests_app_edit e WHERE e.editor_id = d.person_id AND e.confirmed_at IS NULL OFFSET 0
+            ) AND NOT EXISTS (
+                SELECT FROM requests_app_edit e WHERE e.person_id = d.person_id AND e.confirmed_at IS NULL OFFSET 0
             )
             -- Somebody may be asked by name and with each of three groups.
             LIMIT 4 * enough

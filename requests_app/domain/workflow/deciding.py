@@ -78,7 +78,7 @@ def may_approve(matter: Matter, by: User) -> policy.Verdict:
     if not entitled and entitled.rule != "freeze":
         return policy.Verdict(False, "decision.no_use", life.why_unusable(matter.access_request, by))
     try:
-        stages.check_who_is_left(matter, by, clock.now())
+        stages.check_may_agree(matter, by, clock.now())
     except NotAllowed as refusal:
         return policy.Verdict(False, refusal.rule, refusal.message)
     return verdict

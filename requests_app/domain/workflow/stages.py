@@ -97,7 +97,7 @@ def check_may_decide(matter: Matter, by: User, comment: str, now: datetime, *, s
 def decide(matter: Matter, by: User, verdict: Decision.Answer, comment: str, now: datetime) -> Decision:
     """Record one verdict, which was checked, on the present stage of a locked, pending matter."""
     if verdict == Decision.Answer.APPROVE:
-        check_who_is_left(matter, by, now)
+        check_may_agree(matter, by, now)
     decision = Decision(
         access_request=matter.access_request,
         extension=matter.extension,
@@ -184,11 +184,19 @@ def _deciders(matter: Matter) -> set[int]:
     return _decided(matter)[1]
 
 
-def check_who_is_left(matter: Matter, by: User, now: datetime) -> None:
-    """One person has one say: whoever is needed for a later stage must not spend it on this one."""
-    if matter.stage == len(matter.terms.stages):
+def check_may_agree(matter: Matter, by: User, now: datetime) -> None:
+    """Raises NotAllowed where a no is possible and a yes is not.
+
+    One person has one say: not another one through somebody whom they made, and whoever is needed for a later stage
+    must not spend it on this one.
+    """
+    if sum(stage.quorum for stage in matter.terms.stages) == 1:
         return
     agreed, outside = _decided(matter)
+    if outside and deciders.has_agreed_through_another(matter, by):
+        raise NotAllowed(policy.ONE_HAND, rule="decision.same_hand")
+    if matter.stage == len(matter.terms.stages):
+        return
     # As if this approval were recorded already, and as it is.
     after, before = deciders.lacking(
         [_left(matter, agreed + 1, outside | {by.pk}, now), _left(matter, agreed, outside, now)]

@@ -22,7 +22,7 @@ from requests_app.domain.workflow.asking import REMIND_EVERY
 MOST_SESSIONS = 50
 NOTHING_TO_DECIDE = policy.Verdict(False, "decision.not_pending")
 # Why somebody who is asked cannot decide: these are worth a sentence where the buttons would be.
-_WORTH_SAYING = ("edit.own", "decision.needed_later")
+_WORTH_SAYING = ("edit.own", "decision.needed_later", "decision.same_hand")
 _DENIED_BEFORE = Question(
     "access_request.denied_before",
     "SELECT p.denied_before, p.held_until FROM requests_app_denypolicy p WHERE p.role_id = %(role)s::bigint",
@@ -96,7 +96,7 @@ def _acts(
     acts = {
         "approve": bool(deciding),
         # Whoever must leave the approval to somebody else may still end it.
-        "deny": bool(deciding) or deciding.rule in ("decision.needed_later", "decision.no_use"),
+        "deny": bool(deciding) or deciding.rule in ("decision.needed_later", "decision.same_hand", "decision.no_use"),
         "use": of_use and mine and state == State.ACTIVE,
         "console": of_use and mine and state == State.ACTIVE and access_request.terms.allows(CONSOLE),
         "give_back": mine and state == State.ACTIVE,
