@@ -12,8 +12,9 @@ SEALED = "sealed:"
 
 
 def seal(seed: str) -> str:
-    """With a key derived from SECRET_KEY, which is not in the database."""
-    return SEALED + _keys().encrypt(seed.encode()).decode()
+    """With a key derived from SECRET_KEY, which is not in the database; by the name of that key."""
+    secret = settings.SECRET_KEY
+    return f"{SEALED}{_name(secret)}:{_key(secret).encrypt(seed.encode()).decode()}"
 
 
 def open_sealed(stored: str) -> str:
@@ -23,17 +24,27 @@ def open_sealed(stored: str) -> str:
     """
     if not stored.startswith(SEALED):
         return stored
+    keys = MultiFernet([_key(secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)])
     try:
-        return _keys().decrypt(stored.removeprefix(SEALED).encode()).decode()
+        return keys.decrypt(stored.rpartition(":")[2].encode()).decode()
     except InvalidToken:
         raise ValueError("This seed was sealed with another SECRET_KEY.") from None
 
 
-def _keys() -> MultiFernet:
-    return MultiFernet([_key(secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)])
+def sealed_now() -> str:
+    """What the seeds begin with that are sealed with SECRET_KEY itself."""
+    return f"{SEALED}{_name(settings.SECRET_KEY)}:"
 
 
 @cache
 def _key(secret: str) -> Fernet:
-    derived = HKDF(SHA256(), 32, salt=None, info=b"daypass.factors").derive(secret.encode())
-    return Fernet(base64.urlsafe_b64encode(derived))
+    return Fernet(base64.urlsafe_b64encode(_derived(secret, b"daypass.factors", 32)))
+
+
+@cache
+def _name(secret: str) -> str:
+    return _derived(secret, b"daypass.factors.name", 4).hex()
+
+
+def _derived(secret: str, info: bytes, length: int) -> bytes:
+    return HKDF(SHA256(), length, salt=None, info=info).derive(secret.encode())

@@ -379,6 +379,27 @@ def test_seeds_from_before_are_sealed_by_and_by(alice: User, bob: User) -> None:
     assert Authenticator.objects.get(user=alice, type="recovery_codes").data["used_mask"] == 1
 
 
+def test_seeds_are_sealed_anew_with_a_new_key_and_then_the_one_before_may_go(
+    alice: User, bob: User, settings: Any
+) -> None:
+    totp.TOTP.activate(alice, SECRET)
+    codes = RecoveryCodes.activate(alice)
+    seed = codes.generate_codes()
+    lost = Authenticator.objects.create(user=bob, type="totp", data={"secret": "sealed:00000000:gAAAAA"})
+    before = settings.SECRET_KEY
+    assert workflow.factors.seal_old() == 0
+
+    settings.SECRET_KEY = "another secret key that is as long as it should be, and longer"
+    settings.SECRET_KEY_FALLBACKS = [before]
+    assert workflow.factors.seal_old() == 2
+    assert workflow.factors.seal_old() == 0
+
+    settings.SECRET_KEY_FALLBACKS = []
+    assert with_code(code_of(int(time.time()) // 30))
+    assert with_code(seed[0])
+    assert Authenticator.objects.get(pk=lost.pk).data == lost.data, "nothing is lost that an older key would open"
+
+
 def test_two_workers_that_seal_at_once_sign_nobody_out_twice(alice: User) -> None:
     Authenticator.objects.create(user=alice, type="totp", data={"secret": SECRET})
     alice.refresh_from_db()

@@ -1,5 +1,7 @@
 """Second factors: what is done about them by itself, what people do, and the way back for who lost theirs."""
 
+from typing import Any
+
 from django.apps import apps
 from django.db import transaction
 
@@ -104,36 +106,41 @@ def _tell_the_others(person: User, event: int, *, but: User | None = None) -> No
 
 
 def seal_old(limit: int = BATCH) -> int:
-    """Seal the seeds that were stored before seeds were sealed; returns how many factors had one.
+    """Seal with SECRET_KEY what was stored before seeds were sealed, or sealed with a key before it; how many factors.
 
-    It ends the sign-ins of whose they are, as a new factor does: the database cannot tell that it is the same.
+    It ends the sign-ins of whose they are, as a new factor does: the database cannot tell that it is the same. What was
+    sealed with a key that is not given any more stays as it is.
     """
     authenticators = apps.get_model("mfa", "Authenticator").objects
-    keys = [
-        found.pk for found in authenticators.raw(f"{_OPEN} ORDER BY id LIMIT %(limit)s", _SEALED | {"limit": limit})
-    ]
-    sealed = 0
-    for key in keys:
+    sealed, now = 0, {"sealed": f"{seeds.sealed_now()}%"}
+    for found in authenticators.raw(f"{_OPEN} ORDER BY id", now):
+        if sealed == limit:
+            break
         with transaction.atomic():
             # Another worker may have sealed or somebody removed it meanwhile; sealing twice would sign them out twice.
-            authenticator = authenticators.select_for_update().filter(pk=key).first()
+            authenticator = authenticators.select_for_update().filter(pk=found.pk).first()
             if authenticator is None or not list(
-                authenticators.raw(f"{_OPEN} AND id = %(key)s", _SEALED | {"key": key})
+                authenticators.raw(f"{_OPEN} AND id = %(key)s", now | {"key": found.pk})
             ):
                 continue
-            for name in ("secret", "seed"):
-                if name in authenticator.data:
-                    authenticator.data[name] = seeds.seal(seeds.open_sealed(authenticator.data[name]))
-            if codes := authenticator.data.get("migrated_codes"):
-                authenticator.data["migrated_codes"] = [seeds.seal(seeds.open_sealed(code)) for code in codes]
+            try:
+                authenticator.data |= {
+                    name: _sealed_anew(authenticator.data[name]) for name in _SEEDS & {*authenticator.data}
+                }
+            except ValueError:
+                continue
             authenticator.save(update_fields=["data"])
             sealed += 1
     return sealed
 
 
+def _sealed_anew(seed: Any) -> Any:
+    return [_sealed_anew(one) for one in seed] if isinstance(seed, list) else seeds.seal(seeds.open_sealed(seed))
+
+
+_SEEDS = {"secret", "seed", "migrated_codes"}
 _OPEN = """
 SELECT id FROM mfa_authenticator
 WHERE (data->>'secret' NOT LIKE %(sealed)s OR data->>'seed' NOT LIKE %(sealed)s
        OR data->'migrated_codes'->>0 NOT LIKE %(sealed)s)
 """
-_SEALED = {"sealed": f"{seeds.SEALED}%"}
