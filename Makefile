@@ -86,7 +86,7 @@ lint: $(BIN)/installed  ## style of code and templates, types, forgotten migrati
 
 # What tests need from Debian and no wheel carries.
 programs:
-	@for program in chromium nginx; do \
+	@for program in chromium nginx zsh fish; do \
 		command -v $$program >/dev/null || test -x /usr/sbin/$$program && continue; \
 		if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
 			echo "Installing Debian's $$program for the tests."; \

@@ -234,8 +234,6 @@ def _credentials(order: Order, session: sts.MintedSession) -> dict[str, object]:
         "account_id": order.account_number,
         "role_name": order.role_name,
         "code": order.code,
-        "region": order.region,
-        "profile": f"{order.account_number}-{order.role_name}",
     }
 
 

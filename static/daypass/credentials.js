@@ -3,32 +3,47 @@ import { copyText } from "./copy.js";
 import { serverNow, speak } from "./countdown.js";
 import { deliver, phase, quietProgress, showFailure, wasPressed } from "./delivery.js";
 
-const sh = (value) => `'${value.replaceAll("'", "'\\''")}'`;
-const fishQuoted = (value) => `'${value.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
+// What AWS gives needs no quotes in any shell. Whatever would is quoted all the same.
+const plain = (value) => /^[\w+/=.:-]+$/.test(value);
+const quotedBy = (quote) => (value) => (plain(value) ? value : quote(value));
+const sh = quotedBy((value) => `'${value.replaceAll("'", "'\\''")}'`);
+const fishQuoted = quotedBy((value) => `'${value.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`);
 const ps = (value) => `'${value.replaceAll("'", "''")}'`;
 
+const regions = (keys) => (keys.region ? [["AWS_REGION", keys.region], ["AWS_DEFAULT_REGION", keys.region]] : []);
 const variables = (keys) => [
   ["AWS_ACCESS_KEY_ID", keys.access_key_id],
   ["AWS_SECRET_ACCESS_KEY", keys.secret_access_key],
   ["AWS_SESSION_TOKEN", keys.session_token],
-  ["AWS_CREDENTIAL_EXPIRATION", keys.ends_at],
-  ...(keys.region ? [["AWS_REGION", keys.region], ["AWS_DEFAULT_REGION", keys.region]] : []),
+  ...regions(keys),
+];
+// An expiration that stays behind makes tools refuse the keys that come after: taken away, never set.
+const EXPIRATION = "AWS_CREDENTIAL_EXPIRATION";
+const names = ({ region }) => [...variables({ region }).map(([name]) => name), EXPIRATION];
+// For the AWS CLI, which writes each into its file in place of the one before: a block pasted twice breaks that file.
+const settings = (keys) => [
+  ["aws_access_key_id", keys.access_key_id],
+  ["aws_secret_access_key", keys.secret_access_key],
+  ["aws_session_token", keys.session_token],
+  ...(keys.region ? [["region", keys.region]] : []),
 ];
 
-// Each line for a Unix shell starts with a space: most shells then leave it out of their history.
+// Each line for a Unix shell starts with a space, which shells can be told to leave out of their history.
 export const FORMATS = {
-  bash: (keys) => variables(keys).map(([name, value]) => ` export ${name}=${sh(value)}`).join("\n"),
-  fish: (keys) => variables(keys).map(([name, value]) => ` set -gx ${name} ${fishQuoted(value)}`).join("\n"),
-  powershell: (keys) => variables(keys).map(([name, value]) => `$Env:${name} = ${ps(value)}`).join("\n"),
-  cmd: (keys) => variables(keys).map(([name, value]) => `set "${name}=${value}"`).join("\n"),
-  profile: (keys) => [
-    `[${keys.profile}]`,
-    `# ${keys.role_name} in ${keys.account_id}, ${keys.code}: works until ${keys.ends_at}`,
-    `aws_access_key_id = ${keys.access_key_id}`,
-    `aws_secret_access_key = ${keys.secret_access_key}`,
-    `aws_session_token = ${keys.session_token}`,
-    ...(keys.region ? [`region = ${keys.region}`] : []),
+  bash: (keys) => [
+    ...variables(keys).map(([name, value]) => ` export ${name}=${sh(value)}`), ` unset ${EXPIRATION}`,
   ].join("\n"),
+  fish: (keys) => [
+    ...variables(keys).map(([name, value]) => ` set -gx ${name} ${fishQuoted(value)}`), ` set -e ${EXPIRATION}`,
+  ].join("\n"),
+  powershell: (keys) => [
+    ...variables(keys).map(([name, value]) => `$Env:${name} = ${ps(value)}`), `$Env:${EXPIRATION} = $null`,
+  ].join("\n"),
+  cmd: (keys) => [
+    ...variables(keys).map(([name, value]) => `set "${name}=${value}"`), `set "${EXPIRATION}="`,
+  ].join("\n"),
+  profile: (keys) => settings(keys)
+    .map(([name, value]) => ` aws configure set ${name} ${sh(value)} --profile ${keys.profile}`).join("\n"),
   process: (keys) => JSON.stringify({
     Version: 1,
     AccessKeyId: keys.access_key_id,
@@ -36,6 +51,14 @@ export const FORMATS = {
     SessionToken: keys.session_token,
     Expiration: keys.ends_at,
   }, null, 2),
+};
+
+/** What takes the keys out of the shell again. */
+export const UNSET = {
+  bash: (keys) => ` unset ${names(keys).join(" ")}`,
+  fish: (keys) => ` set -e ${names(keys).join(" ")}`,
+  powershell: (keys) => names(keys).map((name) => `$Env:${name} = $null`).join("\n"),
+  cmd: (keys) => names(keys).map((name) => `set "${name}="`).join("\n"),
 };
 
 /** When these very keys stop: the pass's end, or STS's own if that comes first. */
@@ -54,7 +77,8 @@ async function get() {
   panel.querySelectorAll("[data-get]").forEach((button) => { button.disabled = true; });
   try {
     const payload = await deliver(panel, { progress: progress.say });
-    keys = { ...payload, ends_at: endOf(payload) };
+    const { profile, region } = panel.dataset;
+    keys = { ...payload, profile, region, ends_at: endOf(payload) };
     progress.stop();
     show();
   } catch (error) {
@@ -153,8 +177,8 @@ if (panel) {
     if (event.target.closest("[data-get]")) get();
     const copy = event.target.closest("[data-keys-copy]");
     if (copy && keys) copyText(`${FORMATS[chosen()](keys)}\n`, copy);
-    const profile = event.target.closest("[data-copy-words]");
-    if (profile) copyText(profile.dataset.copyWords, profile);
+    const unset = event.target.closest("[data-unset-copy]");
+    if (unset) copyText(`${UNSET[chosen()](panel.dataset)}\n`, unset);
     if (event.target.closest("[data-unveil]")) veil(panel.classList.contains("unveiled"));
     if (event.target.closest("[data-forget]")) gone("forgotten");
   });

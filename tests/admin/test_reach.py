@@ -3,13 +3,23 @@
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from requests_app.domain.audit import Action
-from requests_app.domain.models import Account, AuditEvent, Entitlement, Group, OrganisationalUnit, Role, User
+from requests_app.domain.models import (
+    AccessRequest,
+    Account,
+    AuditEvent,
+    Entitlement,
+    Group,
+    OrganisationalUnit,
+    Role,
+    User,
+)
 from tests import factories
 from tests.admin.filling import add_line, errors, read, save, send
 from tests.admin.test_reading import address
@@ -111,6 +121,35 @@ def test_what_an_account_is_like_is_recorded(
     assert AuditEvent.objects.count() == before
     assert save(operator, at, unit=tree["Bank"].pk).status_code == 302
     assert last().detail["changes"] == {"unit": ["Root / Zoo / Apes", "Root / Bank"]}
+
+
+def test_an_accounts_region_is_one_of_its_partition_and_is_copied_along_with_its_keys(
+    operator: Client, payments: Account, administrator: Role, active_request: AccessRequest
+) -> None:
+    at = address(Account, payments.pk)
+    for wrong in ("Frankfurt", "cn-north-1", "us-gov-west-1", "eu-central-1 ", "EU-CENTRAL-1"):
+        answer = save(operator, at, region=wrong)
+        assert answer.status_code == (302 if wrong.endswith(" ") else 200), wrong
+    payments.refresh_from_db()
+    assert payments.region == "eu-central-1"
+    shown = signed_in(active_request.beneficiary).get(f"/requests/{active_request.code}/credentials")
+    assert b'data-region="eu-central-1"' in shown.content
+
+    payments.region = ""
+    assert payments.region_of_keys == "", "whoever has one keeps it"
+    payments.partition = "aws-cn"
+    assert payments.region_of_keys == "cn-north-1", "elsewhere another partition's would lead out of it"
+    with pytest.raises(ValidationError):
+        Account(partition="aws-cn", region="eu-central-1").clean()
+
+
+def test_a_profile_has_a_name_that_can_be_typed(payments: Account) -> None:
+    for name, expected in {
+        "Zahlungen (Prod)": "zahlungen-prod-readonly",
+        "支払い": f"{payments.number}-readonly",
+    }.items():
+        payments.name = name
+        assert Role(account=payments, name="ReadOnly").profile == expected
 
 
 @pytest.mark.parametrize(

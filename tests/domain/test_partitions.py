@@ -14,7 +14,15 @@ GOOD = [
     ("https://console.aws.amazon.com/s3/buckets?region=eu-west-1", "aws"),
     ("https://eu-west-1.console.aws.amazon.com/ec2/home?region=eu-west-1#Instances:state=running", "aws"),
     ("https://ap-southeast-2.console.aws.amazon.com/", "aws"),
-    ("https://222222222222-ab12cd34.eu-west-1.console.aws.amazon.com/lambda/home", "aws"),
+    ("https://s3.console.aws.amazon.com/s3/buckets/ledger?region=eu-west-1&tab=objects", "aws"),
+    ("https://support.console.aws.amazon.com/support/home", "aws"),
+    ("https://health.aws.amazon.com/health/home#/account/dashboard/open-issues", "aws"),
+    ("https://phd.aws.amazon.com/phd/home", "aws"),
+    ("https://lightsail.aws.amazon.com/ls/webapp/home/instances", "aws"),
+    ("https://quicksight.aws.amazon.com/sn/start", "aws"),
+    ("https://eu-central-1.quicksight.aws.amazon.com/sn/dashboards/x", "aws"),
+    ("https://health.amazonaws-us-gov.com/health/home", "aws-us-gov"),
+    ("https://phd.amazonaws.cn/phd/home", "aws-cn"),
     ("https://eu-west-1.console.aws.amazon.com/cloudwatch/home#logsV2:log-groups/log-group/$252Faws$252Fx", "aws"),
     ("https://us-gov-west-1.console.amazonaws-us-gov.com/ec2/home", "aws-us-gov"),
     ("https://console.amazonaws.cn/ec2/home", "aws-cn"),
@@ -41,6 +49,22 @@ BAD = [
     "https://evil.console.aws.amazon.com/",
     "https://a.eu-west-1.console.aws.amazon.com/",
     "https://222222222222-ab12cd34.console.aws.amazon.com/",
+    "https://222222222222-ab12cd34.evil.console.aws.amazon.com/",
+    "https://222222222222-ab12cd34.eu-west-1.health.aws.amazon.com/",
+    "https://222222222222-ab12cd34.eu-west-1.222222222222-ab12cd34.eu-west-1.console.aws.amazon.com/",
+    "https://s3.eu-west-1.console.aws.amazon.com/",
+    "https://evil.health.aws.amazon.com/",
+    "https://evilhealth.aws.amazon.com/",
+    "https://evil.quicksight.aws.amazon.com/",
+    "https://a.eu-west-1.quicksight.aws.amazon.com/",
+    "https://.console.aws.amazon.com/",
+    "https://s3console.aws.amazon.com/",
+    "https://aws.amazon.com/console",
+    "https://docs.aws.amazon.com/",
+    "https://d-1234567890.awsapps.com/start",
+    "https://payments.s3.eu-west-1.amazonaws.com/",
+    "https://abc.lambda-url.eu-west-1.on.aws/",
+    "https://eu-west-1.console.amazonaws.com/",
     "https://signin.aws.amazon.com/",
     "https://s3.amazonaws.com/",
     "https://console.aws.amazon.com./",
@@ -87,6 +111,28 @@ def test_a_partition_is_not_another(url, partition):
             check_destination(url, other)
 
 
+def test_another_sessions_name_is_taken_off_the_host():
+    copied = "https://222222222222-ab12cd34.eu-west-1.console.aws.amazon.com/lambda/home?region=eu-west-1"
+    taken = check_destination(copied, "aws")
+    assert taken == "https://eu-west-1.console.aws.amazon.com/lambda/home?region=eu-west-1"
+
+
+def test_where_a_destination_may_lead_the_pages_form_may_lead():
+    """Browsers hold each redirect after the form to the policy."""
+    exact = {source.removeprefix("https://") for source in form_action_origins()}
+    within = tuple(host.removeprefix("*") for host in exact if host.startswith("*."))
+    for url, _ in GOOD:
+        host = str(urlsplit(url).hostname)
+        assert host in exact or host.endswith(within), host
+
+
+def test_a_query_of_logs_insights_fits():
+    url = "https://eu-west-1.console.aws.amazon.com/cloudwatch/home?region=eu-west-1#logsV2:logs-insights$3FqueryDetail$3D"
+    url += "~(end~0~start~-3600~timeType~'RELATIVE~unit~'seconds~editorString~'fields*20*40timestamp" * 15
+    assert 1200 < len(url) < 2000
+    assert check_destination(url, "aws") == url
+
+
 def test_the_host_comes_back_in_lower_case_and_with_a_path():
     assert check_destination("HTTPS://Console.AWS.amazon.com", "aws") == "https://console.aws.amazon.com/"
     assert check_destination("https://console.aws.amazon.com?a=B", "aws").endswith("?a=B")
@@ -114,7 +160,7 @@ def test_whatever_is_taken_is_the_console_to_every_reader_of_addresses(url):
         return
     standard, other = urlsplit(taken), httpx.URL(taken)
     for host in (standard.hostname, standard.netloc, other.host, other.netloc.decode()):
-        assert re.fullmatch(r"([a-z0-9-]+\.)*console\.aws\.amazon\.com", host or "")
+        assert re.fullmatch(r"([a-z0-9-]+\.)*(console|health|phd|lightsail|quicksight)\.aws\.amazon\.com", host or "")
     assert standard.scheme == other.scheme == "https"
     assert standard.port is None
     assert other.port is None

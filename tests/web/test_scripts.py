@@ -1,9 +1,13 @@
 """The scripts themselves, in Debian's chromium."""
 
 import base64
-import configparser
 import json
+import os
+import re
+import shutil
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +29,15 @@ KEYS = {
     "role_name": "Administrator",
     "code": "DP-7K2M9QX4",
     "region": "eu-west-1",
-    "profile": "payments-prod-Administrator",
+    "profile": "payments-prod-administrator",
+}
+# As AWS gives them.
+REAL = {
+    "access_key_id": "ASIAQXAMPLEXAMPLE123",
+    "secret_access_key": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+    "session_token": "IQoJb3JpZ2luX2VjEHoaCXVzLWVhc3QtMSJHMEUCIQD//+Yx==",
+    "expires_at": "2999-11-23T22:00:00+00:00",
+    "sts_expires_at": "2999-11-23T17:00:00+00:00",
 }
 
 
@@ -76,61 +88,105 @@ def spoiled(envelope: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def formats() -> dict[str, str]:
+def formats() -> dict[str, dict[str, str]]:
+    """What is pasted to set keys, by format, and what unsets them; `real` ones are such as AWS gives."""
+    script = """(payload) => import('/static/daypass/credentials.js').then((module) => {
+        const keys = { ...payload, ends_at: module.endOf(payload) };
+        const made = (formats) => Object.fromEntries(Object.entries(formats).map(([name, make]) => [name, make(keys)]));
+        return [made(module.FORMATS), made(module.UNSET)];
+    })"""
     with browsing() as site:
         page = site.show("/", blank())
-        script = """(payload) => import('/static/daypass/credentials.js').then((module) => {
-            const keys = { ...payload, ends_at: module.endOf(payload) };
-            return Object.fromEntries(Object.entries(module.FORMATS).map(([name, make]) => [name, make(keys)]));
-        })"""
-        return dict(page.evaluate(script, KEYS))
+        hostile, unset = page.evaluate(script, KEYS)
+        real, _ = page.evaluate(script, KEYS | REAL)
+    return {"hostile": hostile, "unset": unset, "real": real}
 
 
-def test_every_format_says_when_these_keys_stop(formats: dict[str, str]) -> None:
-    assert set(formats) == {"bash", "fish", "powershell", "cmd", "profile", "process"}
-    for text in formats.values():
-        assert "2026-11-23T17:00:00Z" in text  # AWS's own end comes before the pass's
+SHELLS = {"bash": "bash", "zsh": "bash", "dash": "bash", "fish": "fish"}
+NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION")
+SHOW = "env -0"
 
 
-def test_bash_reads_back_what_was_meant(formats: dict[str, str]) -> None:
-    show = 'printf "%s\\n" "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY" "$AWS_SESSION_TOKEN" "$AWS_REGION"'
-    done = subprocess.run(["bash", "-c", f"{formats['bash']}\n{show}"], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_reads_back_what_was_meant_and_forgets_it(formats: dict[str, dict[str, str]], shell: str) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"There is no {shell}.")
+    text, unset = formats["hostile"][SHELLS[shell]], formats["unset"][SHELLS[shell]]
+    assert all(line.startswith(" ") for line in f"{text}\n{unset}".splitlines()), "kept out of histories"
+    before = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "AWS_CREDENTIAL_EXPIRATION": "2020-01-01T00:00:00Z"}
+    done = subprocess.run(
+        [program, "-c", f"{text}\n{SHOW}\nprintf '\\0\\0'\n{unset}\n{SHOW}"],
+        capture_output=True, text=True, check=True, env=before,
+    )  # fmt: skip
+    assert done.stderr == ""
+    given, gone = (dict(one.split("=", 1) for one in part.split("\0") if one) for part in done.stdout.split("\0\0\0"))
+    values = [KEYS[name] for name in ("access_key_id", "secret_access_key", "session_token", "region", "region")]
+    assert [given.get(name) for name in NAMES] == values
+    # What stayed behind from others' keys would make tools refuse these.
+    assert "AWS_CREDENTIAL_EXPIRATION" not in given
+    assert not any(name in gone for name in NAMES)
 
-    assert done.stdout.splitlines() == [
-        KEYS["access_key_id"],
-        KEYS["secret_access_key"],
-        KEYS["session_token"],
-        KEYS["region"],
+
+def test_without_a_region_of_the_account_the_persons_own_stays(formats: dict[str, dict[str, str]]) -> None:
+    script = """(payload) => import('/static/daypass/credentials.js').then((module) =>
+        [...Object.values(module.FORMATS), ...Object.values(module.UNSET)].map((make) => make(payload)))"""
+    with browsing() as site:
+        made = site.show("/", blank()).evaluate(script, KEYS | {"region": ""})
+    assert len(made) == 10
+    assert not any("region" in text.lower() for text in made)
+
+
+def test_the_aws_cli_takes_the_profile_twice(formats: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    """And what stood in its files before stays."""
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text("[mine]\naws_access_key_id = AKIAMINE\naws_secret_access_key = x\n")
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    for key in ("ASIAFIRST", REAL["access_key_id"]):
+        pasted = formats["real"]["profile"].replace(REAL["access_key_id"], key)
+        subprocess.run(["dash", "-ec", pasted], env=environment, check=True, capture_output=True)
+    session = read_by_the_sdk(tmp_path, KEYS["profile"])
+    assert session == [*(REAL[name] for name in ("access_key_id", "secret_access_key", "session_token")), "eu-west-1"]
+    assert read_by_the_sdk(tmp_path, "mine")[0] == "AKIAMINE"
+
+
+def test_the_file_of_a_credential_process_is_read(formats: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    """As the page says: saved, and named in ~/.aws/config."""
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / "keys.json").write_text(formats["real"]["process"])
+    profile = KEYS["profile"]
+    (tmp_path / ".aws" / "config").write_text(f"[profile {profile}]\ncredential_process = cat {tmp_path}/keys.json\n")
+    assert read_by_the_sdk(tmp_path, profile)[:3] == [
+        REAL[name] for name in ("access_key_id", "secret_access_key", "session_token")
     ]
-    assert all(line.startswith(" export ") for line in formats["bash"].splitlines())  # kept out of histories
+    assert json.loads(formats["real"]["process"])["Expiration"] == "2999-11-23T17:00:00Z"
 
 
-def test_the_profile_is_one_that_tools_read(formats: dict[str, str]) -> None:
-    parser = configparser.RawConfigParser()
-    parser.read_string(formats["profile"])
-
-    assert dict(parser["payments-prod-Administrator"]) == {
-        "aws_access_key_id": KEYS["access_key_id"],
-        "aws_secret_access_key": KEYS["secret_access_key"],
-        "aws_session_token": KEYS["session_token"],
-        "region": KEYS["region"],
-    }
-
-
-def test_credential_process_is_the_json_that_tools_read(formats: dict[str, str]) -> None:
-    assert json.loads(formats["process"]) == {
-        "Version": 1,
-        "AccessKeyId": KEYS["access_key_id"],
-        "SecretAccessKey": KEYS["secret_access_key"],
-        "SessionToken": KEYS["session_token"],
-        "Expiration": "2026-11-23T17:00:00Z",
-    }
+def read_by_the_sdk(home: Path, profile: str) -> list[str]:
+    script = (
+        "import boto3, json; s = boto3.Session(profile_name=%r); c = s.get_credentials().get_frozen_credentials();"
+        "print(json.dumps([c.access_key, c.secret_key, c.token, s.region_name]))"
+    )
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    done = subprocess.run([sys.executable, "-c", script % profile], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return list(json.loads(done.stdout))
 
 
-def test_quotes_end_no_string_in_the_other_shells(formats: dict[str, str]) -> None:
-    assert "$Env:AWS_SECRET_ACCESS_KEY = 'it''s" in formats["powershell"]
-    assert "set -gx AWS_SECRET_ACCESS_KEY 'it\\'s \"quoted\" $HOME `id` \\\\ %PATH% !x'" in formats["fish"]
-    assert 'set "AWS_ACCESS_KEY_ID=ASIAEXAMPLE"' in formats["cmd"]
+def test_powershell_and_cmd_read_back_what_was_meant(formats: dict[str, dict[str, str]]) -> None:
+    """By their own rules: in PowerShell's single quotes two are one, and cmd takes all up to the last quote."""
+    *lines, last = formats["hostile"]["powershell"].splitlines()
+    quoted = dict(found for line in lines for found in re.findall(r"^\$Env:(\w+) = '((?:[^']|'')*)'$", line))
+    assert len(quoted) == len(lines)
+    assert quoted["AWS_SECRET_ACCESS_KEY"].replace("''", "'") == KEYS["secret_access_key"]
+    assert last == "$Env:AWS_CREDENTIAL_EXPIRATION = $null"
+    lines = formats["real"]["cmd"].splitlines()
+    taken = dict(found for line in lines for found in re.findall(r'^set "(\w+)=([^"%!]*)"$', line))
+    assert taken == {
+        "AWS_ACCESS_KEY_ID": REAL["access_key_id"], "AWS_SECRET_ACCESS_KEY": REAL["secret_access_key"],
+        "AWS_SESSION_TOKEN": REAL["session_token"], "AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_CREDENTIAL_EXPIRATION": "",
+    }  # fmt: skip
 
 
 COUNTDOWN = """<!doctype html><html lang="en" data-now="2026-11-23T16:00:00.000Z"><body>

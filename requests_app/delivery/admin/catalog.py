@@ -162,10 +162,10 @@ class AccountAdmin(Audited):
     form = AccountForm
     action = Action.CATALOG_CHANGED
     fixed = AccountForm.fixed
-    decides_nothing = frozenset({"name"})
+    decides_nothing = frozenset({"name", "region"})
     fields = (
         *("name", "partition", "number", "is_active", "external_id", "allows_source_identity"),
-        *("unit", "environment", "tags", "owners", "its_roles"),
+        *("region", "unit", "environment", "tags", "owners", "its_roles"),
     )
     autocomplete_fields = ("unit", "owners")
     readonly_fields = ("its_roles",)

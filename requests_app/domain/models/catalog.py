@@ -13,6 +13,7 @@ from django.db import connection, models
 from django.db.models import Exists, ExpressionWrapper, F, Func, OuterRef, Q, Subquery, Value
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Lower, Upper
+from django.utils.text import slugify
 
 from requests_app.domain import arns, partitions
 from requests_app.domain.models.arrays import ArraySubquery
@@ -151,6 +152,13 @@ class Account(models.Model):
         validators=[RegexValidator(ENVIRONMENT, "Lower case, such as prod or staging-eu.")],
         help_text="Such as prod or staging.",
     )
+    region = models.CharField(
+        max_length=25,
+        blank=True,
+        db_default="",
+        help_text="Where people mostly work in it, such as eu-central-1: copied along with keys for it. Left empty, "
+        "whoever uses keys keeps the region they have.",
+    )
     tags = models.JSONField(default=dict, blank=True, db_default={}, validators=[check_tags])
     owners = models.ForeignKey(
         Group,
@@ -169,6 +177,9 @@ class Account(models.Model):
             models.CheckConstraint(
                 condition=Q(environment="") | Q(environment__regex=ENVIRONMENT), name="account_environment_lower_case"
             ),
+            models.CheckConstraint(
+                condition=Q(region="") | Q(region__regex=r"^[a-z0-9-]+$"), name="account_region_as_aws_writes_it"
+            ),
         ]
         indexes = [
             # Roles are listed by their account's name: the first few are found without sorting them all.
@@ -181,6 +192,19 @@ class Account(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.grouped_number})"
+
+    def clean(self) -> None:
+        if self.region:
+            try:
+                partitions.check_region(self.region, self.partition)
+            except ValueError as wrong:
+                raise ValidationError({"region": str(wrong)}) from wrong
+
+    @property
+    def region_of_keys(self) -> str:
+        """What is set along with keys: the account's own, or where anything else would lead out of the partition, that
+        of the partition; "" leaves it to whoever uses them."""
+        return self.region or ("" if self.partition == "aws" else partitions.region(self.partition))
 
     @property
     def grouped_number(self) -> str:
@@ -299,6 +323,11 @@ class Role(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} in {self.account.name}"
+
+    @property
+    def profile(self) -> str:
+        """What keys for it are called in people's AWS files: by the names of account and role, to be typed."""
+        return slugify(f"{slugify(self.account.name) or self.account.number}-{self.name}")
 
     @property
     def arn(self) -> str:

@@ -5,6 +5,7 @@ from django.db.models import Q
 
 from requests_app.domain.models.people import User
 from requests_app.domain.models.requests import AccessRequest
+from requests_app.domain.partitions import LONGEST_DESTINATION
 from requests_app.domain.transitions import DeliveryState
 
 
@@ -21,7 +22,7 @@ class Delivery(models.Model):
     beneficiary = models.ForeignKey(User, models.PROTECT, db_index=False, related_name="deliveries")
     role = models.ForeignKey("requests_app.Role", models.PROTECT, db_index=False, related_name="deliveries")
     kind = models.CharField(max_length=12, choices=Kind.choices)
-    destination = models.CharField(max_length=500, blank=True)
+    destination = models.CharField(max_length=LONGEST_DESTINATION, blank=True)
     # The recipient's public key; the private half never leaves the tab.
     recipient_key = models.JSONField()
     thumbprint = models.CharField(max_length=64)

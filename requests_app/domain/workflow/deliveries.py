@@ -32,7 +32,6 @@ HEARD_OF_WITHIN = timedelta(seconds=policy.MINT_TAKES_SECONDS + 30)
 PUT_DOWN_WITHIN = timedelta(seconds=5)
 # As long as the envelope lives in Redis.
 TAKEN_WITHIN = timedelta(seconds=60)
-LONGEST_DESTINATION = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,8 +512,6 @@ def _check_asked(
         destination = partitions.check_destination(destination or partitions.console_home(partition), partition)
     except ValueError as wrong:
         raise Invalid({"destination": [str(wrong)]}) from wrong
-    if len(destination) > LONGEST_DESTINATION:
-        raise Invalid({"destination": [f"The destination is longer than {LONGEST_DESTINATION} characters."]})
     return key, destination
 
 
