@@ -146,7 +146,7 @@ class AwsStandIn:
 
     @contextlib.contextmanager
     def scoping(self, **switches: Any) -> Iterator[None]:
-        """Meanwhile `needs_allow`, `known` and `refused` (roles) are like that."""
+        """Meanwhile these of `aws_rules.switches` are like that."""
         self.switches_file.write_text(json.dumps(switches))
         try:
             yield

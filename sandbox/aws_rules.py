@@ -63,6 +63,7 @@ _asked: contextvars.ContextVar[str | None] = contextvars.ContextVar("source_iden
 # Whether the request says that AWS's MCP server passed it on: on AWS only that server can.
 _via_mcp: contextvars.ContextVar[bool] = contextvars.ContextVar("via_mcp", default=False)
 VIA_MCP = b"x-sandbox-via-aws-mcp"
+NO_FORM_HEADER = "x-sandbox-no-form"
 # Whether the evaluation being answered was decided by an explicit deny of the session's own policy alone.
 _denied_by_session: contextvars.ContextVar[bool] = contextvars.ContextVar("denied_by_session", default=False)
 
@@ -79,10 +80,16 @@ _handle_request = sts.handle_request
 
 def switches() -> dict[str, Any]:
     """What nobody knows of AWS, or differs from place to place: whether a role must allow the call, whether it is known
-    here, the roles of which a service control policy denies it ("*": all), and whether the console takes such keys."""
+    here, the roles of which a service control policy denies it ("*": all), and whether the console takes such keys.
+
+    Whose `aws:TokenIssueTime` such keys have (`issued`: their "own", or their "parent"'s); which policies they meet
+    (`layers`: "all", "scoped" or "session" alone); how many seconds after their end they die (`lingers`); and whether
+    the sign-in endpoint takes a `form`.
+    """
     path = os.environ.get("SCOPING_SWITCHES", "")
     said = json.loads(Path(path).read_text()) if path and Path(path).exists() else {}
-    return {"needs_allow": True, "known": True, "refused": [], "console": True, **said}
+    usual = {"needs_allow": True, "known": True, "refused": [], "console": True}
+    return {**usual, "issued": "own", "layers": "all", "lingers": 0, "form": True, **said}
 
 
 class SessionPolicies(list):
@@ -169,7 +176,9 @@ def _scoped_credentials(parameters: dict[str, str], caller: dict[str, Any], host
         # In whole seconds, as the answer says it.
         ends = int(now) + seconds
     key, secret, token = iam._gen_session_access_key(), iam._gen_secret(), iam._gen_session_token()
-    given = {"SecretAccessKey": secret, "SessionToken": token, "Expiration": ends, "IssuedAt": now}
+    issued = now if said["issued"] == "own" else caller["IssuedAt"]
+    until = ends + said["lingers"]
+    given = {"SecretAccessKey": secret, "SessionToken": token, "Expiration": until, "IssuedAt": issued}
     session = caller | given | {"ScopedPolicies": layers, "Description": description}
     sts.register_session(key, session)
     expiration = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -221,8 +230,9 @@ def _token_size(token: str, session: dict[str, Any]) -> str:
 def _chained_header(caller: dict[str, Any]) -> dict[str, str]:
     """For sandbox.federation: the real sign-in service knows which sessions a role made, and which are scoped."""
     chained = {"x-sandbox-chained": "true"} if ":assumed-role/" in caller.get("SourcePrincipalArn", "") else {}
-    taken = {} if switches()["console"] or "ScopedPolicies" not in caller else {"x-sandbox-not-taken": "true"}
-    return chained | taken
+    said = switches()
+    taken = {} if said["console"] or "ScopedPolicies" not in caller else {"x-sandbox-not-taken": "true"}
+    return chained | taken | ({} if said["form"] else {NO_FORM_HEADER: "true"})
 
 
 def _check_name(field: str, name: str) -> None:
@@ -318,8 +328,10 @@ def _trust_with_source_identity(document: Any, caller_arn: str, context: Any = N
 
 def _marked_session_policies(*arguments: Any) -> list[Any]:
     session = arguments[0]
-    layers = [*_session_policy_limits(*arguments)]
-    layers += [[evaluator.parse_policy_document(document)] for document in session.get("ScopedPolicies", [])]
+    layers, scoped = [*_session_policy_limits(*arguments)], session.get("ScopedPolicies", [])
+    if scoped and (alone := switches()["layers"]) != "all":
+        layers, scoped = (layers, []) if alone == "session" else ([], scoped)
+    layers += [[evaluator.parse_policy_document(document)] for document in scoped]
     return [SessionPolicies(layer) for layer in layers]
 
 
@@ -356,7 +368,10 @@ def _resource_arn_with_path(service: str, *rest: Any) -> str:
     for kind, entities in ((":role/", iam._roles), (":user/", iam._users)):
         if service == "iam" and kind in arn:
             entity = entities.get_scoped(arn.split(":")[4], None, arn.rsplit("/", 1)[-1])
-            return str(entity["Arn"]) if entity else arn
+            if entity:
+                return str(entity["Arn"])
+            path = rest[4].get("Path")  # of what is about to be made
+            return arn.replace("/", path if isinstance(path, str) else path[0], 1) if path else arn
     return arn
 
 

@@ -112,9 +112,9 @@ class Desk:
         self._tokens: dict[str, SignIn] = {}
         self._lock = threading.Lock()
 
-    def token(self, parameters: Mapping[str, str]) -> str:
+    def token(self, parameters: Mapping[str, str], *, by_form: bool) -> str:
         keys = _keys(parameters.get("Session", ""))
-        sign_in = self._who(keys)
+        sign_in = self._who(keys, by_form=by_form)
         _check_session_duration(parameters.get("SessionDuration"), sign_in)
         token = secrets.token_urlsafe(96)
         with self._lock:
@@ -128,7 +128,7 @@ class Desk:
             raise Refused("The sign-in token is unknown or has expired. It is good for 15 minutes.")
         return sign_in
 
-    def _who(self, keys: Mapping[str, str]) -> SignIn:
+    def _who(self, keys: Mapping[str, str], *, by_form: bool) -> SignIn:
         session = boto3.session.Session(
             keys["sessionId"], keys["sessionKey"], keys["sessionToken"], region_name="us-east-1"
         )
@@ -140,7 +140,7 @@ class Desk:
         arn = identity["Arn"]
         valid_until = datetime.now(UTC) + self._token_life
         headers = identity["ResponseMetadata"]["HTTPHeaders"]
-        if "x-sandbox-not-taken" in headers:
+        if "x-sandbox-not-taken" in headers or (by_form and "x-sandbox-no-form" in headers):
             raise Refused(BAD_KEYS)
         return SignIn(identity["Account"], arn, valid_until, chained=CHAINED_HEADER in headers)
 
@@ -173,7 +173,7 @@ class Desktop(BaseHTTPRequestHandler):
             if urllib.parse.urlsplit(self.path).path != "/federation":
                 self._answer(404, "text/plain", "Not found")
             elif action == "getSigninToken":
-                answer = json.dumps({"SigninToken": self.desk.token(parameters)})
+                answer = json.dumps({"SigninToken": self.desk.token(parameters, by_form=self.command == "POST")})
                 self._answer(200, "application/json", answer)
             elif action == "login":
                 sign_in = self.desk.sign_in(parameters.get("SigninToken", ""))

@@ -361,6 +361,27 @@ class TestScopedCredentials:
         with strict.scoping(refused=["ReadOnly"]):
             assert scope(parent, DurationSeconds=60)
 
+    def test_what_nobody_knows_of_it_can_be_otherwise(self, strict, assume):
+        deny_listing = {"Effect": "Deny", "Action": "iam:ListRoles", "Resource": "*"}
+        old = {"Effect": "Deny", "Action": "iam:ListUsers", "Resource": "*"}
+        parent = strict.as_session(assume(ADMINISTRATOR, Policy=policy(ALLOW_ALL, deny_listing))["Credentials"])
+        time.sleep(1.1)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        old_is_denied = policy(ALLOW_ALL, {**old, "Condition": {"DateLessThan": {"aws:TokenIssueTime": now}}})
+        for issued in ("own", "parent"):
+            with strict.scoping(issued=issued):
+                scoped = strict.as_session(scope(parent, Policy=old_is_denied)["Credentials"])
+            assert denied(scoped, "iam", "list_users") is (issued == "parent")
+        with strict.scoping(layers="scoped"):
+            assert not denied(scoped, "iam", "list_roles")
+        with strict.scoping(layers="session"):
+            assert not denied(scoped, "iam", "list_users")
+            assert denied(scoped, "iam", "list_roles")
+        with strict.scoping(lingers=60):
+            lingering = strict.as_session(scope(parent, DurationSeconds=1)["Credentials"])
+        time.sleep(2)
+        assert identity(lingering)
+
     def test_only_for_temporary_credentials_and_not_at_the_global_endpoint(self, strict, assume):
         with refused("AccessDenied"):
             scope(bootstrap(strict), DurationSeconds=60)
@@ -418,6 +439,14 @@ def test_iam_judges_a_role_by_its_whole_arn(strict, assume):
     )
     caller.client("iam").put_role_policy(RoleName="ReadOnly", PolicyName="more", PolicyDocument=document)
     caller.client("iam").delete_role_policy(RoleName="ReadOnly", PolicyName="more")
+
+    here = {"Effect": "Deny", "Action": "iam:CreateRole", "NotResource": "arn:aws:iam::*:role/here/*"}
+    caller = strict.as_session(assume(ADMINISTRATOR, Policy=policy(ALLOW_ALL, here))["Credentials"])
+    for path in ("/", "/there/"):
+        made = {"RoleName": "Made", "Path": path, "AssumeRolePolicyDocument": trust_policy("x")}
+        assert denied(caller, "iam", "create_role", **made)
+    caller.client("iam").create_role(**made | {"Path": "/here/"})
+    caller.client("iam").delete_role(RoleName="Made")
 
 
 def test_a_session_ends_with_its_duration(aws_stand_in):
