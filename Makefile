@@ -14,7 +14,7 @@ TOOLS := SECRET_KEY=$(shell printf 'tools-only-%.0s' 1 2 3 4 5 6) BASE_URL=https
 
 .DEFAULT_GOAL := help
 .PHONY: help run watch reset test suite test-pg15 bench bench-mint bench-verbs bench-pages bench-scale bench-new-passwords chaos \
-	faketime lint programs lock install
+	prove faketime lint programs lock install
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -68,6 +68,9 @@ bench-new-passwords: $(BIN)/installed  ## whether an answer's time tells which a
 
 chaos: $(BIN)/installed faketime  ## everything broken on purpose, three quarters of an hour; writes bench/chaos.md (SECONDS= ONLY= SEED=)
 	SECONDS=$(SECONDS) ONLY="$(ONLY)" SEED=$(SEED) $(BIN)/python -m tests.chaos
+
+prove: $(BIN)/installed  ## ask AWS itself what only it can answer (PROFILE= REGION=); see docs/operations.md
+	@$(TOOLS) $(BIN)/python manage.py prove $(if $(PROFILE),--profile "$(PROFILE)") $(if $(REGION),--region "$(REGION)")
 
 faketime:
 	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \

@@ -70,12 +70,21 @@ def trespasses(folder: str, *forbidden: str, except_in: tuple[str, ...] = ()) ->
         ("requests_app/background", ("requests_app.delivery", "portal")),
         # The web process has no AWS identity, so it must not even hold the code path.
         ("requests_app/delivery", ("requests_app.aws", "requests_app.background", "portal", *AWS_SDK)),
-        ("requests_app/management", ("requests_app.aws", "requests_app.background")),
         ("requests_app/templatetags", ("requests_app.aws", "requests_app.background")),
     ],
 )
 def test_imports_flow_one_way(folder: str, forbidden: tuple[str, ...]) -> None:
     assert trespasses(folder, *forbidden) == []
+
+
+def test_the_only_command_that_asks_aws_is_the_one_that_an_administrator_runs() -> None:
+    """All others run beside the web process, with no AWS identity."""
+    prove = "requests_app/management/commands/prove.py"
+    assert (
+        trespasses("requests_app/management", "requests_app.aws", "requests_app.background", except_in=(prove,)) == []
+    )
+    ours = {name for name in imports(ROOT / prove) if is_within(name, "requests_app")}
+    assert all(is_within(name, "requests_app.aws") for name in ours), ours
 
 
 @pytest.mark.parametrize("package", PRODUCT)

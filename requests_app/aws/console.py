@@ -45,7 +45,7 @@ def sign_in(session: MintedSession, *, federation_url: str, destination: str, is
     chained credentials, and it could outlive the pass.
     """
     url = partitions.federation_url("aws", federation_url)  # refuses plain http to another machine
-    status, body = _post(url, session)
+    status, body = _post(url, _asking_for_a_token(session))
     if status != 200:
         raise _refusal(status, body, session)
     fields: dict[str, str | Secret] = {
@@ -55,6 +55,12 @@ def sign_in(session: MintedSession, *, federation_url: str, destination: str, is
         "SigninToken": _read_token(body),
     }
     return ConsoleLink(url, fields)
+
+
+def follow(link: ConsoleLink) -> int:
+    """Send the form as a browser would, and go no further: the status of the answer. Raises Unavailable."""
+    form = {name: value.reveal() if isinstance(value, Secret) else value for name, value in link.fields.items()}
+    return _post(link.url, form)[0]
 
 
 _TIMEOUT = httpx.Timeout(10, connect=3)
@@ -67,10 +73,19 @@ _ASK_OPERATOR = "If it happens again, Daypass's operators should look at the fed
 _REFUSED = "AWS did not take the session for the console: ask for a new link; the credentials are not affected."
 
 
-def _post(url: str, session: MintedSession) -> tuple[int, bytes]:
+def _asking_for_a_token(session: MintedSession) -> dict[str, str]:
+    keys = {
+        "sessionId": session.access_key_id,
+        "sessionKey": session.secret_access_key.reveal(),
+        "sessionToken": session.session_token.reveal(),
+    }
+    return {"Action": "getSigninToken", "Session": json.dumps(keys)}
+
+
+def _post(url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
     """Status and body. httpx's exceptions hold the request, keys included: none of them leaves here."""
     try:
-        return _exchange(url, session)
+        return _exchange(url, form)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
         code, message = type(error).__name__, "The console's sign-in endpoint could not be reached."
     except httpx.TimeoutException as error:
@@ -83,18 +98,12 @@ def _post(url: str, session: MintedSession) -> tuple[int, bytes]:
     raise Unavailable(code, message, _TRY_AGAIN)
 
 
-def _exchange(url: str, session: MintedSession) -> tuple[int, bytes]:
-    keys = {
-        "sessionId": session.access_key_id,
-        "sessionKey": session.secret_access_key.reveal(),
-        "sessionToken": session.session_token.reveal(),
-    }
-    form = {"Action": "getSigninToken", "Session": json.dumps(keys)}
+def _exchange(url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
     line = _Line()
     with (
         line.cut_after(_LONGEST_WAIT),
         httpx.Client(timeout=_TIMEOUT, follow_redirects=False, verify=_tls()) as client,
-        client.stream("POST", url, data=form, extensions={"trace": line.follow}) as answer,
+        client.stream("POST", url, data=dict(form), extensions={"trace": line.follow}) as answer,
     ):
         body = b""
         for piece in answer.iter_raw(4096):

@@ -165,10 +165,10 @@ def mint(
 def look(pair: Pair) -> Proof:
     """Call the harmless action as both. Never raises an AwsError; may be repeated while the pair is good."""
     call = HARMLESS[pair.order.action]
-    control = _reply(pair.control, call)
+    control = reply(pair.control, call)
     if control.end is not End.WORKED:
         return Proof(_CONTROL_FAILED[control.end], control.at, control.code, control.words)
-    probe = _reply(pair.probe, call)
+    probe = reply(pair.probe, call)
     return Proof(_CONTROL_WORKED[probe.end], probe.at, probe.code, probe.words)
 
 
@@ -178,7 +178,24 @@ def try_action(session: MintedSession, action: str, region: str) -> Reply:
         client = _client(session, action, region)
     except AwsError as error:
         return _from_failure(error, None)
-    return _reply(client, HARMLESS[action])
+    return reply(client, HARMLESS[action])
+
+
+def reply(client: Any, call: Harmless) -> Reply:
+    """One call, as whoever `client` acts as. Raises no AwsError.
+
+    Keys that have expired are NO_ANSWER, as everything that is no refusal of this call: see `code`.
+    """
+    try:
+        with patience.bounded():
+            answer = getattr(client, call.operation)(**call.parameters)
+    except ClientError as error:
+        return _from_error(error)
+    except Exception as error:  # noqa: BLE001
+        return _from_failure(translate(error), None)
+    if not sts.is_from_aws(answer):
+        return _from_failure(translate(ValueError("not from AWS")), None)
+    return Reply(End.WORKED, sts.date_of(answer))
 
 
 _CONTROL_FAILED = {
@@ -218,19 +235,6 @@ def _mint(order: ProbeOrder, prefix: str, now: datetime) -> MintedSession:
 
 def _client(session: MintedSession, action: str, region: str) -> Any:
     return sts.attempt(lambda: sts.client_of(session, HARMLESS[action].service, region))
-
-
-def _reply(client: Any, call: Harmless) -> Reply:
-    try:
-        with patience.bounded():
-            answer = getattr(client, call.operation)(**call.parameters)
-    except ClientError as error:
-        return _from_error(error)
-    except Exception as error:  # noqa: BLE001
-        return _from_failure(translate(error), None)
-    if not sts.is_from_aws(answer):
-        return _from_failure(translate(ValueError("not from AWS")), None)
-    return Reply(End.WORKED, sts.date_of(answer))
 
 
 def _from_error(error: ClientError) -> Reply:

@@ -130,7 +130,7 @@ def client_of(session: MintedSession, service: str, region: str) -> Any:
     """A client of any service that acts as `session`, as patient as ours and with no repeats."""
     with _making:
         if "session" not in _keyless:
-            _keyless["session"] = botocore.session.Session()
+            _keyless["session"] = botocore.session.Session(profile=_profile)
             _keyless["session"].set_default_client_config(_CONFIG)
         return _keyless["session"].create_client(
             service,
@@ -139,6 +139,20 @@ def client_of(session: MintedSession, service: str, region: str) -> Any:
             aws_secret_access_key=session.secret_access_key.reveal(),
             aws_session_token=session.session_token.reveal(),
         )
+
+
+def own_client(service: str, region: str) -> Any:
+    """A client of any service that acts as we ourselves do. Raises Unavailable where AWS does not know us."""
+    session = _ready(region).session
+    with _making:
+        return attempt(lambda: session.client(service), own_identity)  # type: ignore[call-overload]
+
+
+def act_as(profile: str | None) -> None:
+    """From now on this process is who an AWS profile says, whatever keys its environment holds; None: as that says."""
+    global _profile
+    _profile = profile
+    forget_clients()
 
 
 def attempt(call: Callable[[], T], kind: Callable[[BaseException], AwsError] = translate) -> T:
@@ -185,6 +199,7 @@ def forget_clients() -> None:
 class _Caller(NamedTuple):
     client: "STSClient"
     credentials: "Credentials"
+    session: boto3.session.Session
 
     def is_temporary(self) -> bool:
         return self.credentials.get_frozen_credentials().token is not None
@@ -195,6 +210,7 @@ class _Identity(NamedTuple):
     date: datetime
 
 
+_profile: str | None = None
 _lock = threading.Lock()
 _callers: dict[str, _Caller] = {}
 # For clients with keys of their own. One session, so that it reads a service's model once; and not one that
@@ -250,7 +266,7 @@ def _scoping_client(region: str) -> Any:
     with _making:
         if region not in _scoping:
             _keep_secrets_out_of_logs()
-            session = botocore.session.Session()
+            session = botocore.session.Session(profile=_profile)
             session.set_default_client_config(_CONFIG)
             session.set_config_variable("sts_regional_endpoints", "regional")  # the global one does not know the call
             session.register_component("credential_provider", CredentialResolver([_Provider()]))
@@ -272,13 +288,13 @@ def _ready(region: str) -> _Caller:
 
 def _make_caller(region: str) -> _Caller:
     _keep_secrets_out_of_logs()
-    session = botocore.session.Session()
+    session = botocore.session.Session(profile=_profile)
     session.set_default_client_config(_CONFIG)  # holds for the clients that fetch our own credentials too
     credentials = session.get_credentials()
     if credentials is None:
         raise NoCredentialsError
-    client = boto3.session.Session(botocore_session=session, region_name=region).client("sts")
-    return _Caller(client, credentials)
+    ours = boto3.session.Session(botocore_session=session, region_name=region)
+    return _Caller(ours.client("sts"), credentials, ours)
 
 
 def _keep_secrets_out_of_logs() -> None:
