@@ -61,7 +61,7 @@ def mallory(db: Any) -> User:
 @pytest.fixture
 def olivia(db: Any) -> User:
     """Operates."""
-    return factories.person("olivia", is_staff=True, is_superuser=True)
+    return factories.person("olivia", is_staff=True, is_operator=True)
 
 
 @pytest.fixture

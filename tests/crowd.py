@@ -91,9 +91,9 @@ def _batches(crowd: Crowd, statement: str) -> list[tuple[int, int]]:
 
 
 _PEOPLE = """
-INSERT INTO requests_app_user (id, password, is_superuser, public_id, username, email, name, time_zone,
+INSERT INTO requests_app_user (id, password, is_superuser, is_operator, public_id, username, email, name, time_zone,
                                source_identity, is_staff)
-SELECT i, '!', i = 5, gen_random_uuid(), username, username || '@example.com', initcap(username), 'UTC',
+SELECT i, '!', false, i = 5, gen_random_uuid(), username, username || '@example.com', initcap(username), 'UTC',
        'person-' || i, i IN (4, 5)
 FROM generate_series(1, {people}) i,
      LATERAL (SELECT

@@ -11,19 +11,20 @@ from django.core.management.base import CommandError
 from requests_app.domain.models import AuditEvent, User
 from requests_app.domain.workflow import people
 
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
+
 
 def _type(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(line))
 
 
-@pytest.mark.django_db
 def test_the_first_operator_of_an_empty_installation(monkeypatch: pytest.MonkeyPatch, client: Any) -> None:
     _type(monkeypatch, "correct horse battery staple\n")
 
     call_command("make_operator", "Olivia@Example.com", stdout=io.StringIO())
 
     olivia = User.objects.get(username="olivia")
-    assert olivia.is_superuser
+    assert olivia.is_operator
     assert olivia.check_password("correct horse battery staple")
     assert list(AuditEvent.objects.order_by("pk").values_list("action", "channel")) == [
         ("person.made", "command"),
@@ -31,18 +32,16 @@ def test_the_first_operator_of_an_empty_installation(monkeypatch: pytest.MonkeyP
     ]
 
 
-@pytest.mark.django_db
 def test_someone_known_keeps_their_password(monkeypatch: pytest.MonkeyPatch, alice: User) -> None:
     _type(monkeypatch, "")
 
     call_command("make_operator", alice.email.upper(), stdout=io.StringIO())
 
     alice.refresh_from_db()
-    assert alice.is_superuser
+    assert alice.is_operator
     assert not alice.has_usable_password()
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("email", "password", "sentence"),
     [("new@example.com", "short", "too short"), ("no address", "correct horse battery staple", "valid email")],
@@ -58,7 +57,6 @@ def test_what_cannot_be_is_said_and_nothing_is_made(
     assert not User.objects.exists()
 
 
-@pytest.mark.django_db
 def test_a_taken_user_name_is_said(monkeypatch: pytest.MonkeyPatch, alice: User) -> None:
     _type(monkeypatch, "correct horse battery staple\n")
 
@@ -72,15 +70,13 @@ def make(*args: str, **options: str) -> str:
     return out.getvalue()
 
 
-@pytest.mark.django_db
 def test_a_name_of_ones_own_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     _type(monkeypatch, "correct horse battery staple\n")
     assert "maxi" in make("Max.Muster@Example.com", "--username", "Maxi", "--name", "Max Muster")
     person = User.objects.get(username="maxi")
-    assert (person.email, person.name, person.is_superuser) == ("max.muster@example.com", "Max Muster", True)
+    assert (person.email, person.name, person.is_operator) == ("max.muster@example.com", "Max Muster", True)
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
@@ -103,17 +99,15 @@ def test_what_is_wrong_with_a_name_is_said_before_a_password_is_asked_for(
     assert User.objects.count() == 1
 
 
-@pytest.mark.django_db
 def test_another_name_for_somebody_known_is_refused(alice: User) -> None:
     with pytest.raises(CommandError, match="is alice's address, not malice's"):
         make(alice.email, "--username", "malice")
-    assert not User.objects.get().is_superuser
+    assert not User.objects.get().is_operator
 
     make(alice.email, "--username", "Alice")
-    assert User.objects.get().is_superuser
+    assert User.objects.get().is_operator
 
 
-@pytest.mark.django_db
 def test_somebody_deactivated_has_to_be_brought_back_first(alice: User) -> None:
     people.deactivate(alice, by=None)
     with pytest.raises(CommandError, match="Alice is deactivated"):

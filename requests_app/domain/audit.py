@@ -65,6 +65,7 @@ class Action(StrEnum):
     PERSON_CHANGED = "person.changed"
     PERSON_DEACTIVATED = "person.deactivated"
     OPERATOR_MADE = "operator.made"
+    SUPERUSER_MADE = "superuser.made"  # of Django's; PostgreSQL itself writes it
     CATALOG_CHANGED = "catalog.changed"
     ENTITLEMENT_CHANGED = "entitlement.changed"
     GROUP_CHANGED = "group.changed"

@@ -11,9 +11,19 @@ from django.conf import settings
 from django.db.models import Count, Q, QuerySet
 
 from requests_app.domain import arns, factor_demand, facts, invariants, narrowing_fit, policy, store, troubles
-from requests_app.domain.database import installed
+from requests_app.domain.database import app_owns, installed
 from requests_app.domain.lags import lags
-from requests_app.domain.models import Account, AwsClock, Freeze, Identity, Installation, Notice, Preflight, Role
+from requests_app.domain.models import (
+    Account,
+    AwsClock,
+    Freeze,
+    Identity,
+    Installation,
+    Notice,
+    Preflight,
+    Role,
+    User,
+)
 from requests_app.domain.partitions import region
 
 # The workers say who they are every two minutes or oftener.
@@ -52,6 +62,8 @@ def examine(now: datetime, *, every_role: bool = False) -> Iterator[Finding]:
     yield from _rules(now)
     yield from _guards()
     yield from _history()
+    yield from _roles_in_the_database()
+    yield from _superusers()
     at = _regions()
     yield from (_identity(worker, region, now) for region in at for worker in Identity.Worker)
     yield from (_apart(region) for region in at)
@@ -95,6 +107,24 @@ def _history() -> Iterator[Finding]:
             "Only the demo and tests need that. As the owner: UPDATE requests_app_installation SET history_from = NULL;"
         )
         yield Finding(Outcome.BAD, "database", sentence, advice)
+
+
+def _roles_in_the_database() -> Iterator[Finding]:
+    if app_owns():
+        sentence = (
+            "The application's role owns the tables, so every process could change the rules, and make operators."
+        )
+        advice = "Give DATABASE_URL a role of its own, which owns nothing, and only `migrate` the owner's."
+        yield Finding(Outcome.BAD, "database", sentence, advice)
+
+
+def _superusers() -> Iterator[Finding]:
+    found = list(User.objects.filter(is_superuser=True).order_by("pk")[:MOST_WORST])
+    if found:
+        sentence = f"Superusers of Django's, which nobody needs to be: {', '.join(one.username for one in found)}."
+        advice = "An upgrade leaves them until the next `migrate`. Else, as the owner, which leaves them operators: "
+        advice += "UPDATE requests_app_user SET is_superuser = false;"
+        yield Finding(Outcome.BAD, "superusers", sentence, advice)
 
 
 def _regions() -> list[str]:

@@ -66,10 +66,10 @@ _DEMAND = Question(
     "factor_demand.of",
     """
 WITH mine AS (
-    SELECT u.id, u.is_superuser,
+    SELECT u.id, u.is_operator,
            %(everybody)s::boolean
            OR %(deciders)s::boolean AND (
-               u.is_superuser
+               u.is_operator
                OR EXISTS (
                    SELECT FROM (
                        SELECT x.stage_id FROM requests_app_stageuser x WHERE x.user_id = u.id
@@ -110,9 +110,9 @@ WITH mine AS (
 )
 SELECT m.is_concerned,
        EXISTS (SELECT FROM mfa_authenticator a WHERE a.user_id = m.id AND a.type <> 'recovery_codes') AS has_factor,
-       m.is_superuser AND NOT EXISTS (
+       m.is_operator AND NOT EXISTS (
            SELECT FROM requests_app_user o JOIN mfa_authenticator a ON a.user_id = o.id
-           WHERE o.is_superuser AND o.deactivated_at IS NULL AND a.type <> 'recovery_codes') AS is_first,
+           WHERE o.is_operator AND o.deactivated_at IS NULL AND a.type <> 'recovery_codes') AS is_first,
        coalesce((SELECT d.since FROM requests_app_factordemand d WHERE d.person_id = m.id), m.now) AS since,
        m.now
 FROM mine m
@@ -127,7 +127,7 @@ SELECT count(*)::int AS operators,
            SELECT FROM mfa_authenticator a WHERE a.user_id = u.id AND a.type <> 'recovery_codes')))::int AS without,
        ARRAY(SELECT n FROM unnest(%(groups)s::text[]) n
              WHERE NOT EXISTS (SELECT FROM requests_app_group g WHERE g.name = n))::text[] AS unknown_groups
-FROM requests_app_user u WHERE u.is_superuser AND u.deactivated_at IS NULL
+FROM requests_app_user u WHERE u.is_operator AND u.deactivated_at IS NULL
 """,
     Lacking,
 )

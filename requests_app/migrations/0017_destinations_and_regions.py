@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('requests_app', '0014_terms_of_agents_and_ends'),
+        ('requests_app', '0016_operators'),
     ]
 
     operations = [

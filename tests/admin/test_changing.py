@@ -618,23 +618,23 @@ def test_the_key_in_cloudtrail_is_shown_and_stays(operator: Client, alice: User)
 
 
 def test_an_operator_is_made_and_that_is_an_event_of_its_own(operator: Client, alice: User, olivia: User) -> None:
-    assert "must be able to open" in errors(save(operator, address(User, alice.pk), is_superuser="on"))
-    assert save(operator, address(User, alice.pk), is_superuser="on", is_staff="on").status_code == 302
+    assert "must be able to open" in errors(save(operator, address(User, alice.pk), is_operator="on"))
+    assert save(operator, address(User, alice.pk), is_operator="on", is_staff="on").status_code == 302
 
     alice.refresh_from_db()
-    assert alice.is_superuser
+    assert alice.is_operator
     assert last().action == Action.OPERATOR_MADE
-    assert AuditEvent.objects.get(action=Action.PERSON_CHANGED).detail["changes"]["is_superuser"] == [False, True]
+    assert AuditEvent.objects.get(action=Action.PERSON_CHANGED).detail["changes"]["is_operator"] == [False, True]
 
 
 def test_nobody_changes_their_own_rights(operator: Client, olivia: User) -> None:
     at = address(User, olivia.pk)
     fields = read(operator, at)
-    assert "is_superuser" not in fields
+    assert "is_operator" not in fields
 
-    assert send(operator, at, fields, name="O.", is_staff=None, is_superuser=None).status_code == 302
+    assert send(operator, at, fields, name="O.", is_staff=None, is_operator=None).status_code == 302
     olivia.refresh_from_db()
-    assert olivia.is_superuser
+    assert olivia.is_operator
     assert olivia.is_staff
 
     assert send(operator, at, fields, groups=[AdminGroup.objects.get().pk]).status_code == 302
@@ -704,7 +704,7 @@ def test_a_forged_post_changes_nobody(alice: User, olivia: User) -> None:
     client.force_login(olivia)
 
     assert client.post(reverse("admin:deactivate_person", args=[alice.pk])).status_code == 403
-    assert client.post(address(User, alice.pk), {"is_superuser": "on"}).status_code == 403
+    assert client.post(address(User, alice.pk), {"is_operator": "on"}).status_code == 403
 
 
 def test_a_password_is_set_by_a_form_and_only_that_is_recorded(operator: Client, alice: User, olivia: User) -> None:

@@ -216,7 +216,7 @@ def test_entering_anew_escapes_no_freeze(
 def test_neither_escapes_that_nobody_uses_their_own_edit(
     how: str, operator: Client, olivia: User, payments: Account
 ) -> None:
-    oscar = factories.person("oscar", is_staff=True, is_superuser=True)
+    oscar = factories.person("oscar", is_staff=True, is_operator=True)
     role = factories.role("Deploi", payments)
     entitlement: Entitlement = factories.entitlement(role, users=[olivia])
     if how == "corrected":
@@ -344,7 +344,7 @@ def test_of_two_operators_who_enter_the_same_one_is_told(what: type, olivia: Use
     held: Any = payments
     if what is Account:
         typed, held = {"name": "web", "number": "333344445555", "unit": unit.pk}, unit
-    clients = [signed_in(olivia), signed_in(factories.person("oscar", is_staff=True, is_superuser=True))]
+    clients = [signed_in(olivia), signed_in(factories.person("oscar", is_staff=True, is_operator=True))]
     add = address(what, page="add")
     fields = [read(client, add) for client in clients]
 
@@ -364,7 +364,7 @@ def test_of_two_operators_who_bring_back_one_each_of_two_that_are_alike_one_is_t
 ) -> None:
     alike: dict[str, Any] = {"account": payments, "name": "Deploy", "is_active": False}
     rows = [Role.objects.create(path=path, **alike) for path in ("/one/", "/two/")]
-    clients = [signed_in(olivia), signed_in(factories.person("oscar", is_staff=True, is_superuser=True))]
+    clients = [signed_in(olivia), signed_in(factories.person("oscar", is_staff=True, is_operator=True))]
     pages = [address(Role, row.pk) for row in rows]
     fields = [read(client, page) for client, page in zip(clients, pages, strict=True)]
     both, met = threading.Barrier(2), threading.local()

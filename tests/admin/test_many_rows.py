@@ -55,7 +55,7 @@ def many_events(transactional_db: Any, superuser_connection: psycopg.Connection)
 
 
 def test_the_audit_of_very_many_events_is_read_by_index(many_events: None) -> None:
-    dave = factories.person("dave", is_staff=True, is_superuser=True)
+    dave = factories.person("dave", is_staff=True, is_operator=True)
     client = signed_in(dave)
     last = AuditEvent.objects.latest("pk").pk
     client.get(address(AuditEvent))
@@ -80,7 +80,7 @@ def test_the_audit_of_very_many_events_is_read_by_index(many_events: None) -> No
 def test_very_many_roles_are_listed_and_found_by_index(
     transactional_db: Any, superuser_connection: psycopg.Connection
 ) -> None:
-    olivia: User = factories.person("olivia", is_staff=True, is_superuser=True)
+    olivia: User = factories.person("olivia", is_staff=True, is_operator=True)
     accounts = [factories.account() for _ in range(100)]
     # Without the guards, which look at each row: they have tests of their own.
     superuser_connection.execute("SET session_replication_role = replica")

@@ -129,7 +129,7 @@ def test_an_auditor_changes_nothing(model: Any, dave: User, story: AccessRequest
 
     for page, what in (("add", []), ("change", [first]), ("delete", [first])):
         at = address(model, *what, page=page)
-        data = {"name": "theirs", "username": "theirs", "is_superuser": "on", "_save": "Save", "post": "yes"}
+        data = {"name": "theirs", "username": "theirs", "is_operator": "on", "_save": "Save", "post": "yes"}
         assert client.post(at, data).status_code == 403, at
     client.post(address(model), {"action": "delete_selected", "_selected_action": [first], "post": "yes"})
     for act in ("admin:deactivate_person", "admin:bring_back_person", "admin:auth_user_password_change"):
@@ -148,7 +148,7 @@ def test_a_permission_to_change_is_not_enough(dave: User, administrator: Role) -
     client = signed_in(User.objects.get(pk=dave.pk))
 
     assert client.post(address(Role, administrator.pk), {"name": "Other"}).status_code == 403
-    assert client.post(address(User, dave.pk), {"is_superuser": "on"}).status_code == 403
+    assert client.post(address(User, dave.pk), {"is_operator": "on"}).status_code == 403
     assert client.post(address(AdminGroup, page="add"), {"name": "x"}).status_code == 403
 
 
@@ -238,7 +238,7 @@ def test_an_event_leads_to_its_request(dave: User, story: AccessRequest) -> None
 
 
 def test_a_notice_says_what_it_is_about(dave: User, olivia: User, staged: Entitlement) -> None:
-    peter = factories.person("peter", is_superuser=True)
+    peter = factories.person("peter", is_operator=True)
     workflow.own_edits.note(staged, by=olivia, change={})
     other = factories.role("Other")
     freezes.freeze(other, by=olivia, reason="A laptop was stolen.")

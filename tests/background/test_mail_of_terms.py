@@ -279,8 +279,8 @@ def test_what_has_ended_because_it_could_come_to_nothing_says_why(pending_reques
 
 
 def test_an_edit_is_told_to_the_other_operators_until_it_is_confirmed(olivia: User, staged: Entitlement) -> None:
-    peter = factories.person("peter", is_superuser=True)
-    factories.person("gone", is_superuser=True, deactivated_at=clock.now())
+    peter = factories.person("peter", is_operator=True)
+    factories.person("gone", is_operator=True, deactivated_at=clock.now())
     first = own_edits.note(staged, by=olivia, change={})
     assert sent() == [
         (

@@ -36,7 +36,7 @@ class Landscape:
         self.leads, self.security = factories.group("Leads"), factories.group("Security")
         self.asking = [factories.person(f"asks{n}", self.engineers) for n in range(2)]
         self.deciding = [factories.person(f"decides{n}", self.leads, self.security) for n in range(6)]
-        self.olivia = factories.person("olivia", is_superuser=True)
+        self.olivia = factories.person("olivia", is_operator=True)
         self.people = [*self.asking, *self.deciding, self.olivia]
         self.account = factories.account(unit=OrganisationalUnit.objects.create(name="Root"))
         self.roles = [factories.role(in_account=self.account) for _ in range(2)]

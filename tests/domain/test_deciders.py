@@ -115,7 +115,7 @@ def laid(stand: Stand, world: World, *, extension: bool) -> Iterator[int | None]
         put("DELETE FROM requests_app_membership")
         put("DELETE FROM requests_app_edit")
         if world.others_operate:
-            put("UPDATE requests_app_user SET is_superuser = true WHERE username IN ('asker', 'another')")
+            put("UPDATE requests_app_user SET is_operator = true WHERE username IN ('asker', 'another')")
         for gone in world.gone:
             put("UPDATE requests_app_user SET deactivated_at = now() WHERE id = %s", [people[gone]])
         for who, where in world.members:

@@ -49,7 +49,7 @@ def units(payments: Account) -> list[OrganisationalUnit]:
 @pytest.fixture
 def peter(db: Any) -> User:
     """The other operator."""
-    return factories.person("peter", is_superuser=True, is_staff=True)
+    return factories.person("peter", is_operator=True, is_staff=True)
 
 
 SUBJECTS = ["entitlement", "role", "account", "unit", "root unit"]
@@ -368,7 +368,7 @@ def test_neither_editor_nor_member_confirms_a_membership(
         with refused("edit.own", NotAllowed):
             own_edits.confirm(edit, by=person)
         assert update(EDITS, edit.pk, confirmed_by_id=person.pk, confirmed_at=clock.now()) == GUARD
-    User.objects.filter(pk=mallory.pk).update(is_superuser=True)
+    factories.operates(mallory)
     assert own_edits.confirm(edit, by=mallory).confirmed_by == mallory
 
 
@@ -385,7 +385,7 @@ def test_others_hear_once_an_hour_of_whoever_fills_a_group(
     assert said.startswith("Olivia changed who is in Payments leads (Mallory first). For Olivia this does not count")
     places(olivia, bob, engineers)
     assert len(told()) == 2
-    places(factories.person("oscar", is_superuser=True), bob, leads)
+    places(factories.person("oscar", is_operator=True), bob, leads)
     assert len(told()) == 3
     with clock.moved(timedelta(hours=1, seconds=1)):
         places(olivia, bob, leads)
@@ -436,7 +436,7 @@ def test_by_raw_sql_no_edit_is_confirmed_by_its_editor_undone_or_forgotten(
     assert attempt(born_confirmed, params=[olivia.pk, staged.pk, peter.pk]) == GUARD
     workflow.people.deactivate(peter, by=None)
     assert confirm(peter) == GUARD
-    User.objects.filter(pk=alice.pk).update(is_superuser=True)
+    factories.operates(alice)
     own_edits.confirm(edit, by=alice)
     assert update(EDITS, edit.pk, confirmed_at=None, confirmed_by_id=None) == GUARD
     assert update(EDITS, edit.pk, confirmed_by_id=peter.pk) == GUARD
@@ -466,7 +466,7 @@ def test_by_raw_sql_for_somebody_else(pending_request: AccessRequest, alice: Use
     assert _new(pending_request, requester_id=erin.pk) is WENT_THROUGH
     edit = changes(erin, desk)
     assert _new(pending_request, requester_id=erin.pk) == GUARD
-    own_edits.confirm(edit, by=factories.person("peter", is_superuser=True))
+    own_edits.confirm(edit, by=factories.person("peter", is_operator=True))
     assert _new(pending_request, requester_id=erin.pk) is WENT_THROUGH
     changes(erin, staged)
     assert _new(pending_request, requester_id=erin.pk) == GUARD
@@ -484,7 +484,7 @@ def test_rules_lists_and_the_database_agree_on_whose_edits_count(seed: int, db: 
         units.append(OrganisationalUnit.objects.create(name=f"unit {n}", parent=chance.choice(units)))
     groups = [factories.group(f"group {n}") for n in range(4)]
     people = [factories.person(f"person{n}", *chance.sample(groups, 2)) for n in range(6)]
-    peter = factories.person("peter", is_superuser=True)
+    peter = factories.person("peter", is_operator=True)
     roles = [factories.role(in_account=factories.account(unit=chance.choice([*units, None]))) for _ in range(3)]
     terms = [
         factories.entitlement(

@@ -83,10 +83,11 @@ def test_an_operator_gives_back_their_own_and_does_not_revoke_it(
 def test_neither_a_deactivated_nor_a_former_operator_revokes(active_request: AccessRequest, olivia: User) -> None:
     # The row in hand is older than what happened to it.
     stale = User.objects.get(pk=olivia.pk)
-    User.objects.filter(pk=olivia.pk).update(is_superuser=False)
+    User.objects.filter(pk=olivia.pk).update(is_operator=False)
     with refused("revoke.not_asked"):
         workflow.revoke(active_request, by=stale, reason="because")
-    User.objects.filter(pk=olivia.pk).update(is_superuser=True, deactivated_at=clock.now())
+    factories.operates(olivia)
+    User.objects.filter(pk=olivia.pk).update(deactivated_at=clock.now())
     with refused("person.deactivated"):
         workflow.revoke(active_request, by=stale, reason="because")
 

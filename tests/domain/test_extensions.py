@@ -289,7 +289,7 @@ def test_what_an_approver_shortened_is_extended_from_there(
 def test_only_the_person_it_is_for_only_while_it_is_active_and_once_at_a_time(
     running: AccessRequest, pending_request: AccessRequest, alice: User, bob: User
 ) -> None:
-    for person in (bob, factories.person("olga", is_superuser=True)):
+    for person in (bob, factories.person("olga", is_operator=True)):
         with refused("extend.not_yours", NotAllowed):
             more(running, by=person)
     with refused("extend.not_active", NotAllowed):

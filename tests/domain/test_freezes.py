@@ -57,7 +57,7 @@ racing = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def oscar(db: Any) -> User:
     """Operates too."""
-    return factories.person("oscar", is_staff=True, is_superuser=True)
+    return factories.person("oscar", is_staff=True, is_operator=True)
 
 
 @pytest.fixture(autouse=True)
@@ -340,7 +340,7 @@ def test_a_mint_that_meets_a_freeze_between_look_and_record_is_discarded(
 
 @racing
 def test_two_who_freeze_the_same_make_one_freeze(olivia: User, administrator: Role) -> None:
-    oscar = factories.person("oscar", is_superuser=True)
+    oscar = factories.person("oscar", is_operator=True)
     outcomes = at_once(*[lambda by=by: freeze(administrator, by) for by in (olivia, oscar)])
     assert sorted(type(one).__name__ for one in outcomes) == ["Conflict", "Freeze"]
     assert Notice.objects.filter(kind="frozen").count() == 2
@@ -443,11 +443,11 @@ def test_where_there_is_one_operator_one_lifts_it(olivia: User, administrator: R
     assert lifted.lifted_by == lifted.lift_asked_by == olivia
 
 
-@pytest.mark.parametrize("how", [{"deactivated_at": True}, {"is_superuser": False}])
+@pytest.mark.parametrize("how", [{"deactivated_at": True}, {"is_operator": False}])
 def test_whoever_asked_and_operates_no_more_does_not_count(
     how: dict[str, Any], olivia: User, oscar: User, administrator: Role
 ) -> None:
-    third = factories.person("otto", is_superuser=True)
+    third = factories.person("otto", is_operator=True)
     begun = freeze(administrator, olivia)
     freezes.lift(begun, by=olivia)
     values = {"deactivated_at": clock.now()} if "deactivated_at" in how else how
@@ -458,9 +458,12 @@ def test_whoever_asked_and_operates_no_more_does_not_count(
 
 
 def test_more_operators_than_anybody_counts(olivia: User) -> None:
-    User.objects.bulk_create(User(username=f"o{n}", email=f"o{n}@example.com", is_superuser=True) for n in range(150))
+    with factories.vouched():
+        User.objects.bulk_create(
+            User(username=f"o{n}", email=f"o{n}@example.com", is_operator=True) for n in range(150)
+        )
     begun = freeze(Everything(), olivia)
-    one, another = User.objects.filter(is_superuser=True).order_by("-pk")[:2]
+    one, another = User.objects.filter(is_operator=True).order_by("-pk")[:2]
     assert freezes.lift(begun, by=one).lifted_at is None
     assert freezes.lift(begun, by=another).lifted_at is not None
 
@@ -526,7 +529,7 @@ def test_operators_and_auditors_are_told_once_each(
     olivia: User, oscar: User, dave: User, bob: User, mallory: User, administrator: Role
 ) -> None:
     oscar.groups.add(AdminGroup.objects.get(name=AUDITORS))
-    gone = factories.person("gone", is_superuser=True, deactivated_at=clock.now())
+    gone = factories.person("gone", is_operator=True, deactivated_at=clock.now())
     begun = freeze(administrator, olivia)
     freezes.lift(begun, by=olivia)
     freezes.lift(begun, by=oscar)
@@ -678,7 +681,7 @@ def test_raw_sql_confirms_in_no_other_way(
     assert confirmed(restored, olivia) is WENT_THROUGH
     assert confirmed(restored, mallory) == GUARD
     assert confirmed(plain, olivia) == GUARD
-    User.objects.filter(pk=alice.pk).update(is_superuser=True)
+    factories.operates(alice)
     assert confirmed(restored, alice) == GUARD, "her own"
 
 

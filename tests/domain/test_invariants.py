@@ -26,7 +26,7 @@ class Company:
         self.engineers, leads, security = (factories.group(name) for name in ("Engineers", "Leads", "Security"))
         self.alice, self.erin = (factories.person(name, self.engineers) for name in ("alice", "erin"))
         self.bob, self.carol = factories.person("bob", leads), factories.person("carol", leads, security)
-        self.olivia = factories.person("olivia", is_staff=True, is_superuser=True)
+        self.olivia = factories.person("olivia", is_staff=True, is_operator=True)
         self.role, self.other = factories.role("Administrator"), factories.role("ReadOnly")
         self.staged = factories.entitlement(self.role, groups=[self.engineers], stages=[(leads, 1)])
         self.twice = factories.entitlement(

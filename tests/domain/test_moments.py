@@ -312,7 +312,7 @@ def test_a_session_is_issued_now_and_lasts_as_sts_has_it(active_request: AccessR
 
 def test_an_early_end_holds_for_as_long_as_a_session_lasts(active_request: AccessRequest, aws_clock: object) -> None:
     delivery, _ = factories.sealed(active_request)
-    workflow.revoke(active_request, by=factories.person("oscar", is_superuser=True), reason="a stolen laptop")
+    workflow.revoke(active_request, by=factories.person("oscar", is_operator=True), reason="a stolen laptop")
     active_request.refresh_from_db()
     revocation = active_request.revocation
     session = delivery.issued_session

@@ -78,7 +78,7 @@ def test_nothing_counts_before_it_is_accepted(for_alice: AccessRequest, alice: U
 def test_only_the_beneficiary_accepts_and_once(
     for_alice: AccessRequest, alice: User, bob: User, erin: User, mallory: User
 ) -> None:
-    for person in (erin, bob, mallory, factories.person("olga", is_superuser=True)):
+    for person in (erin, bob, mallory, factories.person("olga", is_operator=True)):
         with refused("accept.not_yours", NotAllowed):
             workflow.accept(for_alice, by=person)
     workflow.accept(for_alice, by=alice)
@@ -175,7 +175,7 @@ def test_only_whom_the_terms_name_asks_for_others(
     alice: User, bob: User, erin: User, desk: Group, administrator: Role, staged: Entitlement, engineers: Group
 ) -> None:
     frank = factories.person("frank", engineers)  # reached himself, and that is not enough
-    for person in (bob, frank, factories.person("olga", is_superuser=True)):
+    for person in (bob, frank, factories.person("olga", is_operator=True)):
         with refused("behalf.not_named", NotAllowed):
             factories.wish(person, administrator, staged, beneficiary=alice)
     Edit.objects.create(editor=erin, group=desk, made_at=clock.now())

@@ -11,9 +11,10 @@ from tests.domain.expect import refused
 
 
 def test_an_address_makes_an_operator_whatever_its_case(alice: User) -> None:
-    workflow.people.make_operator("ALICE@Example.COM")
+    with factories.vouched():
+        workflow.people.make_operator("ALICE@Example.COM")
     alice.refresh_from_db()
-    assert (alice.is_superuser, alice.is_staff) == (True, True)
+    assert (alice.is_operator, alice.is_staff) == (True, True)
     event = AuditEvent.objects.get(action="operator.made")
     assert (event.actor_name, event.beneficiary) == ("Daypass", alice)
 

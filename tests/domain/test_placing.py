@@ -15,12 +15,12 @@ from requests_app.domain import clock, deciders, workflow
 from requests_app.domain.database import AUDITORS
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import AccessRequest, Edit, Entitlement, Freeze, Group, Notice, Role, User
-from requests_app.domain.workflow import candidates, freezes, own_edits
+from requests_app.domain.workflow import candidates, freezes, operators, own_edits
 from requests_app.domain.workflow.freezes import Everything
 from tests import factories, letters
 from tests.web.pages import page, signed_in
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 HOUR = timedelta(hours=1)
 PHRASE = "a new long pass phrase"
 
@@ -28,7 +28,7 @@ PHRASE = "a new long pass phrase"
 @pytest.fixture
 def peter(db: Any) -> User:
     """Operates too, and is made by nobody here."""
-    return factories.person("peter", is_staff=True, is_superuser=True)
+    return factories.person("peter", is_staff=True, is_operator=True)
 
 
 def makes(operator: Client, name: str, *, as_operator: bool = False) -> User:
@@ -37,14 +37,14 @@ def makes(operator: Client, name: str, *, as_operator: bool = False) -> User:
     operator.post(reverse("admin:requests_app_user_add"), typed)
     person = User.objects.get(username=name)
     if as_operator:
-        rights = {**typed, "time_zone": "UTC", "is_staff": "on", "is_superuser": "on"}
+        rights = {**typed, "time_zone": "UTC", "is_staff": "on", "is_operator": "on"}
         rights |= {f"memberships-{what}": "0" for what in ("TOTAL_FORMS", "INITIAL_FORMS")}
         address = reverse("admin:requests_app_user_change", args=[person.pk])
         form = page(operator.get(address))
         assert form
         operator.post(address, _management(operator, address) | rights)
         person.refresh_from_db()
-        assert person.is_superuser
+        assert person.is_operator
     return person
 
 
@@ -98,7 +98,7 @@ def test_whoever_removes_all_others_is_not_alone(olivia: User, peter: User) -> N
     signed_in(olivia).post(reverse("admin:deactivate_person", args=[peter.pk]))
     assert not User.objects.get(pk=peter.pk).is_active
 
-    assert not freezes.operates_alone(olivia)
+    assert not operators.operates_alone(olivia)
     freezes.lift(freeze, by=olivia)
     with pytest.raises(NotAllowed):
         freezes.lift(freeze, by=olivia)
@@ -109,9 +109,9 @@ def test_nor_by_taking_their_rights(olivia: User, peter: User) -> None:
     hers, address = signed_in(olivia), reverse("admin:requests_app_user_change", args=[peter.pk])
     typed = {"username": "peter", "email": "peter@example.com", "name": "Peter", "time_zone": "UTC"}
     hers.post(address, _management(hers, address) | typed)
-    assert not User.objects.get(pk=peter.pk).is_superuser
+    assert not User.objects.get(pk=peter.pk).is_operator
 
-    assert not freezes.operates_alone(olivia)
+    assert not operators.operates_alone(olivia)
 
 
 @pytest.mark.parametrize("how", ["password", "address", "back"])
@@ -272,7 +272,7 @@ def test_the_database_refuses_each_step_too(
     put, now = app_connection.execute, clock.now()
     columns = "(editor_id, person_id, made_at, change)"
     link = f"INSERT INTO requests_app_edit {columns} VALUES (%s, %s, %s, '{{}}') RETURNING id"
-    puppet = factories.person("puppet", is_staff=True, is_superuser=True)
+    puppet = factories.person("puppet", is_staff=True, is_operator=True)
     (made,) = put(link, [olivia.pk, puppet.pk, now]).fetchone() or (None,)
     rule = own_edits.note(staged, by=olivia, change={"name": ["a", "b"]})
     confirm = "UPDATE requests_app_edit SET confirmed_at = now(), confirmed_by_id = %s WHERE id = %s"

@@ -249,7 +249,7 @@ def test_the_owners_decide(whose: str, alice: User, administrator: Role, enginee
 def test_what_nobody_owns_nobody_can_approve(alice: User, administrator: Role, engineers: Group) -> None:
     terms = factories.entitlement(administrator, groups=[engineers], approval="staged")
     Stage.objects.create(entitlement=terms, position=1, owners="account")
-    olivia = factories.person("olivia", is_superuser=True)
+    olivia = factories.person("olivia", is_operator=True)
     for _ in range(2):
         with pytest.raises(NotAllowed) as refusal:
             factories.wish(alice, administrator, terms)

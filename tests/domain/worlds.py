@@ -168,7 +168,7 @@ class Rows:
         ]
         self.entitlements = [self._entitlement(one) for one in world.entitlements]
         # Whoever confirms and freezes is nobody in the landscape.
-        peter = factories.person("peter", password=None, is_superuser=True)
+        peter = factories.person("peter", password=None, is_operator=True)
         for edit in world.edits:
             made = Edit.objects.create(
                 editor=self.people[edit.editor],

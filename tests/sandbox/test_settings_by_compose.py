@@ -235,6 +235,9 @@ def test_every_process_starts_with_what_compose_gives_it(tmp_path):
             children["migrate"].start()
             assert children["migrate"]._process
             assert children["migrate"]._process.wait(120) == 0, children["migrate"].end_of_log()
+            # The only one that can say who runs it.
+            assert "DATABASE_OWNER_URL" in makes_operator(dotenv, "web")
+            assert "me is an operator now" in makes_operator(dotenv, "migrate")
             for service in OURS.keys() - {"migrate"}:
                 children[service].start()
             for service in OURS.keys() - {"migrate"}:
@@ -255,6 +258,20 @@ def test_every_process_starts_with_what_compose_gives_it(tmp_path):
                 child.stop(seconds=5)
         for child in children.values():
             assert HOSTILE not in read(child)
+
+
+def makes_operator(dotenv: Mapping[str, str], service: str) -> str:
+    """`docker compose run --rm SERVICE python manage.py make_operator …`, with a password on its standard input."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", "make_operator", "me@example.org"],
+        cwd=PROJECT,
+        env={"PATH": os.defpath, **environment_of(service, dotenv)},
+        input="correct horse battery staple\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
 
 
 def wait_until_ready(service: str, child: Child) -> None:

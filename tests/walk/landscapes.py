@@ -149,7 +149,7 @@ def over(land: Landscape) -> None:
 
 def many(land: Landscape) -> None:
     """Several of each, with and without what belongs to them."""
-    land.people["second operator"] = factories.person("second-operator", is_staff=True, is_superuser=True)
+    land.people["second operator"] = factories.person("second-operator", is_staff=True, is_operator=True)
     roles = _catalog(land)
     _requests(land, roles, _entitlements(land, roles))
 
@@ -406,7 +406,7 @@ def build(name: str, superuser: psycopg.Connection) -> Landscape:
 def _people(land: Landscape) -> None:
     password = make_password(PASSWORD)
     for who in VISITORS[1:]:
-        rights = {"is_staff": who in (AUDITOR, OPERATOR), "is_superuser": who == OPERATOR}
+        rights = {"is_staff": who in (AUDITOR, OPERATOR), "is_operator": who == OPERATOR}
         land.people[who] = factories.person(who.replace(" ", "-"), **rights)
     User.objects.update(password=password, time_zone="Asia/Kathmandu")
     land[AUDITOR].groups.add(AdminGroup.objects.get(name=AUDITORS))

@@ -41,7 +41,7 @@ def no_caps(settings: Any) -> None:
 
 @pytest.fixture
 def oscar(db: Any) -> User:
-    return factories.person("oscar", is_staff=True, is_superuser=True)
+    return factories.person("oscar", is_staff=True, is_operator=True)
 
 
 def addresses(person: User, role: Role) -> dict[str, str]:
@@ -89,7 +89,7 @@ def test_a_stranger_signs_in_first(client: Client) -> None:
 def test_whoever_was_an_operator_until_now_is_none(active_request: AccessRequest, olivia: User) -> None:
     client = signed_in(olivia)
     assert client.get("/stop/everything").status_code == 200
-    User.objects.filter(pk=olivia.pk).update(is_superuser=False)
+    User.objects.filter(pk=olivia.pk).update(is_operator=False)
     assert press(client, "/stop/everything", "everything").status_code == 403
     active_request.refresh_from_db()
     assert active_request.state == "active"

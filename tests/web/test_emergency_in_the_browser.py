@@ -24,7 +24,7 @@ def rendered(
 ) -> dict[str, Any]:  # fmt: skip
     """Each page with long names, longer reasons and every button it can have."""
     User.objects.filter(pk=alice.pk).update(name="Wolfeschlegelsteinhausenbergerdorff" * 3)
-    factories.person("oscar", is_superuser=True)
+    factories.person("oscar", is_operator=True)
     factories.sealed(active_request)
     hers, his, operators = signed_in(alice), signed_in(bob), signed_in(olivia)
     role = active_request.role

@@ -164,8 +164,9 @@ def test_a_new_operator_from_the_invitation_to_a_demanded_factor(
     scheme: Any, kind: str, people: People, olivia: User, settings: Any
 ) -> None:
     settings.SECOND_FACTOR_FOR = factor_demand.OPERATORS_AND_APPROVERS
-    Authenticator.objects.create(user=olivia, type="totp", data={"secret": "x"})  # so this is no fresh installation
-    erin = factories.person("erin", is_staff=True, is_superuser=True, last_login=None)
+    with factories.vouched():  # so this is no fresh installation
+        Authenticator.objects.create(user=olivia, type="totp", data={"secret": "x"})
+    erin = factories.person("erin", is_staff=True, is_operator=True, last_login=None)
     erin.set_unusable_password()
     erin.save()
     workflow.accounts.invite([erin], by=olivia)

@@ -18,7 +18,7 @@ from tests import factories, letters
 from tests.web.pages import page, signed_in
 from tests.web.test_sign_ins_end import PASSWORD, SECRET, is_in, sign_in
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 WHY = "She lost her phone, and I called her back."
 
 
@@ -30,14 +30,15 @@ def alice(alice: User) -> User:
 @pytest.fixture
 def peter(db: Any) -> User:
     """Operates too."""
-    return factories.person("peter", is_staff=True, is_superuser=True)
+    return factories.person("peter", is_staff=True, is_operator=True)
 
 
 def with_factor(person: User) -> User:
     person.set_password(PASSWORD)
     person.save(update_fields=["password"])
-    totp.TOTP.activate(person, SECRET)
-    RecoveryCodes.activate(person)
+    with factories.vouched():
+        totp.TOTP.activate(person, SECRET)
+        RecoveryCodes.activate(person)
     person.refresh_from_db()
     return person
 
@@ -101,8 +102,8 @@ def test_nobody_removes_their_own_and_nobody_but_operators_anybodys(
 
 def test_a_puppet_operator_removes_nothing_for_whoever_made_it(alice: User, olivia: User, peter: User) -> None:
     """Neither of who made it, nor it of theirs, nor through others."""
-    puppet = factories.person("puppet", is_staff=True, is_superuser=True)
-    own_edits.note(puppet, by=olivia, change={"is_superuser": [False, True]})
+    puppet = factories.person("puppet", is_staff=True, is_operator=True)
+    own_edits.note(puppet, by=olivia, change={"is_operator": [False, True]})
     with_factor(olivia)
     with_factor(puppet)
     assert "nothing to do with that" in page(removes(signed_in(puppet), olivia)).text

@@ -47,7 +47,7 @@ def page_for(notice: Notice) -> str:
         return reverse("access_request", args=[notice.access_request.code])
     if notice.kind in (Kind.ACCOUNT, Kind.GUESSED):
         return reverse("usersessions_list")
-    return reverse("stop" if notice.kind in STOPPING and notice.recipient.is_superuser else "home")
+    return reverse("stop" if notice.kind in STOPPING and notice.recipient.is_operator else "home")
 
 
 def _render(notice: Notice, layout: str, context: dict[str, Any]) -> str:

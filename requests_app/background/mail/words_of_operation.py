@@ -4,6 +4,7 @@ from datetime import datetime
 
 from requests_app.background.mail.batch import Batch
 from requests_app.background.mail.wording import Wording, Words
+from requests_app.domain.audit import Action
 from requests_app.domain.models import Notice
 from requests_app.domain.notices import Kind
 from requests_app.domain.workflow import operators, proofs
@@ -94,7 +95,16 @@ def _factors(notice: Notice, batch: Batch) -> Words:
     }
 
 
+def _operator(notice: Notice, batch: Batch) -> Words:
+    event = notice.event
+    if event is None:
+        return {}
+    of, is_super = event.beneficiary_name, event.action == Action.SUPERUSER_MADE
+    return {"subject": f"A new operator: {of} (Daypass)", "of": of, "by": event.actor_name, "is_super": is_super}
+
+
 OF = {
+    Kind.OPERATOR: Wording(_operator, ("event",)),
     Kind.FACTORS: Wording(_factors, ("event",)),
     Kind.PROXY: Wording(_proxy),
     Kind.FROZEN: Wording(_freeze, _FREEZE),

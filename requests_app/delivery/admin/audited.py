@@ -33,14 +33,19 @@ SECRET = {"password", "password1", "password2", "usable_password"}
 Changes = dict[str, Any]
 
 
+def operates(request: HttpRequest) -> bool:
+    """Whether it is an operator who asks; of somebody deactivated there is no sign-in."""
+    return isinstance(request.user, User) and request.user.is_operator
+
+
 class OperatorsChange:
     """For a page or an inline: who has the permission to view may look; only operators change anything."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.is_superuser)
+        return operates(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.is_superuser)
+        return operates(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -178,10 +183,10 @@ class Audited(OperatorsChange, admin.ModelAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> HttpResponse:
-        if obj is not None and request.user.is_superuser and (kind := kind_of(obj)):
+        if obj is not None and operates(request) and (kind := kind_of(obj)):
             own = Edit.objects.unconfirmed().filter(editor=request.user, **{kind: obj})
             context["own_edit"] = own.order_by("-pk").values("made_at").first()
-        context["why_fixed"] = self.why_fixed(obj) if request.user.is_superuser else ""
+        context["why_fixed"] = self.why_fixed(obj) if operates(request) else ""
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def events(self, obj: Any) -> QuerySet[AuditEvent]:
@@ -231,7 +236,7 @@ class Lines(OperatorsChange, admin.TabularInline):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.is_superuser)
+        return operates(request)
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> type[Any]:
         formset = super().get_formset(request, obj, **kwargs)

@@ -13,7 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from requests_app.delivery.admin import searching, shown
-from requests_app.delivery.admin.audited import by_admin
+from requests_app.delivery.admin.audited import by_admin, operates
 from requests_app.delivery.admin.records import Record
 from requests_app.delivery.admin.site import site
 from requests_app.domain import workflow
@@ -78,13 +78,13 @@ class EditAdmin(Record):
             "others": _lines(waiting.exclude(_concerns(request.user))),
             "own": _lines(waiting.filter(_concerns(request.user))),
             "most": MOST_SHOWN,
-            "may_confirm": request.user.is_superuser,
+            "may_confirm": operates(request),
         }
         return TemplateResponse(request, "admin/to_confirm.html", context)
 
     def _confirm(self, request: HttpRequest) -> HttpResponse:
         by = request.user
-        if not (isinstance(by, User) and by.is_superuser):
+        if not (isinstance(by, User) and by.is_operator):
             raise PermissionDenied
         # A line's own button is about that line, whatever is ticked.
         chosen = request.POST.getlist("only") or request.POST.getlist("edit")

@@ -39,11 +39,11 @@ class PersonForm(forms.ModelForm):
 
     class Meta:
         model = User
-        fields = ("username", "email", "name", "time_zone", "is_staff", "is_superuser", "groups")
+        fields = ("username", "email", "name", "time_zone", "is_staff", "is_operator", "groups")
         field_classes: ClassVar[dict[str, Any]] = {"username": UsernameField}
-        labels: ClassVar[dict[str, str]] = {"is_superuser": "Operator", "groups": "Admin groups"}
+        labels: ClassVar[dict[str, str]] = {"is_operator": "Operator", "groups": "Admin groups"}
         help_texts: ClassVar[dict[str, str]] = {
-            "is_superuser": "Keeps the catalog, the rules and the people, and may revoke any pass but their own.",
+            "is_operator": "Keeps the catalog, the rules and the people, and may revoke any pass but their own.",
             "groups": "What they may look at in the admin. Auditors see everything.",
         }
 
@@ -55,7 +55,7 @@ class PersonForm(forms.ModelForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if cleaned.get("is_superuser") and not cleaned.get("is_staff"):
+        if cleaned.get("is_operator") and not cleaned.get("is_staff"):
             self.add_error("is_staff", "An operator must be able to open the admin.")
         return cleaned
 
@@ -181,7 +181,7 @@ class PersonAdmin(WithMemberships, UserAdmin):
     add_form = NewPersonForm
     fieldsets = (
         (None, {"fields": ("username", "email", "name", "time_zone")}),
-        ("Rights in Daypass", {"fields": ("is_superuser", "is_staff", "groups")}),
+        ("Rights in Daypass", {"fields": ("is_operator", "is_staff", "groups")}),
         ("Keys", {"fields": ("source_identity", "public_id")}),
         ("Times", {"fields": ("joined", "invitation", "signed_in", "deactivated")}),
     )
@@ -191,7 +191,7 @@ class PersonAdmin(WithMemberships, UserAdmin):
     filter_horizontal = ()
     inlines = (GroupsOfPerson, EntitlementsOfPerson)
     list_display = ("username", "name", "email", "active", "came", "rights")
-    list_filter = (ActiveFilter, CameFilter, "is_staff", "is_superuser")
+    list_filter = (ActiveFilter, CameFilter, "is_staff", "is_operator")
     actions = ("invite_again",)
     search_fields = ("username", "email", "name")
     search_help_text = "Any part of a name or an address"
@@ -218,7 +218,7 @@ class PersonAdmin(WithMemberships, UserAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         fields = super().get_readonly_fields(request, obj)
         # Nobody changes their own rights; another operator does.
-        return [*fields, "is_staff", "is_superuser", "groups"] if obj == request.user else fields
+        return [*fields, "is_staff", "is_operator", "groups"] if obj == request.user else fields
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         return super().formfield_for_manytomany(db_field, request, widget=forms.CheckboxSelectMultiple, **kwargs)
@@ -256,9 +256,9 @@ class PersonAdmin(WithMemberships, UserAdmin):
     def log_change(self, request: HttpRequest, obj: User, message: Changes) -> None:  # type: ignore[override]
         if message:
             self.record(request, obj, message, beneficiary=obj)
-        if message.get("is_superuser") == [False, True]:
+        if message.get("is_operator") == [False, True]:
             self.record(request, obj, {}, action=Action.OPERATOR_MADE, beneficiary=obj)
-        if message.get("is_superuser") == [True, False]:
+        if message.get("is_operator") == [True, False]:
             workflow.operators.tell_auditors_of_only_one(at=clock.now())
 
     def events(self, obj: User) -> QuerySet[AuditEvent]:
@@ -390,9 +390,9 @@ class PersonAdmin(WithMemberships, UserAdmin):
     def signed_in(self, person: User) -> SafeString | str:
         return shown.utc(person.last_login)
 
-    @admin.display(description="rights", ordering="is_superuser")
+    @admin.display(description="rights", ordering="is_operator")
     def rights(self, person: User) -> str:
-        return "operator" if person.is_superuser else "may open the admin" if person.is_staff else shown.NOTHING
+        return "operator" if person.is_operator else "may open the admin" if person.is_staff else shown.NOTHING
 
     @admin.display(description="signed in", ordering="last_login")
     def came(self, person: User) -> SafeString | str:

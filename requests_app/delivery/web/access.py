@@ -34,8 +34,8 @@ def operators_only(view: View) -> View:
 
     @signed_in
     @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not request.user.is_superuser:  # of a deactivated one there is no sign-in
+    def guarded(request: PersonRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not request.user.is_operator:  # of a deactivated one there is no sign-in
             raise PermissionDenied
         return view(request, *args, **kwargs)
 

@@ -56,7 +56,7 @@ def demand_of(request: HttpRequest) -> factor_demand.Demand | None:
 def _find(request: HttpRequest, person: User) -> factor_demand.Demand | None:
     if factors.used_in(request):
         return None
-    key = f"no-factor-demanded:{request.session.session_key}:{person.is_superuser}"
+    key = f"no-factor-demanded:{request.session.session_key}:{person.is_operator}"
     if cache.get(key):
         return None
     demand = factor_demand.of(person)

@@ -23,7 +23,7 @@ class Viewer:
 
     @cached_property
     def sees_all(self) -> bool:
-        return self.person.is_superuser or self.person.has_perm("requests_app.view_auditevent")
+        return self.person.is_operator or self.person.has_perm("requests_app.view_auditevent")
 
     def may_see(self, access_request: AccessRequest) -> bool:
         if self.person.pk in access_request.asking_side:

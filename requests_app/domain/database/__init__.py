@@ -5,13 +5,16 @@ are installed after every `manage.py migrate --database owner`, as the owner.
 """
 
 import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
 
 from requests_app.domain.database import installed
@@ -42,17 +45,19 @@ NEVER_DELETED = (
 
 
 AUDITORS = "Auditors"
+OWNER = "owner"
 
 
-def after_migrate(app_config: AppConfig, using: str, **_: object) -> None:
+def after_migrate(app_config: AppConfig, using: str, plan: Sequence[tuple[Migration, bool]] = (), **_: object) -> None:
     # Django's `migrate` also sends this when it is run with the application's role; only the owner may act.
-    if using == "owner" or "owner" not in connections.databases:
+    if using == OWNER or OWNER not in connections.databases:
         _copy_transitions(using)
         if _is_migrated(app_config.label, using):
             installed.install(using)
+            _settle_operators(using, is_upgrade=any(migration.app_label == app_config.label for migration, _ in plan))
         _name_the_installation(using)
         _make_auditors(app_config, using)
-    if using == "owner":
+    if using == OWNER:
         _grant(using, settings.DATABASE_APP_ROLE)
 
 
@@ -60,6 +65,35 @@ def _is_migrated(app: str, using: str) -> bool:
     """Whether the tables are as this version has them; where somebody stopped before, what guards them stays."""
     loader = MigrationLoader(connections[using])
     return set(loader.graph.leaf_nodes(app)) <= loader.applied_migrations.keys()
+
+
+@contextmanager
+def as_owner() -> Iterator[None]:
+    """Inside, everything is done by the owner's role, which vouches for what nobody on record does.
+
+    Raises ImproperlyConfigured where this process does not know the owner, and is not the owner itself.
+    """
+    if OWNER not in connections.databases:
+        if not app_owns():
+            raise ImproperlyConfigured(
+                "Only the owner of the database can say this, and this process runs as the application's role. Run it "
+                "where DATABASE_OWNER_URL is set: `docker compose run --rm migrate python manage.py …`."
+            )
+        yield
+        return
+    application = connections[DEFAULT_DB_ALIAS]
+    connections[DEFAULT_DB_ALIAS] = connections[OWNER]
+    try:
+        yield
+    finally:
+        connections[DEFAULT_DB_ALIAS] = application
+
+
+def app_owns() -> bool:
+    """Whether the application's own role owns the tables, as where there is one role for both."""
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute("SELECT requests_app_is_owner()")
+        return bool(cursor.fetchone()[0])
 
 
 def home(using: str) -> str:
@@ -84,6 +118,25 @@ def _copy_transitions(using: str) -> None:
             "INSERT INTO requests_app_transition (machine, before, after) VALUES (%s, %s, %s)",
             sorted(TRANSITIONS),
         )
+
+
+def _settle_operators(using: str, *, is_upgrade: bool) -> None:
+    """Operators by Daypass's own column, also those whom the code of before made between the migration and the guards.
+
+    Afterwards nobody is a superuser of Django's but who was made one on purpose, which is on record. The code of before
+    knows operators by that, so it stays until a `migrate` that finds nothing new.
+    """
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        cursor.execute("UPDATE requests_app_user SET is_operator = true WHERE is_superuser AND NOT is_operator")
+        if not is_upgrade:
+            cursor.execute(_MADE_BY_NOBODY)
+
+
+_MADE_BY_NOBODY = """
+UPDATE requests_app_user SET is_superuser = false
+WHERE is_superuser AND NOT EXISTS (
+    SELECT FROM requests_app_auditevent a WHERE a.beneficiary_id = requests_app_user.id AND a.action = 'superuser.made')
+"""
 
 
 def _name_the_installation(using: str) -> None:

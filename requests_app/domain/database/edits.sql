@@ -24,17 +24,6 @@ BEGIN
                    WHERE b.person_id = a_person OR b.person_id = ANY(others));
 END $$;
 
--- Who counts as an operator where it is asked whether there is another one: those too whose part somebody ended, or whose
--- rights somebody took, before another operator has confirmed that. Or whoever removes the others would be alone.
-CREATE FUNCTION requests_app_counted_operators() RETURNS TABLE (person_id bigint)
-LANGUAGE sql STABLE AS $$
-    SELECT u.id FROM public.requests_app_user u WHERE u.is_superuser AND u.deactivated_at IS NULL
-    UNION
-    SELECT e.person_id
-    FROM public.requests_app_edit e JOIN public.requests_app_user u ON u.id = e.person_id
-    WHERE e.person_id IS NOT NULL AND e.confirmed_at IS NULL AND (u.is_superuser OR e.change ? 'is_superuser')
-$$;
-
 -- Whether a person may be one and the same with one of these: one placed the other, or somebody could have acted as both.
 -- (Where there is one operator and never was another, nobody could confirm anything: whom that one made are strangers to
 -- one another.) Most people were placed by nobody, or that was confirmed: then only who is behind the others matters.
@@ -135,10 +124,7 @@ BEGIN
        OR OLD.confirmed_at IS NOT NULL THEN
         PERFORM requests_app_refuse('an edit changes only by being confirmed, once');
     END IF;
-    IF NOT EXISTS (
-        SELECT FROM requests_app_user u
-        WHERE u.id = NEW.confirmed_by_id AND u.is_superuser AND u.deactivated_at IS NULL
-    ) OR requests_app_same_hand(
+    IF NOT requests_app_operates(NEW.confirmed_by_id) OR requests_app_same_hand(
         NEW.confirmed_by_id, array_remove(ARRAY[NEW.editor_id, NEW.member_id, NEW.person_id], NULL)
     ) THEN
         PERFORM requests_app_refuse('another operator confirms an edit, and nobody their own membership');

@@ -65,11 +65,6 @@ END $$;
 CREATE TRIGGER frozen_insert BEFORE INSERT ON requests_app_issuedsession
     FOR EACH ROW WHEN (NOT NEW.discarded) EXECUTE FUNCTION requests_app_guard_session_frozen();
 
-CREATE FUNCTION requests_app_operates(a_user bigint) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT EXISTS (SELECT FROM requests_app_user u WHERE u.id = a_user AND u.is_superuser AND u.deactivated_at IS NULL)
-$$;
-
 CREATE FUNCTION requests_app_guard_freeze() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE

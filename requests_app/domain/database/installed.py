@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 # In this order, for PostgreSQL looks whether what a function asks is there.
 SUBJECTS = (
-    *("refusing", "moments", "documents", "people", "catalog", "edits", "freezes", "reach", "terms", "deciding"),
-    *("life", "deliveries", "revocations", "records"),
+    *("refusing", "moments", "documents", "people", "operators", "catalog", "edits", "freezes", "reach", "terms"),
+    *("deciding", "life", "deliveries", "revocations", "records"),
 )
 _HERE = Path(__file__).parent
 # "daypass", as a number: one at a time.

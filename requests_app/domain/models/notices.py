@@ -49,6 +49,7 @@ class Notice(models.Model):
         PROXY = "proxy"
         FACTORS = "factors"
         NOT_SCOPED = "not_scoped"
+        OPERATOR = "operator"
         # To one person about how they sign in. The first two bring a link, which stands in no row: see
         # `password_links`.
         INVITED = "invited"

@@ -1,3 +1,4 @@
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import tzinfo
@@ -15,6 +16,12 @@ from requests_app.domain.database import AUDITORS
 
 # More than any address has, or any user name.
 LONGEST_TYPED = 320
+
+
+# What operators may do in the admin, as Django names it. (Each of its pages says itself what can be changed on it, and
+# nothing is ever deleted.)
+_OPERATORS_SEE = ("requests_app", "auth")
+_OPERATORS_MAY = re.compile(r"requests_app\.(view|add|change)_\w+|auth\.(view|add|change)_group")
 
 
 class _Normal:
@@ -62,8 +69,8 @@ class People(UserManager["User"]):
         return self.filter(deactivated_at=None)
 
     def operators(self) -> "models.QuerySet[User]":
-        """Those who keep Daypass and are not deactivated."""
-        return self.active().filter(is_superuser=True)
+        """Those who keep Daypass and are not deactivated: in SQL `requests_app_operates`."""
+        return self.active().filter(is_operator=True)
 
     def auditors(self) -> "models.QuerySet[User]":
         """Those who see everything and are not deactivated."""
@@ -71,7 +78,7 @@ class People(UserManager["User"]):
 
     def operators_and_auditors(self) -> "models.QuerySet[User]":
         """Everyone who answers for Daypass itself: told of what stops it."""
-        return self.active().filter(Q(is_superuser=True) | Q(pk__in=_in_the_group_of_auditors()))
+        return self.active().filter(Q(is_operator=True) | Q(pk__in=_in_the_group_of_auditors()))
 
 
 def _in_the_group_of_auditors() -> "models.QuerySet[Any, Any]":
@@ -91,6 +98,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     # Names this person in CloudTrail for ever; a renamed person keeps it, nobody else gets it.
     source_identity = models.CharField(max_length=64, unique=True, editable=False, default=codes.new_source_identity)
     is_staff = models.BooleanField("may open the admin", default=False)
+    # Keeps Daypass. Django's superuser is one too, by a trigger, and may nothing more.
+    is_operator = models.BooleanField("operator", default=False, db_default=False)
     date_joined = models.DateTimeField(db_default=Now(), editable=False)
     deactivated_at = models.DateTimeField(null=True, blank=True)
     # How often all their sign-ins were ended. Triggers count, so that no door forgets: when somebody is deactivated or
@@ -156,6 +165,17 @@ class User(AbstractBaseUser, PermissionsMixin):
     def _in_epoch(self) -> str:
         # As it was before there were epochs: nobody is signed out by an upgrade.
         return f".{self.sign_in_epoch}" if self.sign_in_epoch else ""
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        """In the admin: operators by this code, everybody else by their admin groups; nobody as Django's superuser."""
+        if self.is_operator:
+            return bool(self.is_active and _OPERATORS_MAY.fullmatch(perm))
+        return super().has_perm(perm, obj)
+
+    def has_module_perms(self, app_label: str) -> bool:
+        if self.is_operator:
+            return bool(self.is_active and app_label in _OPERATORS_SEE)
+        return super().has_module_perms(app_label)
 
     def get_full_name(self) -> str:
         return str(self)

@@ -52,7 +52,7 @@ def revoke(access_request: AccessRequest, *, by: User, reason: str) -> AccessReq
     """
     access_request, now = lock(access_request)
     require_active(by)
-    by.refresh_from_db(fields=["is_superuser"])
+    by.refresh_from_db(fields=["is_operator"])
     if not may_revoke(access_request, by):
         raise NotAllowed("Only those who could approve this, and operators, can revoke it.", rule="revoke.not_asked")
     reason = plain_reason(reason, read_by="the person and the auditors read")
@@ -88,7 +88,7 @@ def may_revoke(access_request: AccessRequest, by: User) -> bool:
     """
     if by.pk in access_request.asking_side:
         return False
-    if by.is_superuser:
+    if by.is_operator:
         return True
     groups = set(by.memberships.values_list("group_id", flat=True))
 

@@ -85,7 +85,7 @@ def changed(person: User, before: dict[int, str]) -> dict[int, str]:
         if is_codes and len(kinds) > 1:
             continue
         accounts.tell(person, _TOLD.get((kind, is_new), Change.OTHER))
-        if person.is_superuser:
+        if person.is_operator:
             _tell_the_others(person, event)
     return new
 
@@ -100,7 +100,7 @@ def note_refused(person: User, what: str, *, slowed: bool = False) -> None:
 def _tell_the_others(person: User, event: int, *, but: User | None = None) -> None:
     """All operators at once; about one of them the auditors too."""
     now = clock.now()
-    people = User.objects.operators_and_auditors() if person.is_superuser else User.objects.operators()
+    people = User.objects.operators_and_auditors() if person.is_operator else User.objects.operators()
     others = people.exclude(pk__in=[person.pk, but.pk if but else person.pk]).order_by("pk")
     notices.tell(notices.Kind.FACTORS, at=now, to=others, moment=now, event=event)
 

@@ -13,6 +13,7 @@ from requests_app.domain.errors import Conflict, NotAllowed
 from requests_app.domain.models import AccessRequest, Account, Confirmation, Freeze, Role, User
 from requests_app.domain.models.requests import AccessRequestQuerySet
 from requests_app.domain.transitions import State
+from requests_app.domain.workflow import operators
 from requests_app.domain.workflow.verb import lock, verb
 
 
@@ -61,7 +62,7 @@ def lift(freeze: Freeze, *, by: User) -> Freeze:
     now = clock.now()
     if freeze.lifted_at is not None:
         raise Conflict("This was lifted in the meantime.", rule="freeze.lifted")
-    alone = operates_alone(by)
+    alone = operators.operates_alone(by)
     match next_step(freeze, by, alone=alone):
         case Step.LOOK:
             raise Conflict(
@@ -139,18 +140,9 @@ def next_step(freeze: Freeze, by: User, *, alone: bool) -> Step:
         return Step.LIFT
     asker = freeze.lift_asked_by
     # Whoever asked and is no operator any more does not count.
-    if asker is None or not asker.is_superuser or asker.deactivated_at is not None:
+    if asker is None or not asker.is_operator or asker.deactivated_at is not None:
         return Step.ASK
     return Step.WAIT if asker.pk == by.pk else Step.LIFT
-
-
-def operates_alone(by: User) -> bool:
-    """Whether there is no other operator. Those whom somebody removed count until another operator has confirmed that,
-    or whoever removes the others would be alone."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM requests_app_counted_operators() WHERE person_id <> %s)", [by.pk])
-        (others,) = cursor.fetchone()
-    return not others
 
 
 def is_frozen(scope: Scope) -> bool:

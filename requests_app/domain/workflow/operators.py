@@ -1,20 +1,49 @@
-"""How many operate this installation: where it is one, nobody can confirm what they change."""
+"""Who operates this installation, and how many: where it is one, nobody can confirm what they change."""
 
 from datetime import datetime
 
 from django.db import transaction
 
-from requests_app.domain import clock, notices
+from requests_app.domain import audit, clock, notices
+from requests_app.domain.audit import Action
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.models import Entitlement, Notice, Role, User
+from requests_app.domain.prepared import Question
 
 MOST_TOLD = 50
 
 
 def the_only_one() -> User | None:
     """The operator, where there is no other. One query."""
-    first = list(User.objects.operators().order_by("pk")[:2])
+    first = list(User.objects.raw(_FIRST_TWO))
     return first[0] if len(first) == 1 else None
+
+
+def operates_alone(by: User) -> bool:
+    """Whether there is no other operator. Those whom somebody removed count until another operator has confirmed that,
+    or whoever removes the others would be alone."""
+    (others,) = _OTHERS.one(person=by.pk)
+    return not others
+
+
+# Both ask one relation, in which those who were removed count too, and are told apart.
+_FIRST_TWO = """
+SELECT u.* FROM requests_app_user u JOIN requests_app_counted_operators() o ON o.person_id = u.id
+WHERE o.operates ORDER BY u.id LIMIT 2
+"""
+_OTHERS = Question(
+    "operators.others",
+    "SELECT EXISTS (SELECT FROM requests_app_counted_operators() o WHERE o.person_id <> %(person)s::bigint)",
+)
+
+
+def made(person: User) -> None:
+    """Put on record that the server made somebody an operator, and tell all operators and auditors at once; in the
+    caller's transaction."""
+    now = clock.now()
+    event = audit.record(Action.OPERATOR_MADE, by=None, at=now, beneficiary=person, subject=person.email)
+    told = {each.pk: each for each in (*notices.who_answer_for_daypass(), person)}
+    notices.tell(notices.Kind.OPERATOR, at=now, to=told.values(), moment=now, event=event)
 
 
 def tell_auditors_of_only_one(*, at: datetime) -> None:

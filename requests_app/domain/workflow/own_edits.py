@@ -64,7 +64,7 @@ def _told_lately(group: Ruled, by: User, now: datetime) -> bool:
 
 def _tell_of_person(edit: Edit, person: User, now: datetime) -> None:
     """Of an operator, all operators and auditors at once; of anybody else the other operators, once an hour."""
-    if person.is_superuser or "is_superuser" in edit.change:
+    if person.is_operator or "is_operator" in edit.change:
         told = {each.pk: each for each in (*User.objects.operators_and_auditors(), person)}
         notices.tell(notices.Kind.UNCONFIRMED, at=now, to=told.values(), edit=edit.pk)
         return

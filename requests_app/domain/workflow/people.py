@@ -32,10 +32,12 @@ def new_person(email: str, *, username: str, name: str = "") -> User:
     return person
 
 
-def make_operator(email: str, *, by: User | None = None) -> User:
-    """Let the person with this address run Daypass: the admin and every operator's act.
+def make_operator(email: str) -> User:
+    """Let the person with this address run Daypass: the admin and every operator's act. All operators and auditors
+    hear of it.
 
-    Raises NotAllowed when nobody active has the address.
+    Only as the owner of the database: it is placed by nobody, so PostgreSQL takes nobody else's word for it. Raises
+    NotAllowed when nobody active has the address.
     """
     with transaction.atomic(durable=True):
         person = User.objects.select_for_update(no_key=True).filter(email=email).first()
@@ -46,9 +48,9 @@ def make_operator(email: str, *, by: User | None = None) -> User:
                 f"{person} is deactivated. An operator brings them back in the admin, under People.",
                 rule="operator.deactivated",
             )
-        person.is_staff = person.is_superuser = True
-        person.save(update_fields=["is_staff", "is_superuser"])
-        audit.record(Action.OPERATOR_MADE, by=by, beneficiary=person, subject=person.email)
+        person.is_staff = person.is_operator = True
+        person.save(update_fields=["is_staff", "is_operator"])
+        operators.made(person)
     return person
 
 
@@ -107,7 +109,7 @@ def deactivate(person: User, *, by: User | None) -> User:
             if by is not None and by.pk != person.pk:
                 change = {"deactivated_at": [None, person.deactivated_at.isoformat()]}
                 own_edits.note(person, by=by, change=change)
-            if person.is_superuser:
+            if person.is_operator:
                 operators.tell_auditors_of_only_one(at=person.deactivated_at)
         # Their passes end in transactions of their own, by a sweep: one that fails holds up none of the rest.
         jobs.nudge("default.sweep_requests")

@@ -6,16 +6,18 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from requests_app.domain import audit, normal_form
+from requests_app.domain import normal_form
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import User
 from requests_app.domain.workflow import own_edits, people
+from requests_app.management.owner import by_owner
 
 
 class Command(BaseCommand):
     help = (
         "Let the person with this address run Daypass, and make them first if they are new. This is how the first "
-        "operator comes to be; it is audited. A new person's password is asked for, or read from standard input."
+        "operator comes to be; it is audited, and all operators and auditors are told. Needs DATABASE_OWNER_URL, for "
+        "nobody on record vouches for whom it makes. A new person's password is asked for, or read from standard input."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -28,7 +30,7 @@ class Command(BaseCommand):
         if known and username and normal_form.user_name(username) != known.username:
             raise CommandError(f"{known.email} is {known.username}'s address, not {username}'s. Nothing was changed.")
         username = username or email.partition("@")[0]
-        with audit.context(channel="command"):
+        with by_owner():
             try:
                 if not known:
                     people.new_person(email, username=username, name=name)  # before a password is asked for

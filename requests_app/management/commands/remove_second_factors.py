@@ -2,16 +2,16 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from requests_app.domain import audit
 from requests_app.domain.errors import DomainError
 from requests_app.domain.models import User
 from requests_app.domain.workflow import factors
+from requests_app.management.owner import by_owner
 
 
 class Command(BaseCommand):
     help = (
         "Remove all second factors of the person with this address, who lost them: the way back for an operator where "
-        "no other one can do it in the admin. It is audited, and they and all operators are told."
+        "no other one can do it in the admin. Needs DATABASE_OWNER_URL. It is audited; they and all operators are told."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -22,7 +22,7 @@ class Command(BaseCommand):
         person = User.objects.filter(email=email).first()
         if person is None:
             raise CommandError(f"Nobody has the address {email}.")
-        with audit.context(channel="command"):
+        with by_owner():
             try:
                 factors.remove(person, by=None, reason=reason)
             except DomainError as refusal:

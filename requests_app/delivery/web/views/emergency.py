@@ -50,7 +50,7 @@ def stop(request: PersonRequest) -> HttpResponse:
     if before := _freeze(request.GET.get("before", "")):
         freezes = freezes.filter(pk__lt=before.pk)
     shown = list(freezes.order_by("-pk")[: MOST_FREEZES + 1])
-    alone = workflow.freezes.operates_alone(request.user)
+    alone = workflow.operators.operates_alone(request.user)
     steps = [
         (freeze, str(workflow.freezes.next_step(freeze, request.user, alone=alone))) for freeze in shown[:MOST_FREEZES]
     ]
