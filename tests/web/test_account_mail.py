@@ -25,6 +25,7 @@ from requests_app.domain import clock, notices, password_links, store, workflow
 from requests_app.domain.errors import Conflict
 from requests_app.domain.models import AuditEvent, Notice, User
 from tests import factories, letters
+from tests.admin.filling import save
 from tests.web.pages import page, signed_in
 from tests.web.test_sign_in import code_of
 
@@ -382,3 +383,24 @@ def test_a_second_factor_is_set_up_and_taken_off_whatever_the_mail_server_does(
         "New recovery codes were made for you",
         "Your authenticator app was turned off as your second factor",
     ]
+
+
+@pytest.mark.parametrize("who", ["an operator", "oneself"])
+def test_another_address_is_told_at_both(who: str, alice: User, olivia: User) -> None:
+    whose = alice if who == "an operator" else olivia
+    before, address = whose.email, reverse("admin:requests_app_user_change", args=[whose.pk])
+    assert save(signed_in(olivia), address, email="another@example.com").status_code == 302
+    mail.send_due()
+
+    told = [one for one in letters.sent() if "another address" in one.subject]
+    assert [one.to for one in told] == [[before], ["another@example.com"]]
+    by = "Olivia gave" if who == "an operator" else "You gave"
+    assert all(one.body.startswith(f"{by} your account another address.") for one in told)
+    assert "another@example.com" not in told[0].body, "whoever reads the old one need not know the new"
+    assert "tell an operator now" in told[0].body
+
+
+def test_the_same_address_in_other_letters_is_no_other(alice: User, olivia: User) -> None:
+    at = reverse("admin:requests_app_user_change", args=[alice.pk])
+    save(signed_in(olivia), at, email=alice.email.upper(), name="Alicia")
+    assert not Notice.objects.filter(kind=Notice.Kind.ACCOUNT).exists()

@@ -35,7 +35,8 @@ def message(notice: Notice, batch: Batch, key: str = "") -> EmailMultiAlternativ
     text = _render(notice, "layout.txt", context)
     # It begins with what it is about, in one line.
     made = EmailMultiAlternatives(_subject(context["subject"] or text.partition("\n")[0], code), text)
-    made.to = [notice.recipient.email]
+    # Word that somebody has another address goes to the one of before as well.
+    made.to = [notice.detail.get("to") or notice.recipient.email]
     made.extra_headers = {"Auto-Submitted": "auto-generated"} | ({"X-Daypass-Request": code} if code else {})
     made.attach_alternative(_render(notice, "layout.html", context), "text/html")
     return made

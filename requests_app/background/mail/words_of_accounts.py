@@ -30,6 +30,10 @@ def _account(notice: Notice, batch: Batch) -> Words:
     elif detail.get("change") == Change.FACTORS_REMOVED_BY_OPERATOR:
         told = f"{detail['by']} removed your second factors and signed you out everywhere"
         more = "Sign in with your password, and set up another."
+    elif detail.get("change") == Change.ADDRESS:
+        told = f"{detail.get('by', 'You')} gave your account another address"
+        more = "It is this one." if "to" not in detail else "Nothing more comes to this one."
+        more += " You are signed out everywhere."
     else:
         told, more = _TOLD.get(detail.get("change", Change.OTHER), _OTHER)
     where = {"ip": detail.get("ip", ""), "browser": detail.get("browser", "")}

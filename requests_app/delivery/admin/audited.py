@@ -184,7 +184,7 @@ class Audited(OperatorsChange, admin.ModelAdmin):
         obj: Any = None,
     ) -> HttpResponse:
         if obj is not None and operates(request) and (kind := kind_of(obj)):
-            own = Edit.objects.unconfirmed().filter(editor=request.user, **{kind: obj})
+            own = Edit.objects.unconfirmed().filter(editor=request.user.pk, **{kind: obj})
             context["own_edit"] = own.order_by("-pk").values("made_at").first()
         context["why_fixed"] = self.why_fixed(obj) if operates(request) else ""
         return super().render_change_form(request, context, add, change, form_url, obj)
@@ -266,7 +266,9 @@ def changes_of(form: Any, *, new: bool) -> Changes:
         if name in SECRET:
             changes["password"] = "set"  # noqa: S105
         elif name not in _NOT_VALUES and name in form.cleaned_data:
-            changes[name] = [None if new else _before(form, name), plain(form.cleaned_data[name])]
+            before, now = None if new else _before(form, name), plain(form.cleaned_data[name])
+            if new or before != now:  # an address in other letters is the same one
+                changes[name] = [before, now]
     return changes
 
 

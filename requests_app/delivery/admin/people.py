@@ -256,6 +256,9 @@ class PersonAdmin(WithMemberships, UserAdmin):
     def log_change(self, request: HttpRequest, obj: User, message: Changes) -> None:  # type: ignore[override]
         if message:
             self.record(request, obj, message, beneficiary=obj)
+        if "email" in message:
+            before = message["email"][0]
+            workflow.accounts.tell_of_address(obj, before=before, by=request.user)  # type: ignore[arg-type]
         if message.get("is_operator") == [False, True]:
             self.record(request, obj, {}, action=Action.OPERATOR_MADE, beneficiary=obj)
         if message.get("is_operator") == [True, False]:

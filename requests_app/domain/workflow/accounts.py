@@ -25,6 +25,7 @@ class Change(StrEnum):
     RECOVERY_CODES = "recovery_codes"
     FACTORS_REMOVED_BY_OPERATOR = "factors_removed_by_operator"
     SIGNED_OUT_BY_OPERATOR = "signed_out_by_operator"
+    ADDRESS = "address"
     OTHER = "other"
 
 
@@ -96,6 +97,13 @@ def tell(person: User, change: Change) -> None:
 def tell_of_operator(person: User, change: Change, *, by: User | str, event: int | None = None) -> None:
     """The same of what an operator did to their sign-in; from where is for the record alone."""
     _tell(person, {"change": str(change), "by": str(by)}, event=event)
+
+
+def tell_of_address(person: User, *, before: str, by: User) -> None:
+    """That mail goes to another address from now on: to the one of before too, where whoever it was reads it."""
+    detail = {"change": str(Change.ADDRESS)} | ({} if by.pk == person.pk else {"by": str(by)})
+    for more in ({"to": before}, {}):
+        _tell(person, detail | more)
 
 
 def tell_of_guesses(person: User, *, event: int, of_codes: bool = False) -> None:
