@@ -75,6 +75,11 @@ def has_agreed_through_another(matter: Matter, by: User) -> bool:
     return bool(found)
 
 
+def in_one_hand(person: User, others: Sequence[Sequence[int]]) -> list[bool]:
+    """`same_hand` with each of these sets of people, by their keys; one query."""
+    return [bool(found) for (found,) in _IN_ONE_HAND.all(person=person.pk, others=others)] if others else []
+
+
 def approvers(question: Question) -> list[User]:
     """The people, by name, at most `MOST_APPROVERS`."""
     return _PEOPLE.read(_APPROVERS.all(questions=_documents([question]), most=MOST_APPROVERS))
@@ -143,6 +148,14 @@ _SAME_HAND: prepared.Question[Any] = prepared.Question(
 _AGREED_WITH: prepared.Question[Any] = prepared.Question(
     "deciding.agreed_with",
     "SELECT requests_app_agreed_with(%(person)s::bigint, %(request)s::bigint, %(extension)s::bigint)",
+)
+_IN_ONE_HAND: prepared.Question[Any] = prepared.Question(
+    "deciding.in_one_hand",
+    """
+SELECT requests_app_same_hand(%(person)s::bigint, ARRAY(SELECT key::bigint FROM jsonb_array_elements_text(o.keys) key))
+FROM jsonb_array_elements(%(others)s::jsonb) WITH ORDINALITY o(keys, n)
+ORDER BY o.n
+""",
 )
 _PEOPLE = Joined(User, "u")
 _APPROVERS: prepared.Question[Any] = prepared.Question(

@@ -318,7 +318,7 @@ def test_a_lines_own_button_is_about_that_line_only(
 def test_nobody_confirms_their_own(operator: Client, olivia: User, oscar: User, staged: Entitlement) -> None:
     own = edit_of(staged, olivia)
     found = Page(operator.get(reverse(ADDRESS)).content.decode())
-    assert "Your own, or about your membership: another operator must confirm" in found.text
+    assert "Your own, or about yourself: another operator must confirm" in found.text
     assert not [one for one in (*found.all("input"), *found.all("button")) if one.get("name") in ("edit", "only")]
 
     answer = operator.post(reverse(ADDRESS), {"edit": own.pk}, follow=True)
@@ -462,7 +462,7 @@ def test_the_page_is_bounded_and_its_queries_do_not_grow(
     assert queries() == few
     found = operator.get(reverse(ADDRESS)).content.decode()
     assert found.count('name="edit"') == 50
-    assert "the 50 oldest" in found
+    assert "50, the oldest first" in found
 
 
 # --- banners and mail -------------------------------------------------------------------------------

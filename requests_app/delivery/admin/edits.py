@@ -71,24 +71,28 @@ class EditAdmin(Record):
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
         waiting = self.get_queryset(request).unconfirmed().order_by("pk")  # type: ignore[attr-defined]
+        others = waiting.exclude(_concerns(request.user))
+        if after := _key(request.GET.get("after", "")):
+            others = others.filter(pk__gt=after)
         context = {
             **self.admin_site.each_context(request),
             "title": "Edits to confirm",
             "opts": self.opts,
-            "others": _lines(waiting.exclude(_concerns(request.user))),
+            "others": _lines(others, by=request.user if operates(request) else None),
             "own": _lines(waiting.filter(_concerns(request.user))),
             "most": MOST_SHOWN,
-            "may_confirm": operates(request),
+            "after": after,
+            "operates": operates(request),
         }
         return TemplateResponse(request, "admin/to_confirm.html", context)
 
     def _confirm(self, request: HttpRequest) -> HttpResponse:
         by = request.user
-        if not (isinstance(by, User) and by.is_operator):
+        if not (isinstance(by, User) and operates(request)):
             raise PermissionDenied
         # A line's own button is about that line, whatever is ticked.
         chosen = request.POST.getlist("only") or request.POST.getlist("edit")
-        keys = [int(key) for key in chosen[:MOST_SHOWN] if key.isascii() and key.isdigit() and len(key) < 19]
+        keys = [key for key in map(_key, chosen[:MOST_SHOWN]) if key]
         done = 0
         for edit in Edit.objects.filter(pk__in=keys).select_related(*_AROUND).order_by("pk"):
             try:
@@ -127,19 +131,29 @@ def _concerns(person: Any) -> Q:
     return Q(editor=person) | Q(member=person) | Q(person=person)
 
 
-def _lines(edits: QuerySet[Edit]) -> dict[str, Any]:
-    """The first of them as the page shows them, and whether there are more."""
+def _key(written: str) -> int:
+    return int(written) if written.isascii() and written.isdigit() and len(written) < 19 else 0
+
+
+def _lines(edits: QuerySet[Edit], *, by: Any = None) -> dict[str, Any]:
+    """The first of them as the page shows them, and whether there are more; those that `by` can confirm with a button,
+    the others with why not."""
     first = list(edits[: MOST_SHOWN + 1])
+    why_not = workflow.own_edits.why_not_confirm(first[:MOST_SHOWN], by) if by else {}
     lines = [
         {
             "edit": edit,
             "about": _link(edit),
             "kind": "membership" if edit.member else edit.subject._meta.verbose_name if edit.subject else "",
             "changes": [(name, _cut(change)) for name, change in shown.changes(edit.change)],
+            "confirm": edit.pk in why_not and why_not[edit.pk] is None,
+            "why_not": why_not.get(edit.pk),
         }
         for edit in first[:MOST_SHOWN]
     ]
-    return {"lines": lines, "more": len(first) > MOST_SHOWN}
+    confirmable = sum(bool(line["confirm"]) for line in lines)
+    last = first[MOST_SHOWN - 1].pk if len(first) > MOST_SHOWN else 0
+    return {"lines": lines, "more": last, "confirmable": confirmable}
 
 
 def _cut(text: str) -> str:

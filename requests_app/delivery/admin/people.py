@@ -250,6 +250,11 @@ class PersonAdmin(WithMemberships, UserAdmin):
                 workflow.accounts.invite([obj], by=request.user)  # type: ignore[arg-type]
             messages.info(request, f"A mail to {obj.email} brings a link to choose a password.")
 
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if obj := kwargs.get("obj"):
+            context["has_factors"] = bool(workflow.factors.of(obj))
+        return super().render_change_form(request, context, *args, **kwargs)
+
     def log_addition(self, request: HttpRequest, obj: User, message: Changes) -> None:  # type: ignore[override]
         self.record(request, obj, message, action=Action.PERSON_MADE, beneficiary=obj)
 
@@ -307,9 +312,9 @@ class PersonAdmin(WithMemberships, UserAdmin):
     def invite(self, request: HttpRequest, object_id: str) -> HttpResponse:
         person = self._person_for(request, object_id)
         if request.method != "POST":
-            return self._ask(
-                request, person, "admin/invite.html", f"Invite {person} again?", days=INVITATION_LASTS.days
-            )
+            waits = workflow.accounts.invitation_waits(person)
+            title = f"Invite {person} again?"
+            return self._ask(request, person, "admin/invite.html", title, days=INVITATION_LASTS.days, waits=waits)
         with by_admin(request):
             invited = workflow.accounts.invite([person], by=request.user)  # type: ignore[arg-type]
         _say_invited(request, invited, left_out=1 - len(invited))
@@ -352,7 +357,10 @@ class PersonAdmin(WithMemberships, UserAdmin):
                 return redirect("admin:requests_app_user_change", person.pk)
         factors = sorted(set(workflow.factors.of(person).values()))
         title = f"Remove the second factors of {person}?"
-        return self._ask(request, person, "admin/remove_factors.html", title, form=form, factors=factors)
+        why_not = workflow.factors.why_not_remove(person, by=request.user)  # type: ignore[arg-type]
+        return self._ask(
+            request, person, "admin/remove_factors.html", title, form=form, factors=factors, why_not=why_not
+        )
 
     def bring_back(self, request: HttpRequest, object_id: str) -> HttpResponse:
         person = self._person_for(request, object_id)

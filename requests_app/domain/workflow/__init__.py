@@ -21,7 +21,7 @@ from requests_app.domain.workflow import (
     revocations,
     sweeps,
 )
-from requests_app.domain.workflow.asking import accept, may_request, may_submit, remind, submit
+from requests_app.domain.workflow.asking import accept, may_request, may_submit, remind, submit, why_not_accept
 from requests_app.domain.workflow.deciding import (
     approve,
     deny,
@@ -77,6 +77,7 @@ __all__ = [
     "submit",
     "sweeps",
     "who_can_decide",
+    "why_not_accept",
     "why_unusable",
     "withdraw",
     "withdraw_extension",

@@ -29,6 +29,9 @@ class Change(StrEnum):
     OTHER = "other"
 
 
+_INVITATIONS = Notice.objects.filter(kind=Notice.Kind.INVITED, sent_at=None, gave_up_at=None)
+
+
 def invite(people: Iterable[User], *, by: User) -> list[User]:
     """Send each of these who never signed in a link to choose a password; returns to whom it goes.
 
@@ -36,7 +39,7 @@ def invite(people: Iterable[User], *, by: User) -> list[User]:
     """
     with transaction.atomic():
         now = clock.now()
-        waiting = Notice.objects.filter(kind=Notice.Kind.INVITED, sent_at=None, gave_up_at=None).values("recipient")
+        waiting = _INVITATIONS.values("recipient")
         invited = list(
             User.objects.select_for_update(no_key=True)
             .filter(pk__in=[one.pk for one in people], deactivated_at=None, last_login=None)
@@ -47,6 +50,11 @@ def invite(people: Iterable[User], *, by: User) -> list[User]:
             event = audit.record(Action.PERSON_INVITED, by=by, beneficiary=one, subject=one.username)
             notices.tell(Notice.Kind.INVITED, at=now, to=[one], moment=now, event=event)
     return invited
+
+
+def invitation_waits(person: User) -> bool:
+    """Whether their last invitation is still to be sent."""
+    return _INVITATIONS.filter(recipient=person).exists()
 
 
 def ask_for_new_password(address: str) -> None:

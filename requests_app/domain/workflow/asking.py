@@ -1,6 +1,7 @@
 """Asking for a role, for oneself or another; accepting what somebody else asked for; reminding those who decide."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,7 @@ from django.db import IntegrityError
 
 from requests_app.domain import audit, clock, facts, narrowing, notices, patterns, policy, rows
 from requests_app.domain.audit import Action
-from requests_app.domain.deciders import same_hand
+from requests_app.domain.deciders import in_one_hand
 from requests_app.domain.durations import in_words
 from requests_app.domain.errors import Conflict, DomainError, Invalid, NotAllowed, TooMany
 from requests_app.domain.joined import Joined
@@ -114,6 +115,24 @@ def _submit(
     return access_request
 
 
+def why_not_accept(asked: Sequence[AccessRequest], by: User) -> dict[int, NotAllowed | None]:
+    """For each of these, by its key, why the beneficiary cannot accept it from whoever asked, whom they may be; None
+    where they can. One query."""
+    one_hand = in_one_hand(by, [[access_request.requester_id] for access_request in asked])
+    return {
+        access_request.pk: _of_one_hand(access_request) if is_one else None
+        for access_request, is_one in zip(asked, one_hand, strict=True)
+    }
+
+
+def _of_one_hand(access_request: AccessRequest) -> NotAllowed:
+    return NotAllowed(
+        f"{access_request.requester} made your account, or you theirs, or one of you changed how the other signs "
+        "in or what they may do. Accept nothing from them before another operator has confirmed that. Ask one.",
+        rule="person.same_hand",
+    )
+
+
 @verb(Action.REQUEST_ACCEPTED)
 def accept(access_request: AccessRequest, *, by: User) -> AccessRequest:
     """The beneficiary wants what somebody else asked for them: from now on it is decided, and it can start."""
@@ -125,12 +144,8 @@ def accept(access_request: AccessRequest, *, by: User) -> AccessRequest:
     if not access_request.waits_for_acceptance:
         raise Conflict("You have accepted this already.", rule="accept.once")
     require_active(by)
-    if same_hand(by, access_request.requester):
-        raise NotAllowed(
-            f"{access_request.requester} made your account, or you theirs, or one of you changed how the other signs "
-            "in or what they may do. Accept nothing from them before another operator has confirmed that. Ask one.",
-            rule="person.same_hand",
-        )
+    if refusal := why_not_accept([access_request], by)[access_request.pk]:
+        raise refusal
     life.still_entitled(access_request).require()
     # From here on it counts. Whoever asks and accepts in several places at once does one after the other; after such
     # a wait its time may be over.

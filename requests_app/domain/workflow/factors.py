@@ -7,11 +7,12 @@ from django.db import transaction
 
 from requests_app.domain import audit, clock, notices, seeds, texts
 from requests_app.domain.audit import Action
+from requests_app.domain.deciders import same_hand
 from requests_app.domain.errors import Conflict, NotAllowed
 from requests_app.domain.models import User
 from requests_app.domain.workflow import accounts, own_edits
 from requests_app.domain.workflow.accounts import Change
-from requests_app.domain.workflow.freezes import require_another_hand, require_operator
+from requests_app.domain.workflow.freezes import of_one_hand, require_operator
 from requests_app.domain.workflow.verb import verb
 
 BATCH = 100
@@ -37,12 +38,10 @@ def remove(person: User, *, by: User | None, reason: str) -> User:
     """
     if by is not None:
         require_operator(by)
-        if by.pk == person.pk:
-            raise NotAllowed("These are your own: another operator must remove them.", rule="factor.own")
     reason = texts.plain_reason(reason, read_by="the person and all operators read")
     person = User.objects.select_for_update(no_key=True).get(pk=person.pk)
-    if by is not None:
-        require_another_hand(by, person, to="do this")
+    if by is not None and (refusal := why_not_remove(person, by=by)):
+        raise refusal
     found = of(person)
     if not found:
         raise Conflict(f"{person} has no second factor.", rule="factor.none")
@@ -57,6 +56,13 @@ def remove(person: User, *, by: User | None, reason: str) -> User:
     if by is not None:
         own_edits.note(person, by=by, change={"second factor": [", ".join(names), ""]}, is_told=True)
     return person
+
+
+def why_not_remove(person: User, *, by: User) -> NotAllowed | None:
+    """Why this operator cannot remove somebody's second factors; None where they can."""
+    if by.pk == person.pk:
+        return NotAllowed("These are your own: another operator must remove them.", rule="factor.own")
+    return of_one_hand(to="do this") if same_hand(by, person) else None
 
 
 def of(person: User) -> dict[int, str]:

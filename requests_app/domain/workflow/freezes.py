@@ -1,5 +1,6 @@
 """Holding everything, somewhere or everywhere, until operators let it go on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,7 +9,7 @@ from django.db.models import Q
 
 from requests_app.domain import audit, clock, jobs, notices, texts
 from requests_app.domain.audit import Action
-from requests_app.domain.deciders import same_hand
+from requests_app.domain.deciders import in_one_hand
 from requests_app.domain.errors import Conflict, NotAllowed
 from requests_app.domain.models import AccessRequest, Account, Confirmation, Freeze, Role, User
 from requests_app.domain.models.requests import AccessRequestQuerySet
@@ -34,6 +35,7 @@ class Step(StrEnum):
     LOOK = "look"  # passes of a restored database are neither confirmed nor ended
     ASK = "ask"  # and then another operator lifts it
     WAIT = "wait"  # for another operator, because this one asked
+    ONE_HAND = "one_hand"  # for another operator, because this one and who asked may be one
     LIFT = "lift"
 
 
@@ -63,7 +65,7 @@ def lift(freeze: Freeze, *, by: User) -> Freeze:
     if freeze.lifted_at is not None:
         raise Conflict("This was lifted in the meantime.", rule="freeze.lifted")
     alone = operators.operates_alone(by)
-    match next_step(freeze, by, alone=alone):
+    match next_steps([freeze], by, alone=alone)[0]:
         case Step.LOOK:
             raise Conflict(
                 "There are passes of the restored database that nobody has confirmed or ended yet.",
@@ -71,7 +73,7 @@ def lift(freeze: Freeze, *, by: User) -> Freeze:
             )
         case Step.WAIT:
             raise NotAllowed("You have asked for it; another operator must lift it.", rule="freeze.second_operator")
-        case Step.LIFT if freeze.lift_asked_by and not alone and same_hand(by, freeze.lift_asked_by):
+        case Step.ONE_HAND:
             raise NotAllowed(
                 f"{freeze.lift_asked_by} has asked for it, and one of you made the other's account or changed how they "
                 "sign in or what they may do: an operator who has nothing to do with that must lift it.",
@@ -105,9 +107,8 @@ def confirm(access_request: AccessRequest, *, freeze: Freeze, by: User) -> Confi
     now = clock.now()
     if freeze.lifted_at is not None or not unconfirmed(freeze).filter(pk=access_request.pk).exists():
         raise Conflict("There is nothing to confirm any more: look again.", rule="confirm.nothing")
-    if by.pk in access_request.asking_side:
-        raise NotAllowed("Nobody confirms their own pass. Another operator can, or end it.", rule="confirm.own")
-    require_another_hand(by, access_request.requester, access_request.beneficiary, to="confirm this pass, or end it")
+    if refusal := why_not_confirm([access_request], by)[access_request.pk]:
+        raise refusal
     confirmation = Confirmation.objects.create(
         freeze=freeze, access_request=access_request, confirmed_by=by, confirmed_at=now
     )
@@ -132,8 +133,30 @@ def unconfirmed(freeze: Freeze) -> AccessRequestQuerySet:
     ).exclude(confirmations__freeze=freeze)
 
 
-def next_step(freeze: Freeze, by: User, *, alone: bool) -> Step:
-    """What this operator can do about a freeze in force; `alone` if there is no other operator."""
+def why_not_confirm(passes: Sequence[AccessRequest], by: User) -> dict[int, NotAllowed | None]:
+    """For each of these passes, by its key, why this operator cannot confirm it; None where they can. One query."""
+    sides = [sorted(access_request.asking_side) for access_request in passes]
+    found: dict[int, NotAllowed | None] = {}
+    for access_request, one_hand in zip(passes, in_one_hand(by, sides), strict=True):
+        if by.pk in access_request.asking_side:
+            own = "Nobody confirms their own pass. Another operator can, or end it."
+            found[access_request.pk] = NotAllowed(own, rule="confirm.own")
+        else:
+            found[access_request.pk] = of_one_hand(to="confirm this pass, or end it") if one_hand else None
+    return found
+
+
+def next_steps(freezes: Sequence[Freeze], by: User, *, alone: bool) -> list[Step]:
+    """What this operator can do about each of these freezes in force; `alone` if there is no other operator."""
+    askers = [[freeze.lift_asked_by_id] if freeze.lift_asked_by_id else [] for freeze in freezes]
+    one_hand = in_one_hand(by, askers) if any(askers) and not alone else [False] * len(freezes)
+    return [
+        Step.ONE_HAND if is_one and step is Step.LIFT else step
+        for step, is_one in zip((_next_step(freeze, by, alone=alone) for freeze in freezes), one_hand, strict=True)
+    ]
+
+
+def _next_step(freeze: Freeze, by: User, *, alone: bool) -> Step:
     if unconfirmed(freeze).exists():
         return Step.LOOK
     if alone:
@@ -156,14 +179,12 @@ def require_operator(by: User) -> None:
         raise NotAllowed("Only operators can do this.", rule="operator.only")
 
 
-def require_another_hand(by: User, *others: User, to: str) -> None:
-    """Raises NotAllowed to whoever placed one of these or was placed by one; `to` is what another one must do."""
-    if same_hand(by, *others):
-        raise NotAllowed(
-            "One of you made the other's account, or changed how they sign in or what they may do, perhaps through "
-            f"others: an operator who has nothing to do with that must {to}.",
-            rule="person.same_hand",
-        )
+def of_one_hand(*, to: str) -> NotAllowed:
+    return NotAllowed(
+        "One of you made the other's account, or changed how they sign in or what they may do, perhaps through "
+        f"others: an operator who has nothing to do with that must {to}.",
+        rule="person.same_hand",
+    )
 
 
 def plain_reason(typed: str) -> str:

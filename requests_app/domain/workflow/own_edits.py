@@ -1,14 +1,16 @@
 """Nobody profits from their own edit: what someone changed in the rules counts for them when another confirmed it."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from requests_app.domain import audit, clock, notices
 from requests_app.domain.audit import Action
+from requests_app.domain.deciders import in_one_hand
 from requests_app.domain.errors import Conflict, NotAllowed
 from requests_app.domain.models import Account, Edit, Entitlement, Group, OrganisationalUnit, Role, User
 from requests_app.domain.workflow import operators
-from requests_app.domain.workflow.freezes import require_another_hand, require_operator
+from requests_app.domain.workflow.freezes import of_one_hand, require_operator
 from requests_app.domain.workflow.verb import verb
 
 Ruled = Entitlement | Role | Account | OrganisationalUnit | Group | User
@@ -79,6 +81,22 @@ def _tell_the_others(edit: Edit, now: datetime) -> None:
     notices.tell(notices.Kind.UNCONFIRMED, at=now, to=others, edit=edit.pk)
 
 
+def why_not_confirm(edits: Sequence[Edit], by: User) -> dict[int, NotAllowed | None]:
+    """For each of these edits, by its key, why this operator cannot confirm it; None where they can. One query."""
+    of = {edit.pk: [key for key in (edit.editor_id, edit.member_id, edit.person_id) if key] for edit in edits}
+    found: dict[int, NotAllowed | None] = {}
+    for edit, one_hand in zip(edits, in_one_hand(by, list(of.values())), strict=True):
+        if edit.editor_id == by.pk:
+            own = "This is your own change: another operator must confirm it."
+            found[edit.pk] = NotAllowed(own, rule="edit.own")
+        elif by.pk in of[edit.pk]:
+            own = "This is about yourself: another operator must confirm it."
+            found[edit.pk] = NotAllowed(own, rule="edit.own")
+        else:
+            found[edit.pk] = of_one_hand(to="confirm it") if one_hand else None
+    return found
+
+
 @verb(Action.EDIT_CONFIRMED)
 def confirm(edit: Edit, *, by: User) -> Edit:
     """Another operator's word that this change is meant, so that it counts for whoever made it too."""
@@ -86,11 +104,8 @@ def confirm(edit: Edit, *, by: User) -> Edit:
     edit = Edit.objects.select_for_update(no_key=True, of=("self",)).get(pk=edit.pk)
     if edit.confirmed_at is not None:
         raise Conflict("This was confirmed in the meantime.", rule="edit.confirmed")
-    if edit.editor_id == by.pk:
-        raise NotAllowed("This is your own change: another operator must confirm it.", rule="edit.own")
-    if by.pk in (edit.member_id, edit.person_id):
-        raise NotAllowed("This is about yourself: another operator must confirm it.", rule="edit.own")
-    require_another_hand(by, *filter(None, (edit.editor, edit.member, edit.person)), to="confirm it")
+    if refusal := why_not_confirm([edit], by)[edit.pk]:
+        raise refusal
     edit.confirmed_by, edit.confirmed_at = by, clock.now()
     edit.save(update_fields=["confirmed_by", "confirmed_at"])
     audit.record(

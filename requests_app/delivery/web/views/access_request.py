@@ -113,7 +113,8 @@ def _acts(
         "ask_again": asking_side and state not in OPEN,
     }
     not_decide = deciding.message if deciding.rule in _WORTH_SAYING else ""
-    return {**acts, "anything": any(acts.values()), "not_decide": not_decide}
+    not_accept = workflow.why_not_accept([access_request], viewer)[access_request.pk] if accept else None
+    return {**acts, "anything": any(acts.values()), "not_decide": not_decide, "not_accept": not_accept}
 
 
 def _may_extend(access_request: AccessRequest, viewer: User) -> bool:

@@ -51,9 +51,8 @@ def stop(request: PersonRequest) -> HttpResponse:
         freezes = freezes.filter(pk__lt=before.pk)
     shown = list(freezes.order_by("-pk")[: MOST_FREEZES + 1])
     alone = workflow.operators.operates_alone(request.user)
-    steps = [
-        (freeze, str(workflow.freezes.next_step(freeze, request.user, alone=alone))) for freeze in shown[:MOST_FREEZES]
-    ]
+    first = shown[:MOST_FREEZES]
+    steps = list(zip(first, map(str, workflow.freezes.next_steps(first, request.user, alone=alone)), strict=True))
     last = shown[MOST_FREEZES - 1].public_id if shown[MOST_FREEZES:] else ""
     context = {"words": words, "freezes": steps, "last": last}
     return render(request, "stop/page.html", context | (_find(words) if words else {}))
@@ -110,10 +109,12 @@ def found(request: PersonRequest, public_id: UUID) -> HttpResponse:
     if after := AccessRequest.objects.filter(code__in=_codes([request.GET.get("after", "")])).first():
         passes = passes.filter(pk__gt=after.pk)
     shown = list(passes.with_names().order_by("pk")[: MOST_PASSES + 1])
+    why_not = workflow.freezes.why_not_confirm(shown[:MOST_PASSES], request.user)
     context = {
         "freeze": freeze,
         "form": form,
-        "passes": shown[:MOST_PASSES],
+        "passes": [(access_request, why_not[access_request.pk]) for access_request in shown[:MOST_PASSES]],
+        "may_confirm_some": None in why_not.values(),
         "after": bool(after),
         "last": shown[MOST_PASSES - 1].code if shown[MOST_PASSES:] else "",
     }

@@ -10,7 +10,7 @@ from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.dossiers import Dossier, dossiers, left_out
 from requests_app.delivery.web.frozen import each_once, frozen_by
 from requests_app.delivery.web.passes import More, begins, more
-from requests_app.domain import reading
+from requests_app.domain import reading, workflow
 from requests_app.domain.models import AccessRequest, User
 from requests_app.domain.terms import CONSOLE
 from requests_app.domain.transitions import ENDED, OPEN, RevocationState, State
@@ -81,6 +81,7 @@ def home(request: PersonRequest) -> HttpResponse:
     pending = dossiers(by_clock[State.PENDING], now, history=False, frozen=frozen)
     to_accept = [dossier.access_request for dossier in pending if _is_asked(request, dossier)]
     waiting = [(dossier, _may_remind(dossier, now)) for dossier in pending if not _is_asked(request, dossier)]
+    not_accept = workflow.why_not_accept(to_accept, request.user)
     # The one primary button of the page belongs to the first of these.
     first = next(iter([*active, *by_clock[State.APPROVED], *to_accept]), None)
     return render(
@@ -96,7 +97,7 @@ def home(request: PersonRequest) -> HttpResponse:
                 ReadyPass(access_request, begins(access_request, now), request.user)
                 for access_request in by_clock[State.APPROVED]
             ],
-            "to_accept": to_accept,
+            "to_accept": [(access_request, not_accept[access_request.pk]) for access_request in to_accept],
             "waiting": waiting,
             "nothing_open": first is None and not waiting,
             "left_out": left_out(recent),
