@@ -91,8 +91,11 @@ def test_from_adding_one_to_signing_in_with_it(alice: User, key: SoftKey) -> Non
     shown = page(client.get(reverse("mfa_authenticate")))
     assert (shown.inline, shown.unlabelled(), shown.problems) == ([], [], [])
     options = json.loads(json.dumps(client.get(reverse("mfa_authenticate")).context["js_data"]["request_options"]))
+    newest = AuditEvent.objects.latest("pk").pk
     client.post(reverse("mfa_authenticate"), {"credential": key.sign(options)})
     assert is_in(client)
+    event = AuditEvent.objects.get(pk__gt=newest)
+    assert (event.action, event.actor) == (Action.SIGNED_IN, alice)
 
     assert AuditEvent.objects.filter(action=Action.FACTOR_ADDED).get().detail == {"factors": ["passkey"]}
     assert "A passkey was added" in letters.text(Notice.objects.get(recipient=alice))
@@ -237,6 +240,8 @@ def test_they_are_listed_named_and_removed(alice: User, bob: User, key: SoftKey)
     here.post(reverse("mfa_remove_webauthn", args=[found.pk]))
     assert not Authenticator.objects.exists(), "its codes go with it"
     assert is_in(here)
+    gone = AuditEvent.objects.filter(action=Action.FACTOR_REMOVED, actor=alice).order_by("pk")
+    assert {factor for event in gone for factor in event.detail["factors"]} == {"passkey", "recovery codes"}
 
 
 def test_nobody_fills_the_record_by_trying(alice: User, key: SoftKey) -> None:

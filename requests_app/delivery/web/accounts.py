@@ -69,9 +69,15 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def login(self, request: HttpRequest, user: User) -> None:
         if not sign_ins.is_still_valid(request, user):
+            workflow.factors.note_refused(user, "changed meanwhile")
             raise ImmediateHttpResponse(sign_ins.start_over(request))
         super().login(request, user)
         audit.record(audit.Action.SIGNED_IN, by=user, subject=user.username)
+
+    def respond_user_inactive(self, request: HttpRequest, user: User) -> HttpResponse:
+        workflow.factors.note_refused(user, "deactivated")
+        response: HttpResponse = super().respond_user_inactive(request, user)
+        return response
 
     def logout(self, request: HttpRequest) -> None:
         if request.user.is_authenticated:

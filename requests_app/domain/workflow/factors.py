@@ -97,7 +97,8 @@ def changed(person: User, before: dict[int, str]) -> dict[int, str]:
 
 
 def note_refused(person: User, what: str, *, slowed: bool = False) -> None:
-    """Somebody gave the password of this person and then a wrong `what`; or while signed in, to confirm."""
+    """Somebody gave the password of this person and then a wrong `what`; or while signed in, to confirm. Or `what` of
+    the account itself was in the way."""
     event = audit.record(Action.SIGN_IN_FAILED, by=None, subject=person.username, beneficiary=person, wrong=what)
     if slowed:
         accounts.tell_of_guesses(person, event=event, of_codes=True)
