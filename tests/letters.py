@@ -1,5 +1,8 @@
 """Mail as whoever gets it reads it: what was sent, and what stands in the outbox."""
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 from django.core import mail as mailbox
 from django.core.mail import EmailMultiAlternatives
 
@@ -23,3 +26,11 @@ def html(message: EmailMultiAlternatives) -> str:
     ((content, kind),) = message.alternatives
     assert kind == "text/html"
     return str(content)
+
+
+def at(moment: datetime, zone: str = "UTC") -> str:
+    """As mail says it now: by the reader's clock, with the day when it is not today."""
+    there = ZoneInfo(zone)
+    local, today = moment.astimezone(there), datetime.now(there)
+    day = "" if local.date() == today.date() else f"{local.day} {local:%b %Y} "
+    return f"{day}{local:%H:%M} {zone}"

@@ -14,7 +14,12 @@ def in_words(duration: timedelta) -> str:
     return " ".join(part for part in (f"{hours} h" if hours else "", f"{minutes} min" if minutes else "") if part)
 
 
-def at_in_words(at: datetime, there: tzinfo, *, seconds: bool = False) -> str:
-    """A moment by the clocks of a zone, which is named: `26 Nov 2026 08:00 Europe/Berlin`."""
+def at_in_words(at: datetime, there: tzinfo, *, seconds: bool = False, now: datetime | None = None) -> str:
+    """A moment by the clocks of a zone, which is named: `6 Nov 2026 08:00 Europe/Berlin`.
+
+    Given `now`, without the day where that is today's: `08:00 Europe/Berlin`.
+    """
     local = at.astimezone(there)
-    return f"{local:%d %b %Y %H:%M:%S} {there}" if seconds else f"{local:%d %b %Y %H:%M} {there}"
+    time = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
+    is_today = now is not None and now.astimezone(there).date() == local.date()
+    return f"{time} {there}" if is_today else f"{local.day} {local:%b %Y} {time} {there}"

@@ -292,7 +292,7 @@ def _class_of(widget: Any) -> str:
 
 
 def _time(at: datetime, local: datetime, words: str) -> SafeString:
-    title = f"{local:%a %d %b %Y %H:%M:%S} {local.tzname()} · {at.astimezone(UTC):%H:%M:%S} UTC"
+    title = f"{local:%a %d %b %Y %H:%M:%S} {local.tzinfo} · {at.astimezone(UTC):%H:%M:%S} UTC"
     return format_html('<time datetime="{}" title="{}">{}</time>', iso(at), title, words)
 
 

@@ -131,12 +131,19 @@ function write() {
 
 const chosen = () => panel.querySelector('input[name="format"]:checked').value;
 
+/** As a page says it: the time, and the day where it is another one. */
+export function timeIn(zone, at, now) {
+  const parts = { timeZone: zone, hourCycle: "h23" };
+  const day = (moment) => new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", ...parts }).format(moment);
+  const time = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", ...parts }).format(at);
+  return day(at) === day(now) ? time : `${day(at)} ${time}`;
+}
+
 function inZone(at) {
-  const zone = panel.dataset.zone || "UTC";
   try {
-    return new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: zone, hourCycle: "h23" }).format(at);
+    return timeIn(panel.dataset.zone || "UTC", at, serverNow());
   } catch (error) { // a zone this browser has not heard of
-    return `${new Date(at).toISOString().slice(11, 16)} UTC`;
+    return `${timeIn("UTC", at, serverNow())} UTC`;
   }
 }
 

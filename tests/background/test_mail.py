@@ -15,7 +15,7 @@ from requests_app.domain import clock, deciders, workflow
 from requests_app.domain.models import AccessRequest, Entitlement, Group, Membership, Notice, Role, User
 from requests_app.domain.workflow import sweeps
 from tests import factories
-from tests.letters import html, sent
+from tests.letters import at, html, sent
 
 MINUTE = timedelta(minutes=1)
 
@@ -50,7 +50,7 @@ def test_who_is_told_what_in_a_whole_story(
     assert told == [
         # What those who decide were asked was decided before it could be sent.
         ("alice", "Your request for Administrator in payments-prod for 30 min was approved by Bob"),
-        ("alice", f"Your pass for Administrator in payments-prod ends at {end:%H:%M} UTC"),
+        ("alice", f"Your pass for Administrator in payments-prod ends at {at(end)}"),
         ("alice", "Your pass for Administrator in payments-prod has ended: its time was up"),
     ]
 

@@ -26,8 +26,10 @@ from requests_app.domain.models import (
 )
 from requests_app.domain.workflow import freezes, own_edits, sweeps
 from tests import factories
+from tests.letters import at
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+KATHMANDU = "Asia/Kathmandu"
 WHY = "it takes longer than we thought"
 
 
@@ -167,19 +169,18 @@ def test_nobody_is_asked_to_accept_what_is_settled(since: str, for_alice: Access
 def test_more_time_is_asked_for_and_given_in_the_readers_own_time(
     running: AccessRequest, alice: User, bob: User
 ) -> None:
-    User.objects.filter(pk=alice.pk).update(time_zone="Asia/Kathmandu")
+    User.objects.filter(pk=alice.pk).update(time_zone=KATHMANDU)
     extension = more(running)
     end = running.expires_at
     assert end is not None
-    asked = f"Alice asks for 1 h more with Administrator in payments-prod, until {end + HOUR:%H:%M} UTC"
+    asked = f"Alice asks for 1 h more with Administrator in payments-prod, until {at(end + HOUR)}"
     assert sent() == [("bob", asked), ("carol", asked)]
     workflow.approve_extension(extension, by=bob)
-    there = timedelta(hours=5, minutes=45)
     assert sent() == [
         (
             "alice",
-            f"Your pass for Administrator in payments-prod goes on until {end + HOUR + there:%H:%M} +0545. "
-            f"Credentials that you have work until {end + there:%H:%M} +0545: get new ones for the time after",
+            f"Your pass for Administrator in payments-prod goes on until {at(end + HOUR, KATHMANDU)}. "
+            f"Credentials that you have work until {at(end, KATHMANDU)}: get new ones for the time after",
         )
     ]
 
@@ -187,7 +188,7 @@ def test_more_time_is_asked_for_and_given_in_the_readers_own_time(
 def test_a_no_says_when_it_ends(running: AccessRequest, bob: User) -> None:
     end = running.expires_at
     assert end is not None
-    plain = f"Your pass for Administrator in payments-prod gets no more time: it ends at {end:%H:%M} UTC."
+    plain = f"Your pass for Administrator in payments-prod gets no more time: it ends at {at(end)}."
     workflow.deny_extension(more(running), by=bob)
     assert sent() == [("alice", f"{plain} It was denied by Bob")]
 
@@ -204,7 +205,8 @@ def test_a_silence_says_when_it_ends(alice: User, bob: User, administrator: Role
         assert sweeps.lapse_extensions() == 1
         ((who, subject),) = sent()
     assert who == "alice"
-    assert subject.endswith(f"it ends at {one.expires_at:%H:%M} UTC. Nobody decided in time")
+    assert one.expires_at is not None
+    assert subject.endswith(f"it ends at {at(one.expires_at)}. Nobody decided in time")
 
 
 @pytest.mark.parametrize("since", ["granted", "withdrawn", "given back", "left the group"])

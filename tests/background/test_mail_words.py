@@ -8,7 +8,7 @@ from django.core.mail import EmailMultiAlternatives
 
 from requests_app.background import mail
 from requests_app.background.mail import batch, messages
-from requests_app.domain import workflow
+from requests_app.domain import clock, workflow
 from requests_app.domain.models import AccessRequest, Entitlement, Group, Notice, Role, User
 from tests import factories
 from tests.letters import html, sent
@@ -65,13 +65,22 @@ def test_a_long_story_makes_no_endless_subject(alice: User, administrator: Role,
 
 
 @pytest.mark.parametrize(
-    ("zone", "hour"), [("UTC", "13:00 UTC"), ("Asia/Tokyo", "22:00 JST"), ("Mars/Base", "13:00 UTC"), ("", "13:00 UTC")]
+    ("zone", "hour"),
+    [
+        ("UTC", "13:00 UTC"),
+        ("America/Sao_Paulo", "10:00 America/Sao_Paulo"),
+        ("Mars/Base", "13:00 UTC"),
+        ("", "13:00 UTC"),
+    ],
 )
 def test_times_are_the_recipients_own(zone: str, hour: str, active_request: AccessRequest, alice: User) -> None:
     User.objects.filter(pk=alice.pk).update(time_zone=zone)
     notice = Notice(kind="ending_soon", recipient=User.objects.get(pk=alice.pk), access_request=active_request)
     active_request.expires_at = datetime.fromisoformat("2026-12-31T13:00:00+00:00")
-    assert f"ends at {hour}.\n" in str(messages.message(notice, batch.Batch()).body)
+    with clock.moved(active_request.expires_at - timedelta(hours=1) - clock.now()):
+        assert f"ends at {hour}.\n" in str(messages.message(notice, batch.Batch()).body)
+    with clock.moved(active_request.expires_at - timedelta(days=2) - clock.now()):
+        assert f"ends at 31 Dec 2026 {hour}.\n" in str(messages.message(notice, batch.Batch()).body)
 
 
 # --- what people wrote ------------------------------------------------------------------------------------------------

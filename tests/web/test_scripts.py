@@ -189,6 +189,21 @@ def test_powershell_and_cmd_read_back_what_was_meant(formats: dict[str, dict[str
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("end", "now", "text"),
+    [
+        ("2026-11-23T16:24:00Z", "2026-11-23T16:00:00Z", "17:24"),
+        ("2026-11-23T23:24:00Z", "2026-11-23T16:00:00Z", "24 Nov 00:24"),
+        ("2026-11-27T00:24:00Z", "2026-11-23T16:00:00Z", "27 Nov 01:24"),
+    ],
+)
+def test_a_time_has_its_day_when_it_is_another_one(end: str, now: str, text: str) -> None:
+    with browsing() as site:
+        script = """([end, now]) => import('/static/daypass/credentials.js').then((module) =>
+            module.timeIn('Europe/Berlin', Date.parse(end), Date.parse(now)))"""
+        assert site.show("/", blank()).evaluate(script, [end, now]) == text
+
+
 COUNTDOWN = """<!doctype html><html lang="en" data-now="2026-11-23T16:00:00.000Z"><body>
 <div data-pass class="tone-green"><span data-in="2026-11-23T16:16:00.000Z"></span>
 <time data-countdown data-ends-at="2026-11-23T16:16:00.000Z" data-what="Administrator"></time>

@@ -4,7 +4,9 @@ from datetime import datetime
 
 from requests_app.background.mail.batch import Batch
 from requests_app.background.mail.wording import Wording, Words
+from requests_app.domain import clock
 from requests_app.domain.audit import Action
+from requests_app.domain.durations import at_in_words
 from requests_app.domain.models import Notice
 from requests_app.domain.notices import Kind
 from requests_app.domain.workflow import operators, proofs
@@ -48,12 +50,12 @@ def _role_held(notice: Notice, batch: Batch) -> Words:
     if notice.event is None:
         return {}
     held, zone = notice.event.detail, notice.recipient.zone
-    before, until = (datetime.fromisoformat(held[name]).astimezone(zone) for name in ("denied_before", "held_until"))
+    before, until = (datetime.fromisoformat(held[name]) for name in ("denied_before", "held_until"))
     return _role(notice, batch) | {
         "ended": f"{held['ended']:,}",
         "others": f"{held['others']:,}",
-        "before": f"{before:%H:%M:%S %Z}",
-        "until": f"{until:%H:%M:%S %Z}",
+        "before": at_in_words(before, zone, seconds=True, now=clock.now()),
+        "until": at_in_words(until, zone, seconds=True, now=clock.now()),
     }
 
 

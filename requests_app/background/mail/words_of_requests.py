@@ -6,6 +6,7 @@ from typing import cast
 from requests_app.background.mail.batch import Batch
 from requests_app.background.mail.due import extension_of
 from requests_app.background.mail.wording import Facts, Wording, Words
+from requests_app.domain import clock
 from requests_app.domain.durations import at_in_words, in_words
 from requests_app.domain.models import AccessRequest, Decision, Extension, Notice
 from requests_app.domain.notices import Kind
@@ -142,5 +143,5 @@ def _on(notice: Notice, at: datetime) -> str:
 
 
 def _at(notice: Notice, at: datetime | None) -> str:
-    """By the reader's own clock; empty where nobody knows."""
-    return f"{at.astimezone(notice.recipient.zone):%H:%M %Z}" if at else ""
+    """By the reader's own clock, with the day when it is not today; empty where nobody knows."""
+    return at_in_words(at, notice.recipient.zone, now=clock.now()) if at else ""
