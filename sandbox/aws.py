@@ -153,6 +153,16 @@ class AwsStandIn:
         finally:
             self.switches_file.unlink()
 
+    @contextlib.contextmanager
+    def console_authorization(self, account: str) -> Iterator[None]:
+        """Meanwhile it is switched on in this account."""
+        sign_in = self.root(account).client("signin")
+        sign_in.put_console_authorization_configuration(targetId=account)
+        try:
+            yield
+        finally:
+            sign_in.delete_console_authorization_configuration(targetId=account)
+
     def forget(self) -> None:
         """Empty every account."""
         request = urllib.request.Request(f"{self.url}/_ministack/reset", method="POST")

@@ -16,6 +16,7 @@ denies and expiry. This module adds, to STS and to every later evaluation:
   document is as the file SCOPING_SWITCHES says
 - how much of a session token's room is used, of which AWS does not publish how it is reckoned
 - `aws:ViaAWSMCPService` is true of what says to come through AWS\'s MCP server, by a header of our own
+- AWS Sign-In, in a module of its own (`sandbox.aws_sign_in`)
 - live sessions outlast an orderly restart, as they outlast an outage of AWS
 
 It patches private names, so the release is pinned and tests/sandbox/ has a test for each rule.
@@ -42,6 +43,8 @@ import ministack.core.iam_actions as actions
 import ministack.core.iam_evaluator as evaluator
 import ministack.services.iam as iam
 import ministack.services.sts as sts
+
+from sandbox import aws_sign_in
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -76,6 +79,7 @@ _access_denied_response = actions.access_denied_response
 _extract_resource_arn = actions.extract_resource_arn
 _put_role_policy = iam._put_role_policy
 _handle_request = sts.handle_request
+_reset = sts.reset
 
 
 def switches() -> dict[str, Any]:
@@ -114,8 +118,20 @@ def install() -> None:
     iam._IAM_HANDLERS["PutRolePolicy"] = _put_role_policy_if_it_fits
     actions.extract_resource_arn = _resource_arn_with_path
     sts.handle_request = handle_request
-    sts.get_state = lambda: {"sessions": sts._sessions}
-    sts.load_persisted_state = lambda state: sts._sessions.update(state.get("sessions", {}))
+    aws_sign_in.install()
+    sts.get_state = lambda: {"sessions": sts._sessions, "sign_in": aws_sign_in.state()}
+    sts.load_persisted_state = _load
+    sts.reset = _forget
+
+
+def _forget() -> None:
+    _reset()
+    aws_sign_in.forget()
+
+
+def _load(state: dict[str, Any]) -> None:
+    sts._sessions.update(state.get("sessions", {}))
+    aws_sign_in.load(state.get("sign_in", {}))
 
 
 async def handle_request(method: str, path: str, headers: Any, body: bytes, query: Any) -> Answer:
@@ -130,7 +146,9 @@ async def handle_request(method: str, path: str, headers: Any, body: bytes, quer
             return refused.answer
     if parameters.get("Action") != "AssumeRole":
         status, headers_out, text = await _handle_request(method, path, headers, body, query)
-        return status, headers_out | _chained_header(caller), text
+        key, region = sts.extract_access_key_id(headers, query), ministack.app.extract_region(headers, query)
+        console = aws_sign_in.console_header(key, region) if caller else {}
+        return status, headers_out | _chained_header(caller) | console, text
     try:
         _check_name("roleSessionName", parameters.get("RoleSessionName", ""))
         _check_duration(parameters, caller)

@@ -1,5 +1,6 @@
 """Who speaks to the stand-in for AWS, and with which keys."""
 
+import json
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -37,7 +38,13 @@ class Caller:
             parameter_validation=checked,
             **options,
         )
-        return session.client(service, endpoint_url=self.endpoint, config=config)  # type: ignore[call-overload]
+        client = session.client(service, endpoint_url=self.endpoint, config=config)  # type: ignore[call-overload]
+        if service == "signin":  # by its own rules it goes to AWS whatever it is told
+            client.meta.events.register("before-call.signin", self._send_here)
+        return client
+
+    def _send_here(self, params: dict[str, Any], **_: Any) -> None:
+        params["url"] = self.endpoint + params["url_path"]
 
     def post(self, service: str, action: str, *, region: str = REGION, **parameters: str) -> tuple[int, str]:
         """Status and text of a query call, signed as botocore does: for calls that it does not know yet."""
@@ -52,6 +59,16 @@ class Caller:
         except urllib.error.HTTPError as refused:
             with refused:
                 return refused.code, refused.read().decode()
+
+    def log_in(self, client_type: str = "CLI", *, region: str = REGION) -> str:
+        """A sign-in session, as `aws login` makes one with the console open; its ARN. Raises HTTPError if refused."""
+        keys = Credentials(self.access_key_id, self.secret_access_key, self.session_token)
+        body = json.dumps({"clientType": client_type})
+        asked = AWSRequest("POST", f"{self.endpoint}/sandbox/log-in", {"Content-Type": "application/json"}, body)
+        SigV4Auth(keys, "signin", region).add_auth(asked)
+        request = urllib.request.Request(asked.url, body.encode(), dict(asked.headers), method="POST")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return str(json.load(answer)["sessionArn"])
 
     def environment(self) -> dict[str, str]:
         """What `aws` or any SDK needs in its environment to act as this caller."""

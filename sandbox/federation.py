@@ -29,6 +29,8 @@ TOKEN_LIFE = timedelta(minutes=15)
 LARGEST_BODY = 64 * 1024
 # How the stand-in for AWS tells us what the real sign-in service knows (set by sandbox.aws_rules).
 CHAINED_HEADER = "x-sandbox-chained"
+# The action that is denied to these keys where console authorization is on.
+REFUSED_HEADER = "x-sandbox-console-refused"
 # AWS's own words for anything it does not like about the keys.
 BAD_KEYS = "Invalid Credentials Parameter. The request sent by the client was syntactically incorrect."
 
@@ -89,6 +91,7 @@ class SignIn:
     arn: str
     valid_until: datetime
     chained: bool
+    refused: str = ""
 
     @property
     def role(self) -> str:
@@ -126,6 +129,8 @@ class Desk:
             sign_in = self._tokens.get(token)
         if sign_in is None or sign_in.valid_until <= datetime.now(UTC):
             raise Refused("The sign-in token is unknown or has expired. It is good for 15 minutes.")
+        if sign_in.refused:  # looked at after the sign-in, when there has long been a token
+            raise Refused(f"Console authorization: {sign_in.arn} is not authorized to perform {sign_in.refused}")
         return sign_in
 
     def _who(self, keys: Mapping[str, str], *, by_form: bool) -> SignIn:
@@ -142,7 +147,7 @@ class Desk:
         headers = identity["ResponseMetadata"]["HTTPHeaders"]
         if "x-sandbox-not-taken" in headers or (by_form and "x-sandbox-no-form" in headers):
             raise Refused(BAD_KEYS)
-        return SignIn(identity["Account"], arn, valid_until, chained=CHAINED_HEADER in headers)
+        return SignIn(identity["Account"], arn, valid_until, CHAINED_HEADER in headers, headers.get(REFUSED_HEADER, ""))
 
 
 class Desktop(BaseHTTPRequestHandler):

@@ -19,6 +19,8 @@ BOOTSTRAP_USER = "daypass-bootstrap"
 ROLE_PATH = "/elevated/"
 REVOKER_IN_TARGET = "daypass-revoker"
 READ_ONLY_POLICY = "daypass-read-only"
+# What the revoker's role may do at AWS Sign-In: look, and end sessions early there too.
+SIGN_IN_OF_REVOKER = ("GetConsoleAuthorizationConfiguration", "ListSessions", "BatchRevokeSessions")
 
 Statement = Mapping[str, Any]
 
@@ -264,7 +266,9 @@ def _permit(stand_in: StandIn, account: Account) -> None:
         iam.put_role_policy(RoleName=role.name, PolicyName="permissions", PolicyDocument=document)
     actions = ("GetRole", "GetRolePolicy", "ListRolePolicies", "PutRolePolicy", "DeleteRolePolicy")
     may = _allow(*(f"iam:{action}" for action in actions), on=f"arn:aws:iam::{account.id}:role{ROLE_PATH}*")
-    iam.put_role_policy(RoleName=REVOKER_IN_TARGET, PolicyName="deny-policies", PolicyDocument=_document(may))
+    sign_in = _allow(*(f"signin:{action}" for action in SIGN_IN_OF_REVOKER))
+    document = _document(may, sign_in)
+    iam.put_role_policy(RoleName=REVOKER_IN_TARGET, PolicyName="deny-policies", PolicyDocument=document)
 
 
 def _fill_payments(root: Caller) -> None:
