@@ -112,8 +112,13 @@ def _log_in(parameters: Mapping[str, Any], caller: Mapping[str, Any], headers: A
     now = int(time.time())
     kind = str(parameters.get("clientType", "CLI"))
     _sessions[arn] = {
-        **{"sessionArn": arn, "principalArn": owner, "role": owner, "status": "ACTIVE"},
-        **{"issuedAt": now, "expiresAt": now + LASTS, "clientType": kind},
+        "sessionArn": arn,
+        "principalArn": owner,
+        "role": owner,
+        "status": "ACTIVE",
+        "issuedAt": now,
+        "expiresAt": now + LASTS,
+        "clientType": kind,
         "clientId": "arn:aws:signin:::devtools/same-device",
     }
     return {"sessionArn": arn}

@@ -26,6 +26,7 @@ from xml.sax.saxutils import escape
 from sandbox.federation import BAD_KEYS
 
 FEDERATION = "federation"
+SIGN_IN = "signin"
 
 
 class Fault(enum.StrEnum):
@@ -217,7 +218,9 @@ class _Request:
 
     @property
     def action(self) -> str:
-        """Where a service has no word for it in the request, as S3, the method."""
+        """Where a service has no word for it in the request, as S3, the method; AWS Sign-In has one in its paths."""
+        if self.service == SIGN_IN:
+            return "".join(word.title() for word in self.path.strip("/").split("-"))
         return self.form.get("Action") or self.header("x-amz-target").rpartition(".")[2] or self.method
 
 
@@ -378,7 +381,10 @@ def _refusal(request: _Request, fault: Fault) -> _Answer:
     status, code, message = here[fault]
     kind, text = _worded(request, status, code, message)
     now = format_datetime(datetime.now(UTC), usegmt=True)
-    return _Answer(status, [("Date", now), ("Content-Type", kind)], text.encode())
+    headers = [("Date", now), ("Content-Type", kind)]
+    if request.service == SIGN_IN and code != _PAGE:
+        headers.append(("x-amzn-errortype", code))
+    return _Answer(status, headers, text.encode())
 
 
 def _worded(request: _Request, status: int, code: str, message: str) -> tuple[str, str]:
@@ -388,6 +394,8 @@ def _worded(request: _Request, status: int, code: str, message: str) -> tuple[st
         return "text/html", f"<html><head><title>{message}</title></head><body><h1>{message}</h1></body></html>"
     if request.service == FEDERATION:
         return "text/plain", f"{status}: {message}"
+    if request.service == SIGN_IN:
+        return "application/json", json.dumps({"error": "server_error", "message": message})
     if request.header("x-amz-target"):
         return "application/x-amz-json-1.0", json.dumps({"__type": f"com.amazonaws#{code}", "message": message})
     if request.service == "s3":

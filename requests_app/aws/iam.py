@@ -1,11 +1,11 @@
-"""IAM in a target account, as the role there that only the revoker may become."""
+"""IAM in a target account, and what else is asked there, as the role that only the revoker may become."""
 
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from botocore.exceptions import ClientError
 from botocore.handlers import json_decode_policies
@@ -13,6 +13,8 @@ from botocore.handlers import json_decode_policies
 from requests_app.aws import sts
 from requests_app.aws.errors import AwsError, Refused, Unavailable, translate
 from requests_app.domain import arns, narrowing
+
+T = TypeVar("T")
 
 _INSTALLATION = re.compile(r"[a-z0-9]{1,24}")
 
@@ -57,12 +59,30 @@ def ask(place: Place, operation: str, **parameters: Any) -> Mapping[str, Any]:
     A policy document comes back as AWS sends it: percent-encoded text. What an operation is asked for is in
     its answer; the rest may be missing.
     """
-    call = getattr(_client(place), operation)
+
+    def read(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+        return _whole(operation, answer)
+
+    return call(place, "iam", operation, read, _from_iam, RoleName=place.role_name, **parameters)
+
+
+def call(
+    place: Place,
+    service: str,
+    operation: str,
+    read: Callable[[Mapping[str, Any]], T],
+    kind: Callable[[BaseException], AwsError],
+    **parameters: Any,
+) -> T:
+    """What `read` makes of the answer to one call in the role's account, never repeated. Raises what `kind` makes of
+    what went wrong.
+    """
+    ask_for = getattr(_client(place, service), operation)
     try:
-        return sts.attempt(lambda: _whole(operation, call(RoleName=place.role_name, **parameters)), _from_iam)
+        return sts.attempt(lambda: read(ask_for(**parameters)), kind)
     except Unavailable as unavailable:
-        if unavailable.code.removesuffix("Exception") in _STALE:
-            _clients.pop(_key(place), None)
+        if unavailable.code.removesuffix("Exception") in STALE:
+            _sessions.pop(_key(place), None)
         raise
 
 
@@ -73,29 +93,30 @@ def is_missing(error: AwsError) -> bool:
 
 def forget_clients() -> None:
     """Make the next call become the revoker's role anew. A forked child starts like that."""
-    _clients.clear()
+    _sessions.clear()
 
 
-class _Client(NamedTuple):
-    client: Any
+class _Session(NamedTuple):
+    session: sts.MintedSession
+    clients: dict[str, Any]  # by service, made when they are needed
     good_until: float  # by time.monotonic
 
 
 _SESSION_SECONDS = 3600  # the longest a role may become another role for
 _MARGIN = 300
 # All that the revoker's session is for, whatever its role may do besides.
-_WORK = ("GetRole", "ListRolePolicies", "GetRolePolicy", "PutRolePolicy", "DeleteRolePolicy")
+_WORK = (
+    *("iam:GetRole", "iam:ListRolePolicies", "iam:GetRolePolicy", "iam:PutRolePolicy", "iam:DeleteRolePolicy"),
+    *("signin:GetConsoleAuthorizationConfiguration", "signin:ListSessions", "signin:BatchRevokeSessions"),
+)
 _POLICY = narrowing.compact(
-    {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": [f"iam:{action}" for action in _WORK], "Resource": "*"}],
-    }
+    {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": list(_WORK), "Resource": "*"}]}
 )
 
 # What an answer is for: one without it cannot be read.
 _ANSWERS = {"list_role_policies": "PolicyNames", "get_role_policy": "PolicyDocument", "get_role": "Role"}
 
-_clients: dict[tuple[str, ...], _Client] = {}
+_sessions: dict[tuple[str, ...], _Session] = {}
 os.register_at_fork(after_in_child=forget_clients)
 
 
@@ -109,15 +130,17 @@ def _key(place: Place) -> tuple[str, ...]:
     return place.revoker_role_arn, place.external_id or "", place.region, place.installation
 
 
-def _client(place: Place) -> Any:
+def _client(place: Place, service: str) -> Any:
     # No lock: two threads that both become the role cost one call more, and neither waits for the other's AWS.
-    known = _clients.get(_key(place))
+    known = _sessions.get(_key(place))
     if not known or known.good_until <= time.monotonic():
-        known = _clients[_key(place)] = _become(place)
-    return known.client
+        known = _sessions[_key(place)] = _become(place)
+    if service not in known.clients:
+        known.clients[service] = _made(known.session, service, place.region)
+    return known.clients[service]
 
 
-def _become(place: Place) -> _Client:
+def _become(place: Place) -> _Session:
     started = time.monotonic()
     order = sts.MintOrder(
         role_arn=place.revoker_role_arn,
@@ -131,17 +154,33 @@ def _become(place: Place) -> _Client:
         session = sts.assume_role(order)
     except Refused as refused:
         raise Refused(refused.code, refused.message, _FIX_REVOKER) from None
-    client = sts.attempt(lambda: sts.client_of(session, "iam", place.region))
+    return _Session(session, {}, started + _SESSION_SECONDS - _MARGIN)
+
+
+def _made(session: sts.MintedSession, service: str, region: str) -> Any:
+    client = sts.attempt(lambda: sts.client_of(session, service, region))
     # botocore would hand out documents read; their length as they were written is what IAM counts.
     client.meta.events.unregister("after-call.iam", json_decode_policies)
-    return _Client(client, started + _SESSION_SECONDS - _MARGIN)
+    # AWS Sign-In's own rules of endpoints do not ask for one that was configured: a VPC's, or a stand-in.
+    client.meta.events.register("before-endpoint-resolution.signin", _note_configured)
+    client.meta.events.register("before-call.signin", _send_there)
+    return client
+
+
+def _note_configured(builtins: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
+    context["daypass_endpoint"] = builtins.get("SDK::Endpoint")
+
+
+def _send_there(params: dict[str, Any], context: Mapping[str, Any], **_: Any) -> None:
+    if configured := context.get("daypass_endpoint"):
+        params["url"] = configured.rstrip("/") + params["url_path"]
 
 
 _FIX_REVOKER = (
     "Daypass cannot become the account's revoker role: it may be missing, or not trust Daypass's revoker with this "
     "external id. Until its owner has corrected it nothing here can be ended early."
 )
-_BECOME_AGAIN = "The session of the account's revoker role is no longer good: Daypass makes another and tries again."
+BECOME_AGAIN = "The session of the account's revoker role is no longer good: Daypass makes another and tries again."
 _TRY_AGAIN = "Somebody else was changing the role just then: Daypass tries again."
 
 # What these codes mean where IAM says them; STS's meanings are in errors.py.
@@ -166,12 +205,12 @@ _RULES: dict[str, tuple[type[AwsError], str]] = {
         "The account's revoker role may not do this, or the role is gone: the account's owner should allow it, or an "
         "operator correct the catalog.",
     ),
-    "ExpiredToken": (Unavailable, _BECOME_AGAIN),
-    "InvalidClientTokenId": (Unavailable, _BECOME_AGAIN),
+    "ExpiredToken": (Unavailable, BECOME_AGAIN),
+    "InvalidClientTokenId": (Unavailable, BECOME_AGAIN),
     "ConcurrentModification": (Unavailable, _TRY_AGAIN),
     "EntityTemporarilyUnmodifiable": (Unavailable, _TRY_AGAIN),
 }
-_STALE = ("ExpiredToken", "InvalidClientTokenId")
+STALE = ("ExpiredToken", "InvalidClientTokenId", "UnrecognizedClient")
 
 
 def _from_iam(error: BaseException) -> AwsError:

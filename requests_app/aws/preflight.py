@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from requests_app.aws import console, deny_policy, iam, probe, scoping, sts
+from requests_app.aws import console, deny_policy, iam, probe, scoping, sign_ins, sts
 from requests_app.aws.errors import AwsError, Refused, Unavailable
 from requests_app.aws.iam import Place
 from requests_app.aws.probe import End, Issued, Reply
@@ -33,6 +33,7 @@ class Check(enum.StrEnum):
     OTHER_DOORS = "other doors"
     ENDS_BY_STS = "ends by STS"
     SESSION_TOKEN = "session token"  # noqa: S105
+    CONSOLE_AUTHORIZATION = "console authorization"
 
 
 class Outcome(enum.StrEnum):
@@ -67,7 +68,7 @@ class Findings:
 
     `harmless_action` is the one of `probe.HARMLESS` that proves an early end on this role. `denies`: our deny policy
     stands there. `scoping`: whether AWS gives keys that it ends itself; `scoped_console`: whether the console's sign-in
-    took such keys. None where that is not known.
+    took such keys. `console_authorization`: the account has it switched on. None where that is not known.
     """
 
     findings: tuple[Finding, ...]
@@ -79,6 +80,7 @@ class Findings:
     denies: bool = False
     scoping: bool | None = None
     scoped_console: bool | None = None
+    console_authorization: bool | None = None
 
     def verdict(self, check: Check) -> Outcome | None:
         return next((finding.verdict for finding in self.findings if finding.check is check), None)
@@ -125,18 +127,21 @@ def as_revoker(place: Place, *, longest_session: int, minter_arn: str) -> Findin
     except AwsError as error:
         return Findings((_failed(Check.REVOKER, error),))
     doors = tuple(other_doors(role.trust_policy, minter_arn))
+    asks_for_more, of_console = _console_authorization(place)
     return Findings(
         findings=(
             _good(Check.REVOKER) if role.arn == place.role_arn else _elsewhere(role.arn),
             _longest_session(role.longest_session, longest_session),
             _room(standing.room),
             _other_doors(doors),
+            of_console,
         ),
         role_id=role.id,
         longest_session=role.longest_session,
         doors=doors,
         room=standing.room,
         denies=standing.document is not None,
+        console_authorization=asks_for_more,
     )
 
 
@@ -313,6 +318,14 @@ _LET_IT_SCOPE = (
     'owner should let the role call it, by {"Effect":"Allow","Action":"sts:GetScopedCredentials","Resource":"*"}, and '
     "see that no service control policy denies it."
 )
+_ASKS_FOR_MORE = (
+    "It is on: AWS asks whoever signs in to this account's console for signin:AuthorizeOAuth2Access and "
+    "signin:CreateOAuth2Token, which passes are denied, because they give what outlives a pass."
+)
+_CONSOLE_IS_CLOSED = (
+    "So there is no console here but under entitlements that lift `sign-in-tokens` by name; whoever needs it otherwise "
+    "should have the account's owner switch console authorization off."
+)
 _FREE_ROOM = (
     "A hundred early ends on this role may not fit side by side: the account's owner should make managed policies of "
     "its other inline policies."
@@ -393,6 +406,17 @@ def _room(room: int) -> Finding:
         return _good(Check.ROOM)
     words = f"The role's other inline policies leave {max(0, room):,} of {deny_policy.MOST_CHARACTERS:,} characters."
     return Finding(Check.ROOM, Outcome.BAD, "", words, _FREE_ROOM)
+
+
+def _console_authorization(place: Place) -> tuple[bool | None, Finding]:
+    try:
+        is_on = sign_ins.asks_for_more(place)
+    except AwsError as error:
+        # Without it the console is given as before: AWS may refuse it there, which nobody here would see.
+        return None, Finding(Check.CONSOLE_AUTHORIZATION, Outcome.UNKNOWN, error.code, error.message, error.advice)
+    if is_on:
+        return True, Finding(Check.CONSOLE_AUTHORIZATION, Outcome.BAD, "", _ASKS_FOR_MORE, _CONSOLE_IS_CLOSED)
+    return False, _good(Check.CONSOLE_AUTHORIZATION)
 
 
 def _other_doors(doors: tuple[Door, ...]) -> Finding:

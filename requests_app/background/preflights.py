@@ -89,5 +89,6 @@ def _found(findings: Findings) -> Found:
         denies=findings.denies,
         scoping=findings.scoping,
         scoped_console=findings.scoped_console,
+        console_authorization=findings.console_authorization,
         doors=[dataclasses.asdict(door) for door in findings.doors],
     )

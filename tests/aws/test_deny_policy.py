@@ -667,11 +667,11 @@ def test_one_session_of_the_revokers_role_serves_many_calls_until_it_is_nearly_o
 def test_a_session_that_aws_no_longer_takes_is_replaced_for_the_next_try(revoker, target_role):
     place = target_role.place()
     deny_policy.read(place)
-    (key,) = iam._clients
+    (session,) = iam._sessions.values()
     stale = revoker.as_session(
         {"AccessKeyId": "ASIAUNKNOWNKEY000000", "SecretAccessKey": "x" * 40, "SessionToken": "x"}
     )
-    iam._clients[key] = iam._clients[key]._replace(client=stale.client("iam"))
+    session.clients["iam"] = stale.client("iam")
 
     with pytest.raises(Unavailable) as unavailable:
         deny_policy.read(place)

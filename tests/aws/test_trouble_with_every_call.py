@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from requests_app.aws import console, deny_policy, patience, probe, sts
+from requests_app.aws import console, deny_policy, patience, probe, sign_ins, sts
 from requests_app.aws.deny_policy import Entry, Seen, policy_name
 from requests_app.aws.errors import AwsError, Unavailable
 from requests_app.aws.probe import End
@@ -24,6 +24,11 @@ from .conftest import ListeningProxy, everything_in
 from .trouble import SAID, SAID_AT_SIGN_IN, SLOW
 
 ALICE = "DP-7K2M9QX4"
+GONE = sign_ins.SignIn(
+    "arn:aws:signin:us-east-1:222222222222:session/x",
+    "arn:aws:iam::222222222222:role/x",
+    datetime(2026, 11, 1, tzinfo=UTC),
+)
 DESTINATION = "https://console.aws.amazon.com/"
 
 
@@ -41,6 +46,9 @@ CALLS = {
     "get": Call("revoker", "iam", "GetRolePolicy"),
     "put": Call("revoker", "iam", "PutRolePolicy"),
     "delete": Call("revoker", "iam", "DeleteRolePolicy"),
+    "console authorization": Call("revoker", "signin", "GetConsoleAuthorizationConfiguration"),
+    "list sign-ins": Call("revoker", "signin", "ListSessions"),
+    "revoke sign-ins": Call("revoker", "signin", "BatchRevokeSessions"),
 }
 
 
@@ -67,6 +75,9 @@ def calls(order, target_role) -> dict[str, Callable[[], object]]:
         "get": write,
         "put": write,
         "delete": delete,
+        "console authorization": lambda: sign_ins.asks_for_more(place),
+        "list sign-ins": lambda: sign_ins.active(place, since=now()),
+        "revoke sign-ins": lambda: sign_ins.revoke(place, [GONE], reason="over"),
     }
 
 
