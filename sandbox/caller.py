@@ -66,7 +66,9 @@ class Caller:
         body = json.dumps({"clientType": client_type})
         asked = AWSRequest("POST", f"{self.endpoint}/sandbox/log-in", {"Content-Type": "application/json"}, body)
         SigV4Auth(keys, "signin", region).add_auth(asked)
-        request = urllib.request.Request(asked.url, body.encode(), dict(asked.headers), method="POST")
+        request = urllib.request.Request(
+            f"{self.endpoint}/sandbox/log-in", body.encode(), dict(asked.headers), method="POST"
+        )
         with urllib.request.urlopen(request, timeout=10) as answer:
             return str(json.load(answer)["sessionArn"])
 

@@ -75,6 +75,7 @@ def examine(now: datetime, *, every_role: bool = False) -> Iterator[Finding]:
     yield _mail(now)
     yield from _second_factors()
     yield from _roles(now)
+    yield from _console_authorization()
     yield _addresses()
     yield _narrowing()
     if every_role:
@@ -282,6 +283,28 @@ def _roles(now: datetime) -> Iterator[Finding]:
     ):
         if number:
             yield Finding(Outcome.UNKNOWN, "roles", f"{number:,}: {what}.")
+
+
+def _console_authorization() -> Iterator[Finding]:
+    about, used = "console", Account.objects.filter(is_active=True).order_by("pk")
+    closed = list(used.filter(console_authorization=Account.ConsoleAuthorization.ON)[: MOST_WORST + 1])
+    if closed:
+        named = ", ".join(map(str, closed[:MOST_WORST])) + (", and more" if len(closed) > MOST_WORST else "")
+        sentence = (
+            f"Console authorization is on in {named}: only terms that lift `sign-in-tokens` give a console there."
+        )
+        yield Finding(Outcome.UNKNOWN, about, sentence, "Is it meant?")
+    if unknown := used.filter(console_authorization=Account.ConsoleAuthorization.UNKNOWN).count():
+        sentence = (
+            f"Whether console authorization is on is not known of {unknown:,} accounts: where it is, AWS refuses."
+        )
+        advice = (
+            "Their owners should let the revoker's role there call signin:GetConsoleAuthorizationConfiguration; "
+            "the preflight of each role says so."
+        )
+        yield Finding(Outcome.UNKNOWN, about, sentence, advice)
+    if not closed and not unknown:
+        yield Finding(Outcome.GOOD, about, "No account's console asks for what passes are denied.")
 
 
 def _addresses() -> Finding:

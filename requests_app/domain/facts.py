@@ -118,6 +118,7 @@ _MINTABLE = f"""{_HOLDING},
     r.terms_document->'hours' AS hours_document, coalesce(r.terms_document->>'channels', 'both') AS channels,
     %(console)s::boolean AS console, coalesce(f.scoping, '') AS scoping, c.scoped_console,
     coalesce((r.terms_document->>'ends_by_sts_only')::boolean, false) AS ends_by_sts_only,
+    a.console_authorization, coalesce(r.terms_document->'lifted', '[]') AS lifted,
     r.id AS access_request, r.code, r.terms_document, r.decide_by, r.start_by,
     r.beneficiary_id AS beneficiary, coalesce(nullif(p.name, ''), p.username) AS beneficiary_name, p.username,
     p.source_identity,
@@ -237,6 +238,13 @@ def stages_with_enough_people(
     left = [deciders.Left(stages, asking, seconds, entitlement=entitlement, role=role)] if stages else []
     too_few = {position for positions in deciders.lacking(left) for position in positions}
     return tuple(stage.position not in too_few for stage in stages)
+
+
+def may_use(access_request: AccessRequest, channel: str) -> policy.Verdict:
+    """Whether a pass gives this channel: `console` or `keys`."""
+    terms = access_request.terms
+    closed = policy.console_is_closed(access_request.role.account.console_authorization, terms.lifted)
+    return policy.may_use(terms.channels, channel, console_is_closed=closed)
 
 
 def of(access_request: AccessRequest) -> policy.Pass:

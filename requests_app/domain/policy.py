@@ -5,7 +5,7 @@ The facts come from the database by name (`facts`), which knows whom terms reach
 has in other words is said here: the hours of terms, which AWS addresses there are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Generic, Protocol, TypeVar
@@ -14,7 +14,8 @@ from requests_app.domain import arns
 from requests_app.domain.durations import at_in_words
 from requests_app.domain.errors import NotAllowed
 from requests_app.domain.hours import Hours, zone_or_utc
-from requests_app.domain.terms import BOTH, KEYS, STAGED, Terms
+from requests_app.domain.liftable import Liftable
+from requests_app.domain.terms import BOTH, CONSOLE, KEYS, STAGED, Terms
 from requests_app.domain.transitions import State
 
 SHORTEST_SECONDS = 60
@@ -142,6 +143,7 @@ class Asking(Standing):
     """`asker_…`: of somebody else who asks for them; where nobody else does, nothing in these refuses.
 
     `open_already` of at most `most`; `narrowing_fits`: AWS would take the narrowing of these terms for this role.
+    `console_is_closed`: what they give for a console could not be used.
     """
 
     role_arn: str
@@ -152,6 +154,8 @@ class Asking(Standing):
     asker_is_named: bool
     stages_with_enough_people: tuple[bool, ...] = ()
     narrowing_fits: bool = True
+    channels: str = BOTH
+    console_is_closed: bool = False
     open_already: int = 0
     most: int | None = None
 
@@ -180,7 +184,8 @@ class Minting(Holding):
     `time_zone`: the beneficiary's. `clock_…`: what was last read of AWS's. `hours_document`: of the terms, where they
     keep hours; `channels` is what they give. `console`: a link is wanted, not keys. `scoping`, `scoped_console`: what a
     preflight saw of GetScopedCredentials on the role, and of the partition's console with such keys.
-    `ends_by_sts_only`: the terms want nothing else.
+    `ends_by_sts_only`: the terms want nothing else. `console_authorization`: of the account, as a preflight read it;
+    `lifted`: by the terms.
     """
 
     identity_is_access: bool
@@ -195,6 +200,12 @@ class Minting(Holding):
     scoping: str
     scoped_console: bool | None
     ends_by_sts_only: bool
+    console_authorization: str
+    lifted: Sequence[str]
+
+    @property
+    def console_is_closed(self) -> bool:
+        return console_is_closed(self.console_authorization, self.lifted)
 
     @property
     def zone(self) -> tzinfo:
@@ -270,11 +281,24 @@ def still_entitled(standing: Standing) -> Verdict:
     return verdict(STILL_ENTITLED, standing, "entitlement.reaches")
 
 
-def may_use(channels: str, channel: str) -> Verdict:
-    """Whether terms that give `channels` give this one: `console` or `keys`."""
+def console_is_closed(console_authorization: str, lifted: Collection[str]) -> bool:
+    """Whether AWS asks each sign-in to an account's console for what sessions are denied, and these terms do not lift.
+
+    The same actions give `aws login` what outlives a pass: so the deny is never lifted for the console's sake. Where
+    nobody knows what AWS asks, the console is given.
+    """
+    return console_authorization == "on" and Liftable.SIGN_IN_TOKENS not in lifted
+
+
+def may_use(channels: str, channel: str, *, console_is_closed: bool) -> Verdict:
+    """Whether terms that give `channels` give this one, `console` or `keys`, in an account whose console is closed to
+    them or is not.
+    """
     if channels not in (BOTH, channel):
         other = "the console" if channel == KEYS else "keys"
         return Verdict(False, "terms.channel", f"These terms give {other} only.")
+    if channel == CONSOLE and console_is_closed:
+        return Verdict(False, "console.authorization", CONSOLE_IS_CLOSED)
     return Verdict(True, "terms.channel")
 
 
@@ -427,6 +451,10 @@ ONE_HAND = (
     "signs in or what they may do, perhaps through others. You two count once before a third, an operator, has "
     "confirmed that. Ask one, or let somebody else agree."
 )
+CONSOLE_IS_CLOSED = (
+    "There is no console here: AWS's console authorization is on in this account, so AWS asks whoever signs in to its "
+    "console for what these terms deny, because it would outlive the pass. Tell an operator if you need the console."
+)
 NOT_ACTIVE = "This pass is not active. Ask again if you still need access."
 # The rule of whoever would be let in if the terms did not exclude them.
 EXCLUDED = "entitlement.excluded"
@@ -517,6 +545,11 @@ MAY_REQUEST: Table[Asking] = (
         "narrowing.does_not_fit",
         "These terms narrow sessions in a way that AWS would not take for this role, so nothing could be issued. "
         "Choose other terms, or tell an operator: they can mend that.",
+    ),
+    Line(
+        lambda it: it.channels == CONSOLE and it.console_is_closed,
+        "console.authorization",
+        f"These terms give the console only. {CONSOLE_IS_CLOSED}",
     ),
     Line(
         lambda it: it.approval == STAGED and not it.stages_with_enough_people,

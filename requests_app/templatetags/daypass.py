@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from lucide.templatetags.lucide import lucide
 
-from requests_app.domain import browsers
+from requests_app.domain import browsers, facts
 from requests_app.domain.models import AccessRequest, IssuedSession
 from requests_app.domain.terms import CONSOLE, KEYS, StageTerms, Terms
 from requests_app.domain.texts import shortened
@@ -159,6 +159,13 @@ def limits(terms: Terms) -> list[str]:
     if terms.ends_by_sts_only:
         found.append("Only where AWS itself ends the keys at the second: never by policy alone.")
     return found
+
+
+@register.filter
+def no_console(access_request: AccessRequest) -> str:
+    """Why a pass under whose terms there is a console has none; empty where it has one."""
+    may = facts.may_use(access_request, CONSOLE)
+    return "" if may or not access_request.terms.allows(CONSOLE) else may.message
 
 
 @register.filter

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from requests_app.aws import sign_ins
+from requests_app.aws import iam, sign_ins
 from requests_app.aws.errors import Refused, Unavailable
 from requests_app.aws.sign_ins import SignIn
 from sandbox.landscape import revoker_arn
@@ -97,7 +97,7 @@ FROM_AWS = {"ResponseMetadata": {"RequestId": "r"}}
 )
 def test_what_aws_says_of_single_ones_counts(target_role, monkeypatch, code, kind):
     answer = {"revokedSessions": [], "errors": [{"sessionArn": ARN, "code": code, "message": "no"}]}
-    monkeypatch.setattr(sign_ins.iam, "call", lambda place, service, operation, read, _, **__: read(answer | FROM_AWS))
+    monkeypatch.setattr(iam, "call", lambda place, service, operation, read, _, **__: read(answer | FROM_AWS))
 
     with pytest.raises(kind) as failure:
         sign_ins.revoke(target_role.place(), [SignIn(ARN, "arn", ago())], reason="over")
@@ -107,20 +107,20 @@ def test_what_aws_says_of_single_ones_counts(target_role, monkeypatch, code, kin
 
 def test_an_answer_that_does_not_name_each_is_none(target_role, monkeypatch):
     answer: dict[str, Any] = {"revokedSessions": [], "errors": []}
-    monkeypatch.setattr(sign_ins.iam, "call", lambda place, service, operation, read, _, **__: read(answer | FROM_AWS))
+    monkeypatch.setattr(iam, "call", lambda place, service, operation, read, _, **__: read(answer | FROM_AWS))
 
     with pytest.raises(ValueError, match="half an answer"):
         sign_ins.revoke(target_role.place(), [SignIn(ARN, "arn", ago())], reason="over")
 
 
 def test_a_refusal_names_the_statement_that_is_missing(revoker, target_role, root):
-    iam = revoker.root(PAYMENTS).client("iam")
+    of_account = revoker.root(PAYMENTS).client("iam")
     name = revoker_arn(PAYMENTS).rsplit("/", 1)[-1]
-    before = iam.get_role_policy(RoleName=name, PolicyName="deny-policies")["PolicyDocument"]
+    before = of_account.get_role_policy(RoleName=name, PolicyName="deny-policies")["PolicyDocument"]
     without = {**before, "Statement": [one for one in before["Statement"] if "iam:GetRole" in one["Action"]]}
     place = target_role.place()
     refusals = []
-    iam.put_role_policy(RoleName=name, PolicyName="deny-policies", PolicyDocument=json.dumps(without))
+    of_account.put_role_policy(RoleName=name, PolicyName="deny-policies", PolicyDocument=json.dumps(without))
     try:
         for call in (
             lambda: sign_ins.asks_for_more(place),
@@ -131,7 +131,7 @@ def test_a_refusal_names_the_statement_that_is_missing(revoker, target_role, roo
                 call()
             refusals.append(refused.value)
     finally:
-        iam.put_role_policy(RoleName=name, PolicyName="deny-policies", PolicyDocument=json.dumps(before))
+        of_account.put_role_policy(RoleName=name, PolicyName="deny-policies", PolicyDocument=json.dumps(before))
 
     assert {refused.code for refused in refusals} == {"AccessDeniedException"}
     named = [_statement(refused.advice) for refused in refusals]

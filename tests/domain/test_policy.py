@@ -57,6 +57,8 @@ mints = st.builds(
     scoping=st.sampled_from(["", "works", "works", "refused"]),
     scoped_console=st.none() | mostly,
     ends_by_sts_only=hardly,
+    console_authorization=st.sampled_from(["", "off", "on"]),
+    lifted=st.sampled_from([[], ["sign-in-tokens"]]),
 )
 
 
@@ -117,6 +119,8 @@ def test_still_entitled(standing: Standing) -> None:
         asker_is_named=mostly,
         stages_with_enough_people=st.lists(mostly, max_size=3).map(tuple),
         narrowing_fits=mostly,
+        channels=st.sampled_from(["both", "console", "keys"]),
+        console_is_closed=hardly,
         open_already=st.integers(0, 3),
         most=st.none() | st.integers(1, 9),
     )
@@ -142,6 +146,8 @@ def test_may_request(asking: Asking) -> None:
             return why_not_hold(asking)
         if not asking.narrowing_fits:
             return "narrowing.does_not_fit"
+        if asking.channels == "console" and asking.console_is_closed:
+            return "console.authorization"
         if asking.approval == "staged" and not asking.stages_with_enough_people:
             return "stage.none"
         if asking.approval == "staged" and False in asking.stages_with_enough_people:
@@ -227,7 +233,7 @@ GOOD = Minting(
     gives_role=True, names_person=True, excludes_person=False, is_beneficiary=True, state=State.ACTIVE,
     expires_at=NOW + timedelta(seconds=1), now=NOW, identity_is_access=False, held_until=None, time_zone="UTC",
     clock_low=-0.5, clock_high=0.5, clock_measured_at=NOW, hours_document=None, channels="both",
-    console=False, scoping="", scoped_console=None, ends_by_sts_only=False,
+    console=False, scoping="", scoped_console=None, ends_by_sts_only=False, console_authorization="", lifted=[],
 )  # fmt: skip
 
 
@@ -273,6 +279,7 @@ AGAINST_ASKING = [
     ({"role_arn": ARN.replace("/elevated/", "/team:a/")}, "role.address"),
     *AGAINST_HOLDING[2:],
     ({"narrowing_fits": False}, "narrowing.does_not_fit"),
+    ({"channels": "console", "console_is_closed": True}, "console.authorization"),
     (NOBODY, "stage.none"),
     ({"approval": "staged", "stages_with_enough_people": (True, False)}, "stage.nobody_can"),
     ({"most": 2, "open_already": 2}, "terms.at_once"),

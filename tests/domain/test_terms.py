@@ -173,8 +173,10 @@ def test_terms_survive_being_stored(hours: Hours | None, channels: str, asked: l
     for stage in document["stages"]:
         stage["colour"] = "red"
     assert Terms.from_document(document) == terms
-    assert bool(policy.may_use(terms.channels, "keys")) is (channels != "console")
-    assert bool(policy.may_use(terms.channels, "console")) is (channels != "keys")
+    for closed in (False, True):
+        keys, console = (policy.may_use(terms.channels, it, console_is_closed=closed) for it in ("keys", "console"))
+        assert bool(keys) is (channels != "console")
+        assert bool(console) is (channels != "keys" and not closed)
 
 
 def test_terms_from_before_have_what_was_then_so() -> None:

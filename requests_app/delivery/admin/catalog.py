@@ -165,13 +165,13 @@ class AccountAdmin(Audited):
     decides_nothing = frozenset({"name", "region"})
     fields = (
         *("name", "partition", "number", "is_active", "external_id", "allows_source_identity"),
-        *("region", "unit", "environment", "tags", "owners", "its_roles"),
+        *("region", "unit", "environment", "tags", "owners", "console", "its_roles"),
     )
     autocomplete_fields = ("unit", "owners")
-    readonly_fields = ("its_roles",)
+    readonly_fields = ("console", "its_roles")
     list_display = ("name", "number", "partition", "environment", "unit", "is_active", "allows_source_identity")
     list_select_related = ("unit",)
-    list_filter = ("partition", "is_active", "allows_source_identity")
+    list_filter = ("partition", "is_active", "allows_source_identity", "console_authorization")
     search_fields = ("name", "number")
     search_help_text = "Any part of a name or a number"
     ordering = ("name",)
@@ -184,12 +184,30 @@ class AccountAdmin(Audited):
         return queryset, False
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        corrected = change and {*self.fixed} & {*form.changed_data}
+        if corrected:
+            obj.console_authorization = Account.ConsoleAuthorization.UNKNOWN
         super().save_model(request, obj, form, change)
-        if change and {*self.fixed} & {*form.changed_data}:
+        if corrected:
             preflights.forget(Role.objects.filter(account=obj))
         if change and form.changed_data:
             preflights.look_soon(Role.objects.filter(account=obj))
             warn_of_narrowing(request, Q(account=obj))
+
+    @admin.display(description="console authorization")
+    def console(self, obj: Account) -> str:
+        match obj.console_authorization:
+            case Account.ConsoleAuthorization.ON:
+                return (
+                    "On: AWS asks each sign-in to this account's console for what passes are denied, so there is no "
+                    "console here but under entitlements that lift “sign-in-tokens”."
+                )
+            case Account.ConsoleAuthorization.OFF:
+                return "Off: the console asks for nothing that a pass is denied."
+        return (
+            "Not known: the account's revoker role may not read it yet, or no preflight has. If it is on, AWS refuses "
+            "the console to those who sign in there."
+        )
 
     @admin.display(description="roles")
     def its_roles(self, obj: Account) -> SafeString | str:

@@ -34,7 +34,7 @@ from requests_app.domain.models import (
 from requests_app.domain.models.catalog import RoleQuerySet
 from requests_app.domain.models.entitlements import EntitlementQuerySet
 from requests_app.domain.prepared import Question
-from requests_app.domain.terms import StageTerms, Terms
+from requests_app.domain.terms import BOTH, CONSOLE, StageTerms, Terms
 
 MOST_FOUND = 12
 MOST_CHOICES = 10
@@ -186,6 +186,14 @@ class Outlook:
     cut_short: bool
     # When they begin, where it could not start before.
     opens: datetime | None
+
+    @property
+    def no_console(self) -> str:
+        """Why these terms, which give a console besides keys, have none in this account; empty where they have one."""
+        terms = self.choice.terms
+        return (
+            policy.CONSOLE_IS_CLOSED if terms.channels == BOTH and _console_is_closed(self.choice.role, terms) else ""
+        )
 
     @property
     def lifted(self) -> list[str]:
@@ -399,13 +407,18 @@ def _refusing(found: Sequence[Choice], role: Role, asker: User, beneficiary: Use
     def refuses(key: int, terms: Terms, too_few: list[int]) -> bool:
         full = terms.most_at_once is not None and number[key] >= terms.most_at_once
         unfit = narrowing.problem(terms.narrowed_by, terms.narrowing_policy_arns, role.arn)
-        return full or key in edited or bool(unfit) or bool(too_few)
+        useless = terms.channels == CONSOLE and _console_is_closed(role, terms)
+        return full or key in edited or bool(unfit) or useless or bool(too_few)
 
     return {
         choice.key
         for choice, too_few in zip(found, deciders.lacking(left), strict=True)
         if refuses(choice.entitlement.pk, choice.terms, too_few)
     }
+
+
+def _console_is_closed(role: Role, terms: Terms) -> bool:
+    return policy.console_is_closed(role.account.console_authorization, terms.lifted)
 
 
 def _stages(choice: Choice, role: Role, *, asking: Sequence[int], now: datetime) -> list[StageOutlook]:

@@ -40,13 +40,23 @@ END $$;
 CREATE TRIGGER guard_insert BEFORE INSERT ON requests_app_delivery
     FOR EACH ROW EXECUTE FUNCTION requests_app_guard_delivery_insert();
 
--- Some terms give keys only, or the console only.
+-- Some terms give keys only, or the console only; and where an account's console asks for what sessions are denied, it is
+-- for terms that lift that: `policy.console_is_closed`.
 CREATE FUNCTION requests_app_guard_channel() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     IF coalesce((SELECT terms_document->>'channels' FROM requests_app_accessrequest WHERE id = NEW.access_request_id),
                 'both') NOT IN ('both', CASE NEW.kind WHEN 'console' THEN 'console' ELSE 'keys' END) THEN
         PERFORM requests_app_refuse('the terms do not give this');
+    END IF;
+    IF NEW.kind = 'console' AND EXISTS (
+        SELECT FROM requests_app_accessrequest r
+            JOIN requests_app_role o ON o.id = r.role_id
+            JOIN requests_app_account a ON a.id = o.account_id
+        WHERE r.id = NEW.access_request_id AND a.console_authorization = 'on'
+            AND NOT coalesce(r.terms_document->'lifted' ? 'sign-in-tokens', false)
+    ) THEN
+        PERFORM requests_app_refuse('the console of this account is closed to these terms');
     END IF;
     RETURN NEW;
 END $$;

@@ -125,6 +125,11 @@ def keys_in(path: str) -> frozenset[int]:
 
 
 class Account(models.Model):
+    class ConsoleAuthorization(models.TextChoices):
+        UNKNOWN = "", "not known"
+        OFF = "off"
+        ON = "on"
+
     partition = models.CharField(max_length=16, choices=[(name, name) for name in partitions.PARTITIONS], default="aws")
     number = models.CharField(
         "account id",
@@ -143,6 +148,10 @@ class Account(models.Model):
     )
     allows_source_identity = models.BooleanField(
         default=False, help_text="The trust policies here allow sts:SetSourceIdentity for Daypass."
+    )
+    # What a preflight last read: AWS asks whoever signs in to the console of such an account for more.
+    console_authorization = models.CharField(
+        max_length=3, choices=ConsoleAuthorization.choices, blank=True, editable=False, default="", db_default=""
     )
     unit = models.ForeignKey(OrganisationalUnit, models.PROTECT, null=True, blank=True, related_name="accounts")
     environment = models.CharField(
@@ -179,6 +188,9 @@ class Account(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(region="") | Q(region__regex=r"^[a-z0-9-]+$"), name="account_region_as_aws_writes_it"
+            ),
+            models.CheckConstraint(
+                condition=Q(console_authorization__in=["", "off", "on"]), name="account_console_authorization_known"
             ),
         ]
         indexes = [

@@ -61,6 +61,15 @@ class DenyPolicy(models.Model):
     # What AWS said to the last probe, where it showed nothing; empty where it showed that AWS refuses.
     probe_code = models.CharField(max_length=100, blank=True, db_default="")
     probe_message = models.CharField(max_length=2000, blank=True, db_default="")
+    # When AWS was seen to refuse what this generation denies: from then on nobody of these begins a sign-in session.
+    refused_at = models.DateTimeField(null=True)
+    # The codes, among those that may have sign-in sessions, of which AWS had none left when it was last asked.
+    signed_out = models.JSONField(default=list, db_default=Value([], models.JSONField()))
+    # What AWS said last where it did not list or revoke them; empty where it did.
+    sign_in_code = models.CharField(max_length=100, blank=True, db_default="")
+    sign_in_message = models.CharField(max_length=2000, blank=True, db_default="")
+    sign_in_advice = models.CharField(max_length=1000, blank=True, db_default="")
+    sign_in_attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
 
     class Meta:
         verbose_name_plural = "deny policies"

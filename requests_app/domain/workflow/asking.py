@@ -272,6 +272,8 @@ def _may_request(
         open_already=counted.open_of_terms if for_oneself else 0,
         most=terms.most_at_once,
         narrowing_fits=not narrowing.problem(terms.narrowed_by, terms.narrowing_policy_arns, role.arn),
+        channels=terms.channels,
+        console_is_closed=policy.console_is_closed(role.account.console_authorization, terms.lifted),
     )
     verdict = policy.may_request(asking)
     of_the_other = not for_oneself and policy.may_ask_for_others(asking)

@@ -489,7 +489,8 @@ def _lock_delivery(delivery_id: int) -> facts.LockedDelivery | None:
 
 
 def _verdict(known: policy.Minting, kind: str) -> policy.Verdict:
-    may_use = policy.may_use(known.channels, CONSOLE if kind == Delivery.Kind.CONSOLE else KEYS)
+    channel = CONSOLE if kind == Delivery.Kind.CONSOLE else KEYS
+    may_use = policy.may_use(known.channels, channel, console_is_closed=known.console_is_closed)
     return may_use and policy.may_mint(known)
 
 

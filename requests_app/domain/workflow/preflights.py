@@ -17,6 +17,7 @@ from django.db.models import QuerySet
 
 from requests_app.domain import clock, jobs
 from requests_app.domain.models import (
+    Account,
     AwsClock,
     Delivery,
     DenyPolicy,
@@ -114,6 +115,7 @@ class Found:
     denies: bool = False
     scoping: bool | None = None
     scoped_console: bool | None = None
+    console_authorization: bool | None = None
 
     def verdict(self, check: str) -> str:
         return _verdict_on(self.findings, check)
@@ -215,6 +217,8 @@ def take_up(role_id: int, half: Half) -> Look | None:
 def note(look: Look, found: Found) -> None:
     """Write down what was found, and when to look again: in a day, or sooner if Daypass did not get in."""
     half = look.half
+    if found.console_authorization is not None:
+        _note_console_authorization(look, is_on=found.console_authorization)
     with transaction.atomic(durable=True):
         # Nobody corrects it meanwhile; before the preflight, as whoever does that has it.
         if lock_address(look.role_id) != look.role_arn:
@@ -268,6 +272,14 @@ def note_session(
 def note_console(region: str, *, takes_scoped: bool | None) -> None:
     """Whether the console's sign-in of that partition takes scoped keys; None: it is to be tried again."""
     AwsClock.objects.filter(region=region).update(scoped_console=takes_scoped)
+
+
+def _note_console_authorization(look: Look, *, is_on: bool) -> None:
+    """Before all else that was found, and by itself: whoever corrects an account has it before its roles."""
+    now = Account.ConsoleAuthorization.ON if is_on else Account.ConsoleAuthorization.OFF
+    _, partition, _, _, number, _ = look.role_arn.split(":", 5)
+    of_account = Account.objects.filter(roles=look.role_id, partition=partition, number=number)
+    of_account.exclude(console_authorization=now).update(console_authorization=now)
 
 
 def harmless_action(role_id: int) -> str:

@@ -98,7 +98,7 @@ def _acts(
         # Whoever must leave the approval to somebody else may still end it.
         "deny": bool(deciding) or deciding.rule in ("decision.needed_later", "decision.same_hand", "decision.no_use"),
         "use": of_use and mine and state == State.ACTIVE,
-        "console": of_use and mine and state == State.ACTIVE and access_request.terms.allows(CONSOLE),
+        "console": of_use and mine and state == State.ACTIVE and bool(facts.may_use(access_request, CONSOLE)),
         "give_back": mine and state == State.ACTIVE,
         "extend": of_use and mine and longer is not None and longer.possible and _may_extend(access_request, viewer),
         "accept": accept,

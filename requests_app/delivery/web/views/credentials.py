@@ -6,7 +6,7 @@ from django.views.decorators.http import require_safe
 from requests_app.delivery.web.access import PersonRequest, signed_in
 from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.visibility import find_request
-from requests_app.domain import partitions, policy
+from requests_app.domain import facts, partitions
 from requests_app.domain.terms import CONSOLE, KEYS
 from requests_app.domain.transitions import State
 
@@ -34,7 +34,7 @@ def _page(request: PersonRequest, code: str, channel: str, template: str) -> Htt
     if access_request.beneficiary_id != request.user.pk or state not in (State.APPROVED, State.ACTIVE):
         messages.warning(request, NOT_NOW)
         return redirect("access_request", access_request.code)
-    gives = policy.may_use(access_request.terms.channels, channel)
+    gives = facts.may_use(access_request, channel)
     if not gives:
         messages.warning(request, gives.message)
         return redirect("access_request", access_request.code)

@@ -10,7 +10,7 @@ from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.dossiers import Dossier, dossiers, left_out
 from requests_app.delivery.web.frozen import each_once, frozen_by
 from requests_app.delivery.web.passes import More, begins, more
-from requests_app.domain import reading, workflow
+from requests_app.domain import facts, reading, workflow
 from requests_app.domain.models import AccessRequest, User
 from requests_app.domain.terms import CONSOLE
 from requests_app.domain.transitions import ENDED, OPEN, RevocationState, State
@@ -39,7 +39,7 @@ class ActivePass:
 
     @property
     def may_open_console(self) -> bool:
-        return self._may_use and self.access_request.terms.allows(CONSOLE)
+        return self._may_use and bool(facts.may_use(self.access_request, CONSOLE))
 
     @property
     def _may_use(self) -> bool:
