@@ -78,6 +78,7 @@ def looked_at(role: Role, **values: Any) -> Preflight:
 @pytest.fixture
 def healthy(aws_clock: AwsClock, administrator: Role) -> Preflight:
     """All is well with everything that is looked at."""
+    Account.objects.update(console_authorization="off")
     for worker, arn in ARNS.items():
         Identity.objects.create(
             worker=worker, region="us-east-1", arn=arn, chained=True, seen_at=clock.now(), regional=True,
@@ -101,6 +102,16 @@ def test_an_installation_where_nothing_runs_is_ill(payments: Account) -> None:
     assert line("revoker in us-east-1").startswith("bad")
     assert line("clock in us-east-1").startswith("bad")
     assert line("identities in us-east-1").startswith("unknown")
+
+
+def test_which_accounts_consoles_ask_for_more_and_of_which_nobody_knows(healthy: Preflight) -> None:
+    Account.objects.update(console_authorization="on")
+    assert line("console").startswith("unknown")
+    assert f"is on in {healthy.role.account}" in line("console")
+    assert run()[0] == 0, "it may well be meant"
+    Account.objects.update(console_authorization="")
+    assert "Of 1 accounts it is not known" in line("console")
+    assert "signin:GetConsoleAuthorizationConfiguration" in line("console")
 
 
 def test_a_broken_rule_is_told_with_its_examples(healthy: Preflight, active_request: AccessRequest) -> None:

@@ -290,14 +290,10 @@ def _console_authorization() -> Iterator[Finding]:
     closed = list(used.filter(console_authorization=Account.ConsoleAuthorization.ON)[: MOST_WORST + 1])
     if closed:
         named = ", ".join(map(str, closed[:MOST_WORST])) + (", and more" if len(closed) > MOST_WORST else "")
-        sentence = (
-            f"Console authorization is on in {named}: only terms that lift `sign-in-tokens` give a console there."
-        )
+        sentence = f"Console authorization is on in {named}: a console is given only where `sign-in-tokens` are lifted."
         yield Finding(Outcome.UNKNOWN, about, sentence, "Is it meant?")
     if unknown := used.filter(console_authorization=Account.ConsoleAuthorization.UNKNOWN).count():
-        sentence = (
-            f"Whether console authorization is on is not known of {unknown:,} accounts: where it is, AWS refuses."
-        )
+        sentence = f"Of {unknown:,} accounts it is not known whether console authorization is on: AWS refuses it then."
         advice = (
             "Their owners should let the revoker's role there call signin:GetConsoleAuthorizationConfiguration; "
             "the preflight of each role says so."

@@ -27,7 +27,7 @@ from tests import factories
 from tests.admin.filling import Form, errors, read, save, send
 from tests.admin.test_reading import address
 from tests.domain.meeting import at_once
-from tests.web.pages import Page, signed_in
+from tests.web.pages import Page, page, signed_in
 
 ARN = "arn:aws:iam::222222222222:role/elevated/Deploy"
 
@@ -51,6 +51,18 @@ DEPENDS: dict[str, Any] = {
     "deny policy": lambda role, alice, engineers, olivia: DenyPolicy.objects.create(role=role, expected=[None]),
     "own session": lambda role, alice, engineers, olivia: factories.own_session(role),
 }
+
+
+def test_what_was_read_of_another_accounts_console_is_forgotten_with_its_number(
+    operator: Client, payments: Account
+) -> None:
+    Account.objects.update(console_authorization="on")
+    assert "there is no console here" in page(operator.get(address(Account, payments.pk))).text
+
+    assert save(operator, address(Account, payments.pk), number="123456789012").status_code == 302
+
+    payments.refresh_from_db()
+    assert (payments.number, payments.console_authorization) == ("123456789012", "")
 
 
 def test_a_role_with_a_wrong_path_is_corrected_while_nothing_depends_on_it(

@@ -307,6 +307,15 @@ def test_a_token_that_is_nearly_full_before_much_is_narrowed(minter, subject, mo
     assert preflight.as_minter(subject, now).verdict(Check.SESSION_TOKEN) is (BAD if told else None)
 
 
+def test_console_authorization_does_not_look_like_a_console_that_takes_no_scoped_keys(
+    minter, target_role, subject, federation
+):
+    target_role.put("permissions", QUEUES, SCOPING)
+    asked = dataclasses.replace(subject, federation_url=federation.url)
+    with minter.console_authorization(PAYMENTS.id):
+        assert preflight.as_minter(asked, now).scoped_console is not False
+
+
 # --- the revoker's half --------------------------------------------------------------------------
 
 
@@ -325,7 +334,9 @@ def test_every_role_of_the_landscape_is_good_to_the_revoker_too(revoker, account
         Check.LONGEST_SESSION: GOOD,
         Check.ROOM: GOOD,
         Check.OTHER_DOORS: GOOD,
+        Check.CONSOLE_AUTHORIZATION: GOOD,
     }
+    assert findings.console_authorization is False
     assert findings.longest_session == role.longest_session
     assert findings.role_id.startswith("AROA")
     assert findings.doors == ()
@@ -487,3 +498,38 @@ def test_a_role_that_no_session_policy_could_name_is_told_without_asking_aws(pat
     assert findings.verdict(Check.TRUST) is BAD
     assert arn in found(findings, Check.TRUST).words
     assert "under a path of letters and digits" in found(findings, Check.TRUST).advice
+
+
+def test_console_authorization_is_off_or_on_or_may_not_be_read(revoker):
+    read = as_revoker(PAYMENTS.role_arn("Administrator"))
+    with revoker.console_authorization(PAYMENTS.id):
+        on = as_revoker(PAYMENTS.role_arn("Administrator"))
+    iam_of_account = revoker.root(PAYMENTS.id).client("iam")
+    name = revoker_arn(PAYMENTS.id).rsplit("/", 1)[-1]
+    before = iam_of_account.get_role_policy(RoleName=name, PolicyName="deny-policies")["PolicyDocument"]
+    without = {**before, "Statement": [one for one in before["Statement"] if "iam:GetRole" in one["Action"]]}
+    iam_of_account.put_role_policy(RoleName=name, PolicyName="deny-policies", PolicyDocument=json.dumps(without))
+    try:
+        closed = as_revoker(PAYMENTS.role_arn("Administrator"))
+    finally:
+        iam_of_account.put_role_policy(RoleName=name, PolicyName="deny-policies", PolicyDocument=json.dumps(before))
+
+    assert (read.console_authorization, on.console_authorization, closed.console_authorization) == (False, True, None)
+    assert found(on, Check.CONSOLE_AUTHORIZATION).verdict is BAD
+    assert "`sign-in-tokens`" in found(on, Check.CONSOLE_AUTHORIZATION).advice
+    unread = found(closed, Check.CONSOLE_AUTHORIZATION)
+    assert (unread.verdict, unread.code) == (UNKNOWN, "AccessDeniedException")
+    statement = json.loads(unread.advice[unread.advice.index("{") : unread.advice.rindex("}") + 1])
+    assert statement["Action"] == ["signin:GetConsoleAuthorizationConfiguration"]
+    assert closed.verdict(Check.REVOKER) is GOOD  # all else is found as before
+
+
+def test_that_aws_does_not_answer_says_nothing_of_console_authorization(through, proxy):
+    through("revoker")
+    for fault in (Fault.THROTTLED, Fault.ERROR_500, Fault.RESET_AFTER, Fault.PAGE):
+        proxy.fail(fault, services={"signin"})
+        findings = as_revoker(PAYMENTS.role_arn("Administrator"))
+        proxy.heal()
+        assert findings.console_authorization is None
+        assert findings.verdict(Check.CONSOLE_AUTHORIZATION) is UNKNOWN
+        assert findings.verdict(Check.REVOKER) is GOOD

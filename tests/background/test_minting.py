@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 from botocore.exceptions import ClientError
 from joserfc import jwe
@@ -13,8 +14,8 @@ from joserfc.jwk import ECKey
 
 from requests_app.aws import console, sts
 from requests_app.background import clocks, minting
-from requests_app.domain import clock, envelopes, sealing, workflow
-from requests_app.domain.errors import Conflict
+from requests_app.domain import clock, envelopes, policy, sealing, workflow
+from requests_app.domain.errors import Conflict, NotAllowed
 from requests_app.domain.models import (
     AccessRequest,
     Account,
@@ -456,3 +457,55 @@ def test_a_console_that_does_not_answer(active_request: AccessRequest, browser: 
     failed(delivery)
     assert delivery.state == DeliveryState.UNAVAILABLE
     assert IssuedSession.objects.count() == 1
+
+
+def test_where_aws_asks_for_more_at_its_console_a_link_is_refused_in_words_and_keys_are_not(
+    active_request: AccessRequest, browser: Browser, federation: Any, settings: Any, aws_stand_in: Any
+) -> None:
+    settings.FEDERATION_URL = federation.url
+    with aws_stand_in.console_authorization("222222222222"):
+        # Nobody has read it yet: there is a link, and AWS refuses it to whoever follows it.
+        assert "not authorized to perform signin:" in follow(browser.credentials(active_request, kind="console"))
+        Account.objects.update(console_authorization="on")
+
+        with pytest.raises(NotAllowed) as refusal:
+            browser.ask(active_request, kind="console")
+        assert refusal.value.rule == "console.authorization"
+        assert "console authorization is on in this account" in str(refusal.value)
+        assert browser.credentials(active_request)["access_key_id"]
+
+
+def test_it_is_looked_at_again_before_aws_is_asked(
+    active_request: AccessRequest, browser: Browser, settings: Any, federation: Any
+) -> None:
+    settings.FEDERATION_URL = federation.url
+    delivery = browser.ask(active_request, kind="console")
+    Account.objects.update(console_authorization="on")
+
+    minting.mint(delivery.pk)
+
+    failed(delivery)
+    assert delivery.state == DeliveryState.REFUSED
+    assert delivery.message == policy.CONSOLE_IS_CLOSED
+    assert not IssuedSession.objects.exists()
+
+
+def test_terms_that_lift_it_by_name_open_the_console(
+    alice: User, bob: User, administrator: Role, staged: Entitlement, browser: Browser, federation: Any, settings: Any,
+    aws_stand_in: Any,
+) -> None:  # fmt: skip
+    settings.FEDERATION_URL = federation.url
+    Account.objects.update(console_authorization="on")
+    Entitlement.objects.filter(pk=staged.pk).update(lifted=["sign-in-tokens"])
+    staged.refresh_from_db()
+    asked = factories.wish(alice, administrator, staged)
+    workflow.approve(asked, by=bob)
+    active = workflow.start(asked, by=alice)
+
+    with aws_stand_in.console_authorization("222222222222"):
+        assert "Signed in to the AWS console" in follow(browser.credentials(active, kind="console"))
+
+
+def follow(opened: dict[str, Any]) -> str:
+    """The page that the browser gets for the form."""
+    return httpx.post(opened["url"], data=opened["fields"], timeout=10).text

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from requests_app.aws import preflight
+from requests_app.aws.errors import Refused
 from requests_app.background import clocks, minting, preflights, tasks
 from requests_app.domain import clock, jobs, workflow
 from requests_app.domain.models import (
@@ -417,3 +418,56 @@ def test_only_a_plausible_id_is_looked_up(argument: object, monkeypatch: pytest.
         task(7)
         assert asked == [(7, half)]
         asked.clear()
+
+
+# --- what the console asks for ----------------------------------------------------------------------------
+
+
+def test_what_was_read_of_the_console_is_kept_with_the_account_for_all_its_roles(
+    measured: None, role: Role, payments: Account, as_worker: Any, minter: Any, target_role: Any
+) -> None:
+    as_worker(minter.profile("revoker"))
+    with minter.console_authorization("222222222222"):
+        on = looked(role, Half.REVOKER)
+    payments.refresh_from_db()
+    assert payments.console_authorization == "on"
+    assert finding(on.revoker_findings, "console authorization")["verdict"] == "bad"
+    assert on.verdict == "bad"
+
+    Preflight.objects.update(revoker_due_at=clock.now())
+    off = looked(role, Half.REVOKER)
+    payments.refresh_from_db()
+    assert payments.console_authorization == "off"
+    assert finding(off.revoker_findings, "console authorization")["verdict"] == "good"
+
+
+def test_what_cannot_be_read_is_no_reason_to_forget_what_was(
+    measured: None, role: Role, payments: Account, as_worker: Any, minter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_worker(minter.profile("revoker"))
+    Account.objects.update(console_authorization="on")
+
+    def refuse(place: Any) -> bool:
+        raise Refused("AccessDeniedException", "no", "Let it.")
+
+    monkeypatch.setattr(preflight.sign_ins, "asks_for_more", refuse)
+    looked(role, Half.REVOKER)
+
+    payments.refresh_from_db()
+    assert payments.console_authorization == "on"
+
+
+def test_what_was_read_of_another_account_is_not_kept_with_this_one(
+    measured: None, role: Role, payments: Account, as_worker: Any, minter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_worker(minter.profile("revoker"))
+
+    def corrected_meanwhile(place: Any) -> bool:
+        Account.objects.filter(pk=payments.pk).update(number="999999999999")
+        return True
+
+    monkeypatch.setattr(preflight.sign_ins, "asks_for_more", corrected_meanwhile)
+    looked(role, Half.REVOKER)
+
+    payments.refresh_from_db()
+    assert payments.console_authorization == ""

@@ -10,7 +10,7 @@ from django.db.models import Q
 
 from requests_app.domain import clock, facts, workflow
 from requests_app.domain.errors import DomainError, Invalid, NotAllowed
-from requests_app.domain.models import AccessRequest, Delivery, Entitlement, Role, User
+from requests_app.domain.models import AccessRequest, Account, Delivery, Entitlement, Role, User
 from requests_app.domain.workflow import deliveries
 from tests import factories
 from tests.domain.expect import refused
@@ -156,3 +156,35 @@ def test_the_worker_believes_no_row_about_its_channel(
     assert deliveries.claim(wish.pk, worker="w") is None
     wish.refresh_from_db()
     assert (wish.state, "console only" in wish.message) == ("refused", True)
+
+
+def test_a_console_that_is_closed_is_refused_to_whoever_could_have_nothing_else(
+    alice: User, read_only: Role, automatic: Entitlement, aws_clock: object
+) -> None:
+    Account.objects.update(console_authorization="on")
+    read_only.refresh_from_db()
+    Entitlement.objects.update(channels="console")
+    with refused("console.authorization", NotAllowed):
+        factories.wish(alice, read_only, automatic)
+    automatic.refresh_from_db()
+    said = workflow.may_request(read_only, by=alice, entitlement=automatic, beneficiary=alice)
+    assert (said.rule, said.message.startswith("These terms give the console only.")) == ("console.authorization", True)
+
+    Entitlement.objects.update(lifted=["sign-in-tokens"])
+    automatic.refresh_from_db()
+    one = factories.wish(alice, read_only, automatic)
+    order = deliveries.claim(factories.delivery(one, kind="console").pk, worker="w")
+    assert order is not None
+
+
+def test_a_console_is_closed_by_what_terms_were_when_somebody_asked(
+    alice: User, read_only: Role, automatic: Entitlement, aws_clock: object
+) -> None:
+    Account.objects.update(console_authorization="on")
+    one = factories.wish(alice, read_only, automatic)
+    Entitlement.objects.update(lifted=["sign-in-tokens"])
+
+    with refused("console.authorization", NotAllowed):
+        factories.delivery(one, kind="console")
+
+    assert deliveries.claim(factories.delivery(one).pk, worker="w") is not None

@@ -12,6 +12,7 @@ from django.db import connection, transaction
 from requests_app.domain import clock, workflow
 from requests_app.domain.models import (
     AccessRequest,
+    Account,
     Delivery,
     Edit,
     Entitlement,
@@ -689,6 +690,29 @@ def test_deliveries_by_the_channels_that_the_terms_give(
     Entitlement.objects.update(channels=channels)
     one = factories.wish(alice, read_only, automatic, start="at_once")
     wish: Delivery = factories.delivery(one, kind=next(iter(kinds)))
+    for kind in ("credentials", "console"):
+        outcome = insert_like(DELIVERIES, wish.pk, public_id="00000000-0000-4000-8000-000000000000", kind=kind)
+        assert outcome == (WENT_THROUGH if kind in kinds else GUARD), kind
+
+
+@pytest.mark.parametrize(
+    ("lifted", "known", "kinds"),
+    [
+        ([], "on", {"credentials"}),
+        (["assume-role"], "on", {"credentials"}),
+        (["sign-in-tokens"], "on", {"credentials", "console"}),
+        ([], "off", {"credentials", "console"}),
+        ([], "", {"credentials", "console"}),
+    ],
+)
+def test_deliveries_where_an_accounts_console_asks_for_more(
+    lifted: list[str], known: str, kinds: set[str], alice: User, read_only: Role, automatic: Entitlement,
+    aws_clock: object,
+) -> None:  # fmt: skip
+    Entitlement.objects.update(lifted=lifted)
+    one = factories.wish(alice, read_only, automatic, start="at_once")
+    wish: Delivery = factories.delivery(one)
+    Account.objects.filter(pk=read_only.account_id).update(console_authorization=known)
     for kind in ("credentials", "console"):
         outcome = insert_like(DELIVERIES, wish.pk, public_id="00000000-0000-4000-8000-000000000000", kind=kind)
         assert outcome == (WENT_THROUGH if kind in kinds else GUARD), kind

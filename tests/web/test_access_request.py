@@ -9,6 +9,7 @@ from django.test import Client
 from requests_app.domain import audit, clock, workflow
 from requests_app.domain.models import (
     AccessRequest,
+    Account,
     AwsClock,
     Entitlement,
     Group,
@@ -296,6 +297,33 @@ def test_only_the_ways_into_aws_that_the_terms_give(
         assert f"/requests/{asked.code}/{other}" not in addresses
         assert "only." in page(client.get(f"/requests/{asked.code}/{other}", follow=True)).text
         assert client.get(f"/requests/{asked.code}/{given}").status_code == 200
+
+
+def test_where_an_accounts_console_is_closed_the_page_says_why_and_offers_keys(
+    alice: User, bob: User, administrator: Role, staged: Entitlement
+) -> None:
+    Account.objects.update(console_authorization="on")
+    closed = "console authorization is on in this account"
+    outlook = page(signed_in(alice).get(f"/request/?role={administrator.public_id}"))
+    assert closed in outlook.text
+    asked = wish(alice, administrator, staged)
+    assert closed in page(signed_in(bob).get(f"/requests/{asked.code}/approve")).text
+    workflow.approve(asked, by=bob)
+    asked.refresh_from_db()
+    workflow.start(asked, by=alice)
+    client = signed_in(alice)
+
+    assert acts(shown_to(alice, asked)) == {"credentials", "give-back"}
+    for address in ("/", f"/requests/{asked.code}"):
+        shown = page(client.get(address))
+        assert closed in shown.text
+        assert not [one for one in shown.all("a") if str(one.get("href")).endswith("/console")]
+        assert not shown.all("[data-kind=console]")
+    assert closed in page(client.get(f"/requests/{asked.code}/console", follow=True)).text
+
+    Account.objects.update(console_authorization="off")
+    assert acts(shown_to(alice, asked)) == {"console", "credentials", "give-back"}
+    assert closed not in shown_to(alice, asked).text
 
 
 def test_an_approvers_own_edit_is_explained_where_the_buttons_would_be(
