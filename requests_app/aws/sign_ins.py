@@ -4,7 +4,7 @@ A sign-in session is what `aws login` makes of an open console, or an agent of A
 twelve hours. AWS says of which role it is and when it began, not which session of the role made it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -20,6 +20,7 @@ from requests_app.domain import narrowing
 # AWS's own numbers.
 A_PAGE = 100
 MOST_AT_ONCE = 5
+LONGEST_REASON = 256
 # So many are looked through before it is said that there are more.
 MOST_PAGES = 20
 
@@ -48,7 +49,7 @@ def asks_for_more(place: Place) -> bool:
     try:
         return iam.call(place, "signin", operation, _is_on, _from_reading, targetId=account)
     except Refused as refused:
-        if refused.code.removesuffix("Exception") == "ResourceNotFound":
+        if _is_gone(refused):  # nobody ever switched it on
             return False
         raise
 
@@ -77,25 +78,33 @@ def active(place: Place, *, since: datetime) -> Listed:
     return Listed(tuple(found), complete=False)
 
 
-def revoke(place: Place, sign_ins: Iterable[SignIn], *, reason: str) -> None:
+def revoke(
+    place: Place,
+    sign_ins: Iterable[SignIn],
+    *,
+    reason: str,
+    done: Callable[[Sequence[SignIn]], None] = lambda revoked: None,
+) -> None:
     """Let none of these be renewed any more. Raises Refused or Unavailable if AWS did not do so with all of them.
 
     What was got before works on: AWS says for fifteen minutes to an hour. One that is over, or revoked already, is none
-    that AWS refuses.
+    that AWS refuses. `done` gets those that AWS revoked, before the next lot goes out.
     """
     refusals: list[AwsError] = []
     for owner, some in _batches(sign_ins):
         arns = [sign_in.arn for sign_in in some]
 
-        def read(answer: Mapping[str, Any], arns: Sequence[str] = arns) -> list[AwsError]:
+        def read(answer: Mapping[str, Any], arns: Sequence[str] = arns) -> dict[str, AwsError]:
             return _refused_of(arns, answer)
 
-        refusals += iam.call(
+        left = iam.call(
             *(place, "signin", "batch_revoke_sessions", read, _from_ending),
             principalArn=owner,
             sessionArns=arns,
             reason=reason,
         )
+        done([sign_in for sign_in in some if sign_in.arn not in left])
+        refusals += [error for error in left.values() if not _is_gone(error)]
     if refusals:
         raise refusals[0]
 
@@ -145,14 +154,17 @@ def _page(answer: Mapping[str, Any]) -> _Page:
     return _Page(sign_ins, answer.get("nextToken") or "")
 
 
-def _refused_of(arns: Sequence[str], answer: Mapping[str, Any]) -> list[AwsError]:
-    """Those of these that AWS did not revoke. Raises ValueError if it does not say so of each."""
+def _refused_of(arns: Sequence[str], answer: Mapping[str, Any]) -> dict[str, AwsError]:
+    """Those of these that AWS did not revoke, and why. Raises ValueError if it does not say so of each."""
     revoked = {one["sessionArn"] for one in _whole(answer)["revokedSessions"]}
     errors = {one["sessionArn"]: one for one in answer["errors"]}
     if set(arns) - revoked - set(errors):
         raise ValueError("half an answer")
-    left = (errors[arn] for arn in arns if arn not in revoked)
-    return [_of_one(error["code"], error["message"]) for error in left if "NotFound" not in error["code"]]
+    return {arn: _of_one(errors[arn]["code"], errors[arn]["message"]) for arn in arns if arn not in revoked}
+
+
+def _is_gone(error: AwsError) -> bool:
+    return error.code.removesuffix("Exception") == "ResourceNotFound"
 
 
 def _of_one(code: str, message: str) -> AwsError:

@@ -1,19 +1,23 @@
 """Making AWS hold a role's deny policy, and showing that it refuses."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
 
 from requests_app.aws import deny_policy, probe
+from requests_app.aws import sign_ins as at_aws
 from requests_app.aws.deny_policy import Draft, Entry, Fit, NoRoom, Seen, Standing
-from requests_app.aws.errors import AwsError
+from requests_app.aws.errors import AwsError, Refused
 from requests_app.aws.iam import Place
+from requests_app.aws.sign_ins import SignIn
 from requests_app.background.own_sessions import recorder
 from requests_app.domain import clock, restored
 from requests_app.domain.models import OwnSession
-from requests_app.domain.workflow import preflights, proofs, revocations
+from requests_app.domain.workflow import preflights, proofs, revocations, sign_ins
 from requests_app.domain.workflow.proofs import ProbeTask
 from requests_app.domain.workflow.revocations import Task
+from requests_app.domain.workflow.sign_ins import SignInTask
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +38,8 @@ def work(role_id: int) -> None:
             # What the catalog says cannot be a role's address.
             advice = "An operator must correct the role or the account in the catalog."
             revocations.note_failure(task, code="", message=str(error), advice=advice)
+        # Whatever became of the denies: it is another service, and a wall of its own.
+        _end_sign_ins(role_id)
 
 
 def prove(role_id: int) -> None:
@@ -52,6 +58,47 @@ def _harmless(role_id: int) -> list[str]:
     """What to try, first what a preflight found to work here."""
     found = preflights.harmless_action(role_id)
     return sorted(probe.HARMLESS, key=lambda action: action != found)
+
+
+def _end_sign_ins(role_id: int) -> None:
+    """End what `aws login` and the like made of passes that were ended early, if their terms let it."""
+    task = sign_ins.take_up(role_id)
+    if task is None:
+        return
+    try:
+        doubtful, complete = _end_listed(task)
+    except AwsError as error:
+        log.warning("revoke.sign_ins_failed", role=task.role_arn, aws_code=error.code)
+        refused = isinstance(error, Refused)
+        sign_ins.note_failure(task, refused=refused, code=error.code, message=error.message, advice=error.advice)
+    except ValueError as error:
+        advice = "An operator must correct the role or the account in the catalog."
+        sign_ins.note_failure(task, refused=True, code="", message=str(error), advice=advice)
+    else:
+        sign_ins.note(task, doubtful=doubtful, complete=complete)
+
+
+def _end_listed(task: SignInTask) -> tuple[set[str], bool]:
+    """The codes of those passes that have sign-in sessions which may be others'; and whether that is all there is."""
+    if task.since is None:
+        return set(), True  # nobody was given anything
+    place = Place(
+        role_arn=task.role_arn,
+        revoker_role_arn=task.revoker_role_arn,
+        region=task.region,
+        installation=task.installation,
+        external_id=task.external_id or None,
+    )
+    listed = at_aws.active(place, since=task.since - revocations.OFFSET)
+    to_end = [sign_in for sign_in in listed.sign_ins if task.is_to_end(sign_in.begun_at)]
+
+    def done(revoked: Sequence[SignIn]) -> None:
+        sign_ins.record(task, [(sign_in.arn, sign_in.begun_at) for sign_in in revoked])
+
+    reason = f"Ended early by Daypass: {', '.join(sorted(task.codes))}"
+    at_aws.revoke(place, to_end, reason=reason[: at_aws.LONGEST_REASON], done=done)
+    left = [sign_in for sign_in in listed.sign_ins if sign_in not in to_end]
+    return {code for sign_in in left for code in task.codes_of(sign_in.begun_at)}, listed.complete
 
 
 def _bring_about(task: Task) -> None:

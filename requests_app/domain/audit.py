@@ -51,6 +51,7 @@ class Action(StrEnum):
     REVOCATION_PROVED = "revocation.proved"
     REVOCATION_UNPROVABLE = "revocation.unprovable"
     REVOCATION_LIFTED = "revocation.lifted"  # someone changed or removed our policy at AWS
+    REVOCATION_SIGNED_OUT = "revocation.signed_out"  # AWS ended sign-in sessions that may be of this request
     REVOCATION_OVER = "revocation.over"
     SESSION_UNACCOUNTED = "session.unaccounted"  # AWS was asked and we do not know what it did
     REVOCATION_LEFT_OUT = "revocation.left_out"  # the role has no room: given back, so it made way

@@ -243,6 +243,7 @@ class DenyPolicyAdmin(Record):
     list_select_related = ("role__account",)
     fields = (
         *list_display, "aws_message", "advice", "denied", "unknown", "probe_action", "probe_code", "probe_message",
+        "refused", "signed_out", "sign_in_code", "sign_in_message", "sign_in_advice",
     )  # fmt: skip
     readonly_fields = fields
 
@@ -257,6 +258,10 @@ class DenyPolicyAdmin(Record):
     @admin.display(description="next look")
     def next_look(self, policy: DenyPolicy) -> SafeString | str:
         return shown.utc(policy.due_at)
+
+    @admin.display(description="seen to refuse")
+    def refused(self, policy: DenyPolicy) -> SafeString | str:
+        return shown.utc(policy.refused_at)
 
     @admin.display(description="changed outside")
     def changed(self, policy: DenyPolicy) -> SafeString | str:

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from requests_app.delivery.web.frozen import frozen_by
 from requests_app.domain import deciders, reading
 from requests_app.domain.deciders import Matter
+from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import AccessRequest, Decision, DenyPolicy, Extension, Freeze
 from requests_app.domain.terms import StageTerms
 from requests_app.domain.transitions import RevocationState, State
-from requests_app.domain.workflow import stages
+from requests_app.domain.workflow import sign_ins, stages
 
 LATELY = timedelta(days=30)
 MOST_ALIKE = 3
@@ -92,6 +93,39 @@ def left_out(access_requests: Collection[AccessRequest]) -> set[str]:
         return set()
     policies = DenyPolicy.objects.filter(role__in=waiting).values_list("left_out", flat=True)
     return {code for codes in policies for code in codes}
+
+
+@dataclass(frozen=True, slots=True)
+class SignIns:
+    """The codes of ended passes that may have had sign-in sessions, by how it is with those; and of those of which AWS
+    refuses the keys, whatever became of the sign-ins.
+    """
+
+    ended: frozenset[str] = frozenset()
+    unknown: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
+
+
+def sign_ins_of(access_requests: Collection[AccessRequest]) -> SignIns:
+    """One query, where any of these had such terms."""
+    concerned = {it.code: it.role_id for it in access_requests if _may_have_signed_in(it)}
+    if not concerned:
+        return SignIns()
+    policies = {policy.role_id: policy for policy in DenyPolicy.objects.filter(role__in=set(concerned.values()))}
+    found: dict[str, set[str]] = {"ended": set(), "unknown": set(), "asked": set(), "refused": set()}
+    for code, role in concerned.items():
+        if policy := policies.get(role):
+            found[sign_ins.standing(policy, code)].add(code)
+            if policy.refused_at is not None and code in policy.denied:
+                found["refused"].add(code)
+    return SignIns(**{name: frozenset(codes) for name, codes in found.items()})
+
+
+def _may_have_signed_in(access_request: AccessRequest) -> bool:
+    revocation = getattr(access_request, "revocation", None)
+    lifted = Liftable.SIGN_IN_TOKENS in access_request.terms.lifted
+    return lifted and revocation is not None and revocation.state != RevocationState.OVER
 
 
 def _is_wanted(access_request: AccessRequest) -> bool:

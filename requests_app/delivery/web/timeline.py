@@ -8,6 +8,7 @@ from requests_app.domain import reading
 from requests_app.domain.audit import Action
 from requests_app.domain.durations import in_words
 from requests_app.domain.models import AccessRequest, AuditEvent, User
+from requests_app.domain.workflow import sign_ins
 
 MOST_EVENTS = 200
 
@@ -43,6 +44,7 @@ _DONE: dict[str, tuple[str, str]] = {
     Action.REVOCATION_WRITTEN: ("AWS has the order to refuse it", "grey"),
     Action.REVOCATION_PROVED: ("AWS was seen to refuse it", "green"),
     Action.REVOCATION_UNPROVABLE: ("Nothing harmless on this role can show that AWS refuses it", "amber"),
+    Action.REVOCATION_SIGNED_OUT: ("AWS ended sign-in sessions that it may have begun", "green"),
     Action.REVOCATION_LIFTED: ("Someone changed the order at AWS, outside Daypass: it is put back", "red"),
     Action.REVOCATION_OVER: ("No session could still be valid: the order is let go", "grey"),
     Action.REVOCATION_LEFT_OUT: ("The role has no room for more denials, so this returned pass made way", "amber"),
@@ -109,6 +111,8 @@ def _moment(event: AuditEvent, asked_by: User | None) -> Moment:
         words += _how_long(event)
     if action == Action.DELIVERY_ASKED and event.detail.get("kind") == "console":
         words = "asked to open the console"
+    if action == Action.REVOCATION_UNPROVABLE and event.detail.get("of") == sign_ins.SIGN_INS:
+        words = "Whether all its sign-in sessions ended cannot be shown"
     if action == Action.SESSION_ISSUED and asked_by is None:
         words = f"A session was issued: {_text(event, 'access_key_id')}"
     typed = (_text(event, name) for name in ("comment", "reason", "justification"))

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from django.db.models import Max
 from django.db.models.functions import Least
 
+from requests_app.domain.liftable import Liftable
 from requests_app.domain.models import AccessRequest, Delivery, Freeze, IssuedSession
 from requests_app.domain.transitions import DeliveryState, RevocationState
 
@@ -36,11 +37,14 @@ def may_work_until(access_requests: Collection[AccessRequest], now: datetime) ->
 
 def last_sessions_end(access_requests: Collection[AccessRequest], now: datetime) -> dict[int, datetime]:
     """When the last session of each, recorded or not, ends by STS's own clock, and a margin after; only of those that
-    have a session left."""
+    have a session left. Where terms let them sign in anew (`aws login`), that may go on for hours after it."""
     sessions = IssuedSession.objects.filter(access_request__in=access_requests)
     ends = dict(sessions.values_list("access_request").annotate(Max("sts_expires_at")))
     for access_request, end in _unrecorded(access_requests):
         ends[access_request.pk] = max(end, ends.get(access_request.pk, end))
+    for access_request in access_requests:
+        if access_request.pk in ends and Liftable.SIGN_IN_TOKENS in access_request.terms.lifted:
+            ends[access_request.pk] += Liftable.SIGN_IN_TOKENS.longest or timedelta(0)
     return {key: end + MARGIN for key, end in ends.items() if end > now}
 
 

@@ -5,12 +5,13 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from requests_app.domain import clock, notices
+from requests_app.domain import clock, jobs, notices
 from requests_app.domain.audit import Action
 from requests_app.domain.models import DenyPolicy, Installation, Revocation, User
 from requests_app.domain.partitions import region
 from requests_app.domain.texts import shortened
 from requests_app.domain.transitions import RevocationState
+from requests_app.domain.workflow import sign_ins
 from requests_app.domain.workflow.revocations import LOOK_AFTER, MOST_COUNTED, lock, move
 
 # IAM takes some seconds to tell everyone; then it is said that AWS has not confirmed.
@@ -79,9 +80,15 @@ def note(task: ProbeTask, outcome: str, *, action: str, code: str = "", message:
         of_role = Revocation.objects.filter(role_id=task.role_id, access_request__code__in=policy.denied)
         match outcome:
             case "refused":
-                policy.probe_due_at = None
+                policy.probe_due_at, policy.refused_at = None, now
+                unproved = of_role.filter(state__in=(RevocationState.WRITTEN, RevocationState.UNPROVABLE))
+                # From now on none of them begins a sign-in session: those that there are can be ended for good.
+                if sign_ins.may_have_some(unproved).exists():
+                    policy.due_at = now
+                    jobs.nudge("revoke.work", task.role_id)
+                done = unproved.exclude(pk__in=sign_ins.may_have_some(unproved))
                 for state in (RevocationState.WRITTEN, RevocationState.UNPROVABLE):
-                    move(of_role, state, RevocationState.PROVED, Action.REVOCATION_PROVED, now, proved_at=now)
+                    move(done, state, RevocationState.PROVED, Action.REVOCATION_PROVED, now, proved_at=now)
             case "unprovable":
                 # That may change: someone gives the role such an action, or AWS refused for another reason.
                 policy.probe_due_at = now + timedelta(minutes=LOOK_AFTER[min(policy.probes - 1, len(LOOK_AFTER) - 1)])
@@ -90,7 +97,8 @@ def note(task: ProbeTask, outcome: str, *, action: str, code: str = "", message:
                 gap = PROBE_AFTER[min(policy.probes - 1, len(PROBE_AFTER) - 1)]
                 policy.probe_due_at = now + timedelta(seconds=gap)
                 _tell_of_no_proof(policy, of_role.filter(state=RevocationState.WRITTEN).count(), now)
-        policy.save(update_fields=["probe_action", "probe_due_at", "probe_code", "probe_message"])
+        said = ("probe_action", "probe_due_at", "probe_code", "probe_message")
+        policy.save(update_fields=[*said, "refused_at", "due_at"])
 
 
 def unproved(role_id: int, generation: int) -> int:

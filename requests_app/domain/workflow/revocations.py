@@ -307,6 +307,7 @@ def note_written(
         policy.denied_before = since
         policy.held_until = policy.held_until if since else None
         policy.written_at = policy.looked_at = now
+        policy.refused_at = None
         policy.looks, policy.attempts, policy.probes = 0, 0, 0
         policy.aws_code = policy.aws_message = policy.advice = policy.probe_code = policy.probe_message = ""
         move(
@@ -343,7 +344,8 @@ def note_lifted(task: Task, how: str) -> None:
         assert policy is not None  # noqa: S101
         now = clock.now()
         policy.changed_outside_at = now
-        policy.save(update_fields=["changed_outside_at"])
+        policy.refused_at, policy.signed_out = None, []
+        policy.save(update_fields=["changed_outside_at", "refused_at", "signed_out"])
         for state in (RevocationState.WRITTEN, RevocationState.PROVED, RevocationState.UNPROVABLE):
             move(
                 Revocation.objects.filter(role_id=task.role_id),
@@ -367,8 +369,10 @@ def note_removed(task: Task, *, removed: bool, unknown: Sequence[str]) -> None:
         policy.aws_code = policy.aws_message = policy.advice = ""
         if removed:
             policy.expected, policy.denied, policy.unknown, policy.left_out = [None], [], {}, []
-            policy.denied_before = policy.held_until = None
+            policy.denied_before = policy.held_until = policy.refused_at = None
             policy.probe_code = policy.probe_message = ""
+            policy.signed_out, policy.sign_in_attempts = [], 0
+            policy.sign_in_code = policy.sign_in_message = policy.sign_in_advice = ""
         else:
             # What nobody looked at for so long begins anew: it is put into a document of ours first, and goes with it.
             policy.unknown = {code: seen for code, seen in policy.unknown.items() if _is_kept(seen, now)}
@@ -453,7 +457,7 @@ def _task(policy: DenyPolicy, now: datetime, *, restored: bool) -> Task:
     return Task(
         role_id=policy.role_id,
         role_arn=policy.role.arn,
-        revoker_role_arn=_revoker(policy.role),
+        revoker_role_arn=revoker_of(policy.role),
         region=_region(policy.role),
         external_id=policy.role.account.external_id,
         installation=Installation.objects.get().code,
@@ -585,7 +589,7 @@ def _set_due(policy: DenyPolicy, now: datetime) -> None:
         policy.due_at = min(policy.due_at, now + FULL_AGAIN_AFTER)
 
 
-def _revoker(role: Role) -> str:
+def revoker_of(role: Role) -> str:
     return f"arn:{role.account.partition}:iam::{role.account.number}:role/{settings.REVOKER_ROLE_NAME}"
 
 

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_safe
 
 from requests_app.delivery.web.access import PersonRequest, signed_in
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.dossiers import dossiers
+from requests_app.delivery.web.dossiers import dossiers, sign_ins_of
 from requests_app.delivery.web.passes import More, begins, more, until
 from requests_app.delivery.web.timeline import MOST_EVENTS, moments
 from requests_app.delivery.web.visibility import find_request, only_asked
@@ -137,19 +137,29 @@ def _at_aws(access_request: AccessRequest, still_until: datetime | None) -> dict
         return {"still_tone": "amber" if still_until else "grey"}
     deny_policy = DenyPolicy.objects.filter(role=access_request.role_id).first()
     left_out = deny_policy.left_out if deny_policy else []
+    sign_ins = sign_ins_of([access_request])
     on_its_way = (
         revocation.state in (RevocationState.WANTED, RevocationState.WRITTEN) and access_request.code not in left_out
     )
-    refusal = (
-        _what_aws_says(deny_policy, revocation.state) if deny_policy and access_request.code not in left_out else {}
-    )
+    refusal = {}
+    if deny_policy and access_request.code in sign_ins.unknown and revocation.state != RevocationState.WANTED:
+        refusal = {
+            "code": deny_policy.sign_in_code,
+            "message": deny_policy.sign_in_message,
+            "advice": deny_policy.sign_in_advice,
+        }
+    elif deny_policy and access_request.code not in left_out:
+        refusal = _what_aws_says(deny_policy, revocation.state)
     over = revocation.state == RevocationState.OVER
+    is_shown = revocation.state == RevocationState.PROVED
+    may_go_on = bool(still_until or sign_ins.unknown or sign_ins.asked)
     return {
-        "still_tone": "amber" if still_until and revocation.state != RevocationState.PROVED else "grey",
+        "still_tone": "amber" if may_go_on and not is_shown else "grey",
         "revoking": on_its_way,
         "deny_policy": deny_policy,
         "changed_outside_at": deny_policy.changed_outside_at if deny_policy and not over else None,
         "left_out": left_out,
+        "sign_ins": sign_ins,
         "said": refusal,
     }
 

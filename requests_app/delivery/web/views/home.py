@@ -7,7 +7,7 @@ from django.views.decorators.http import require_safe
 
 from requests_app.delivery.web.access import PersonRequest, signed_in
 from requests_app.delivery.web.context import now_of
-from requests_app.delivery.web.dossiers import Dossier, dossiers, left_out
+from requests_app.delivery.web.dossiers import Dossier, dossiers, left_out, sign_ins_of
 from requests_app.delivery.web.frozen import each_once, frozen_by
 from requests_app.delivery.web.passes import More, begins, more
 from requests_app.domain import facts, reading, workflow
@@ -101,6 +101,7 @@ def home(request: PersonRequest) -> HttpResponse:
             "waiting": waiting,
             "nothing_open": first is None and not waiting,
             "left_out": left_out(recent),
+            "sign_ins": sign_ins_of(recent),
             "recent": [
                 (access_request, None if _is_refused(access_request) else still.get(access_request.pk))
                 for access_request in recent
