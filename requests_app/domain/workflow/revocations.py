@@ -37,6 +37,7 @@ from requests_app.domain.workflow import live_sessions
 
 # Someone else may lift it: read back after these minutes, and then every 15 while an entry lives.
 LOOK_AFTER = (1, 5, 15)
+AT_ONCE = timedelta(seconds=30)
 # A role's document that is full is looked at again when entries may have gone.
 FULL_AGAIN_AFTER = timedelta(minutes=5)
 # AWS's clock may be so far from ours.
@@ -331,9 +332,12 @@ def note_look(task: Task) -> None:
     with transaction.atomic(durable=True):
         policy = lock(task.role_id)
         assert policy is not None  # noqa: S101
-        policy.looked_at, policy.looks, policy.attempts = clock.now(), policy.looks + 1, 0
+        now = clock.now()
+        # One that came at once, for sign-in sessions, is none of those on the schedule.
+        counts = policy.looked_at is None or now - policy.looked_at >= AT_ONCE
+        policy.looked_at, policy.looks, policy.attempts = now, policy.looks + counts, 0
         policy.aws_code = policy.aws_message = policy.advice = ""
-        _set_due(policy, policy.looked_at)
+        _set_due(policy, now)
         policy.save()
 
 
