@@ -30,6 +30,7 @@ from requests_app.domain import audit, clock, workflow
 from requests_app.domain.database import AUDITORS
 from requests_app.domain.models import (
     AccessRequest,
+    Account,
     AuditEvent,
     DenyPolicy,
     Edit,
@@ -128,8 +129,9 @@ def over(land: Landscape) -> None:
     group = factories.group("Engineers", land[REQUESTER])
     role = factories.role("ReadOnly")
     terms = factories.entitlement(
-        role, groups=[group], stages=[(land[APPROVER], 1)], extensions_most=1, extension_total_seconds=7200
-    )
+        role, groups=[group], stages=[(land[APPROVER], 1)], extensions_most=1, extension_total_seconds=7200,
+        lifted=["sign-in-tokens"],
+    )  # fmt: skip
     factories.clock_reading()
     active = wish(land[REQUESTER], role, terms)
     workflow.approve(active, by=land[APPROVER])
@@ -143,8 +145,10 @@ def over(land: Landscape) -> None:
     freezes.confirm(active, freeze=freeze, by=land[OPERATOR])
     workflow.revoke(active, by=land[OPERATOR], reason="enough")
     DenyPolicy.objects.update(
-        left_out=[active.code], denied=[active.code], expected=[{}], unknown={"DP-AAAAAAAA": "2026-11-01T00:00:00Z"}
-    )
+        left_out=[active.code], denied=[active.code], expected=[{}], unknown={"DP-AAAAAAAA": "2026-11-01T00:00:00Z"},
+        signed_out=[active.code],
+    )  # fmt: skip
+    Account.objects.update(console_authorization="on")
 
 
 def many(land: Landscape) -> None:
@@ -293,6 +297,8 @@ def _requests(land: Landscape, roles: dict[str, Role], terms: dict[str, Entitlem
     DenyPolicy.objects.filter(role=roles["admin"]).update(
         left_out=[returned.code, "DP-AAAAAAAA"], denied=[returned.code, "DP-BBBBBBBB"], expected=[{}, None],
         unknown={"DP-AAAAAAAA": "2026-11-01T00:00:00Z", "DP-BBBBBBBB": "2026-11-01T00:00:00Z"},
+        signed_out=[returned.code, "DP-BBBBBBBB"], sign_in_code="AccessDenied", sign_in_message=HOSTILE,
+        sign_in_advice=HOSTILE,
     )  # fmt: skip
     land.move(expired, 2 * DAY)
     sweeps.expire_due()
