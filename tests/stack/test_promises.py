@@ -13,6 +13,7 @@ import pytest
 from requests_app.domain import clock, sealing, workflow
 from requests_app.domain.models import AccessRequest, AuditEvent, Delivery, Entitlement, IssuedSession, Role, User
 from requests_app.domain.transitions import State
+from sandbox.caller import Caller
 from sandbox.employee import Employee, until
 from sandbox.processes import PROCESSES
 from sandbox.stack import Stack
@@ -217,6 +218,29 @@ def test_revoking_ends_one_persons_live_session_and_the_page_says_since_when(
     assert refused.returncode != 0
     assert "explicit deny" in refused.stderr
     assert aws_cli(product, others, *look).returncode == 0
+
+
+def test_what_aws_login_made_of_a_pass_ends_with_it(product: Stack, sign_in: SignIn, make_pass: MakePass) -> None:
+    given = Entitlement.objects.filter(roles__name="Administrator", roles__account__name="payments-prod")
+    before = dict(given.values_list("pk", "lifted"))
+    given.update(lifted=["sign-in-tokens"])
+    try:
+        hers = make_pass("alice", "payments-prod/Administrator")
+    finally:
+        for pk, lifted in before.items():
+            Entitlement.objects.filter(pk=pk).update(lifted=lifted)
+    keys = sign_in("alice").ask(hers.code).open()
+    caller = Caller(product.aws.url, keys["access_key_id"], keys["secret_access_key"], keys["session_token"])
+    made = {caller.log_in() for _ in range(6)}
+
+    olivia = sign_in("olivia")
+    assert olivia.post(f"/requests/{hers.code}/revoke", {"reason": "a stolen laptop"}).status_code == 200
+    until(lambda: "AWS refuses them since" in olivia.get(f"/requests/{hers.code}").text, 60)
+
+    assert "were ended too" in olivia.get(f"/requests/{hers.code}").text
+    of_account = product.aws.root("222222222222").client("signin")
+    told = of_account.list_sessions(principalArn="arn:aws:iam::222222222222:*")["items"]
+    assert {one["status"] for one in told if one["sessionArn"] in made} == {"REVOKED"}
 
 
 def test_a_frozen_redis_holds_up_nobody(product: Stack, sign_in: SignIn, make_pass: MakePass) -> None:
