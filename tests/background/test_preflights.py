@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from requests_app.aws import preflight
+from requests_app.aws import preflight, sign_ins
 from requests_app.aws.errors import Refused
 from requests_app.background import clocks, minting, preflights, tasks
 from requests_app.domain import clock, jobs, workflow
@@ -450,7 +450,7 @@ def test_what_cannot_be_read_is_no_reason_to_forget_what_was(
     def refuse(place: Any) -> bool:
         raise Refused("AccessDeniedException", "no", "Let it.")
 
-    monkeypatch.setattr(preflight.sign_ins, "asks_for_more", refuse)
+    monkeypatch.setattr(sign_ins, "asks_for_more", refuse)
     looked(role, Half.REVOKER)
 
     payments.refresh_from_db()
@@ -466,7 +466,7 @@ def test_what_was_read_of_another_account_is_not_kept_with_this_one(
         Account.objects.filter(pk=payments.pk).update(number="999999999999")
         return True
 
-    monkeypatch.setattr(preflight.sign_ins, "asks_for_more", corrected_meanwhile)
+    monkeypatch.setattr(sign_ins, "asks_for_more", corrected_meanwhile)
     looked(role, Half.REVOKER)
 
     payments.refresh_from_db()

@@ -308,6 +308,7 @@ def test_asked_before_aws_was_seen_to_refuse_is_no_proof(
     revoking.prove(active_request.role_id)
     policy = DenyPolicy.objects.get()
     assert policy.refused_at is not None
+    assert policy.due_at
     assert policy.due_at <= clock.now()
     assert Revocation.objects.get().state == "written"
 
@@ -377,6 +378,7 @@ def test_a_refusal_is_kept_in_aws_words_and_tried_again_when_the_denies_are_look
     assert (policy.sign_in_code, policy.aws_code) == ("AccessDeniedException", "")
     assert "signin:ListSessions" in policy.sign_in_message
     assert '"signin:BatchRevokeSessions"' in policy.sign_in_advice
+    assert policy.due_at
     assert policy.due_at > clock.now() + timedelta(seconds=30)
     assert active_at_aws() == made
     shown = " ".join(page(signed_in(bob).get(f"/requests/{active_request.code}")).text.split())
@@ -409,6 +411,7 @@ def test_what_aws_does_not_answer_is_asked_again_soon_and_at_last_said_to_be_unk
         for times in range(2, sign_ins.UNPROVABLE_AFTER + 1):
             policy = DenyPolicy.objects.get()
             assert policy.sign_in_attempts == times
+            assert policy.due_at
             with clock.moved(later):
                 assert timedelta(0) < policy.due_at - clock.now() <= timedelta(seconds=60)
             expected = "written" if times < sign_ins.UNPROVABLE_AFTER else "unprovable"

@@ -30,12 +30,13 @@ CREATE TRIGGER readable BEFORE INSERT OR UPDATE OF detail ON requests_app_audite
 CREATE TRIGGER readable BEFORE INSERT OR UPDATE OF recipient_key ON requests_app_delivery
     FOR EACH ROW WHEN (NOT (requests_app_is_readable_document(NEW.recipient_key)))
     EXECUTE FUNCTION requests_app_guard_document();
-CREATE TRIGGER readable BEFORE INSERT OR UPDATE OF expected, denied, left_out, unknown ON requests_app_denypolicy
+CREATE TRIGGER readable BEFORE INSERT OR UPDATE OF expected, denied, left_out, unknown, signed_out ON requests_app_denypolicy
     FOR EACH ROW WHEN (NOT (
         requests_app_is_readable_document(NEW.expected) AND
         requests_app_is_readable_document(NEW.denied) AND
         requests_app_is_readable_document(NEW.left_out) AND
-        requests_app_is_readable_document(NEW.unknown)))
+        requests_app_is_readable_document(NEW.unknown) AND
+        requests_app_is_readable_document(NEW.signed_out)))
     EXECUTE FUNCTION requests_app_guard_document();
 CREATE TRIGGER readable BEFORE INSERT OR UPDATE OF change ON requests_app_edit
     FOR EACH ROW WHEN (NOT (requests_app_is_readable_document(NEW.change)))
