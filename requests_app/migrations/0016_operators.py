@@ -15,7 +15,7 @@ KINDS = [
 
 
 class Migration(migrations.Migration):
-    dependencies = [("requests_app", "0014_terms_of_agents_and_ends")]
+    dependencies = [("requests_app", "0015_console_and_sign_ins")]
 
     operations = [
         migrations.AddField(
