@@ -129,6 +129,25 @@ def test_a_newer_policy_at_aws_freezes_everything_and_stays(
     assert Freeze.objects.count() == 1
 
 
+def test_of_a_pass_that_is_older_than_a_restored_database_keys_may_be_out_that_only_its_name_reaches(
+    active_request: AccessRequest, erins_request: AccessRequest, live: Any, bob: User, olivia: User, aws_stand_in: Any
+) -> None:
+    """The record of what STS ends may be lost; that all issued before a moment is denied may not meet such keys."""
+    freeze = freezes.freeze_restored("a test")
+    assert freeze is not None
+    freezes.confirm(active_request, freeze=freeze, by=olivia)
+    freezes.confirm(erins_request, freeze=freeze, by=olivia)
+    freezes.lift(freeze, by=olivia)
+    with aws_stand_in.scoping(known=False):
+        live(active_request)
+    workflow.revoke(active_request, by=bob, reason="an incident")
+
+    task = revocations.take_up(active_request.role_id)
+
+    assert task is not None
+    assert [(one.code, one.by_name_only) for one in task.wanted] == [(active_request.code, True)]
+
+
 def test_a_policy_is_not_removed_while_operators_have_not_looked(
     active_request: AccessRequest, live: Any, become: Any, bob: User, at_aws: Any, olivia: User
 ) -> None:

@@ -490,11 +490,18 @@ def _wanted(policy: DenyPolicy, now: datetime, *, restored: bool) -> tuple[Wante
         access_request=OuterRef("access_request"), ends_by=IssuedSession.EndsBy.STS, discarded=False
     )
     live = Revocation.objects.filter(role=policy.role, state__in=LIVE).order_by("asked_at")
+    # What was issued before it a restored database may have forgotten.
+    restored_at = live_sessions.last_restored_at()
     wanted = {
         # Of a restored database nobody's entry makes way.
-        code: Wanted(code, state == State.RETURNED and not restored, ended_at + LAST_ISSUED_AFTER, is_scoped)
-        for code, state, ended_at, is_scoped in live.values_list(
-            "access_request__code", "access_request__state", "asked_at", Exists(scoped)
+        code: Wanted(
+            code,
+            state == State.RETURNED and not restored,
+            ended_at + LAST_ISSUED_AFTER,
+            is_scoped or (restored_at is not None and asked_at < restored_at),
+        )
+        for code, state, ended_at, is_scoped, asked_at in live.values_list(
+            "access_request__code", "access_request__state", "asked_at", Exists(scoped), "access_request__asked_at"
         )
     }
     for code, seen in sorted(policy.unknown.items()):
