@@ -435,6 +435,43 @@ def test_the_database_takes_no_scoped_session_that_does_not_end_with_its_pass(
         deliveries.record(order, minted, worker="w")
 
 
+@pytest.mark.parametrize(
+    ("ends_by", "values", "words"),
+    [
+        ("sts", {"fell_back": "AccessDenied"}, "a session has a parent where"),
+        ("policy", {"parent_access_key_id": "ASIAPARENT"}, "a session has a parent where"),
+        ("policy", {"fell_back": "AccessDenied"}, "a session has a parent where"),
+        ("sts", {"parent_ends_later": -timedelta(seconds=30)}, "a session that STS ends"),
+    ],
+)
+def test_the_database_takes_no_session_whose_parent_does_not_fit(
+    ends_by: str, values: dict[str, Any], words: str, active_request: AccessRequest
+) -> None:
+    order = deliveries.claim(factories.delivery(active_request).pk, worker="w")
+    assert order is not None
+    values = dict(values)
+    later = values.pop("parent_ends_later", timedelta(0))
+    parent = {"parent_access_key_id": "ASIAPARENT", "parent_expires_at": order.cut_off + later}
+    given = (parent | {"sts_expires_at": order.cut_off} if ends_by == "sts" else {}) | values
+    with pytest.raises(IntegrityError, match=words):
+        deliveries.record(order, factories.minted(order, ends_by=ends_by, **given), worker="w")
+
+
+def test_the_database_takes_no_session_by_policy_where_sts_must_end_it(
+    alice: User, administrator: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "_ends_in_time", lambda *_: True)  # as a worker that does not look
+    for only, identity in ((True, False), (False, True)):
+        Role.objects.filter(pk=administrator.pk).update(identity_is_access=identity)
+        terms = factories.entitlement(administrator, users=[alice], ends_by_sts_only=only)
+        asked = factories.wish(alice, administrator, terms, start="at_once")
+        order = deliveries.claim(factories.delivery(asked).pk, worker="w")
+        assert order is not None
+        outlives = factories.minted(order, sts_expires_at=order.expires_at + timedelta(minutes=1))
+        with pytest.raises(IntegrityError, match="STS itself must end this session"):
+            deliveries.record(order, outlives, worker="w")
+
+
 def test_deadlines_leave_time_for_three_calls() -> None:
     whole = policy.MINT_TAKES_SECONDS + console._LONGEST_WAIT
     assert policy.MINT_TAKES_SECONDS >= 2 * policy.CALL_TAKES_SECONDS

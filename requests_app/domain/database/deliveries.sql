@@ -108,7 +108,7 @@ BEGIN
         PERFORM requests_app_refuse('a session lasts until its cut-off, or as long as STS gives at least');
     END IF;
     -- And what STS ends, ends with its parent or at most some seconds before its cut-off.
-    IF NEW.ends_by = 'sts' AND (NEW.sts_expires_at > NEW.cut_off
+    IF NEW.ends_by = 'sts' AND (NEW.sts_expires_at > least(NEW.cut_off, NEW.parent_expires_at)
        OR NEW.sts_expires_at < least(NEW.cut_off, NEW.parent_expires_at) - interval '1 min') THEN
         PERFORM requests_app_refuse('a session that STS ends, ends at its cut-off');
     END IF;
@@ -133,8 +133,22 @@ BEGIN
     ) THEN
         PERFORM requests_app_refuse('a key belongs to one session');
     END IF;
+    -- A parent is there where STS ends what was scoped from it, or where AWS refused to scope.
+    IF NOT NEW.discarded
+       AND (NEW.ends_by = 'sts', NEW.fell_back <> '', NEW.parent_access_key_id <> '')
+           NOT IN ((true, false, true), (false, true, true), (false, false, false)) THEN
+        PERFORM requests_app_refuse('a session has a parent where STS ends it, or AWS refused to');
+    END IF;
     -- Or it could end between this look and the commit.
     PERFORM FROM requests_app_accessrequest WHERE id = NEW.access_request_id FOR SHARE;
+    IF NOT NEW.discarded AND NEW.ends_by <> 'sts' AND EXISTS (
+        SELECT FROM requests_app_accessrequest r JOIN requests_app_role o ON o.id = r.role_id
+        WHERE r.id = NEW.access_request_id
+          AND ((r.terms_document->>'ends_by_sts_only')::boolean
+               -- Nothing but its own end stops what is proved by identity alone. By AWS's clock, as below.
+               OR o.identity_is_access AND NEW.sts_expires_at > r.expires_at + interval '30 s')) THEN
+        PERFORM requests_app_refuse('STS itself must end this session with its pass');
+    END IF;
     IF NOT EXISTS (
         SELECT FROM requests_app_delivery d JOIN requests_app_accessrequest r ON r.id = d.access_request_id
         WHERE d.id = NEW.delivery_id AND r.id = NEW.access_request_id
