@@ -282,6 +282,21 @@ def test_only_a_restored_database_holds_it(
     assert workflow.preflights.sweep(Half.REVOKER) == (0 if held else 1)
 
 
+def test_nothing_is_found_out_about_a_role_while_aws_refuses_all_that_is_issued_on_it(
+    measured: None, role: Role, assumed: Any
+) -> None:
+    """Or it would be remembered, for a day, that AWS does not scope its sessions."""
+    until = clock.now() + timedelta(minutes=2)
+    DenyPolicy.objects.create(role=role, expected=[None], denied_before=until, held_until=until)
+
+    assert looked(role).minter_at is None
+    assert assumed.orders == []
+    assert Preflight.objects.get(role=role).minter_due_at == until
+    with clock.moved(timedelta(minutes=2, seconds=1)):
+        clocks.read()
+        assert looked(role).scoping == "works"
+
+
 def test_no_more_than_two_threads_are_at_it(
     measured: None, role: Role, payments: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,6 +189,11 @@ def take_up(role_id: int, half: Half) -> Look | None:
         role = Role.objects.select_related("account").get(pk=role_id) if preflight else None
         if preflight is None or role is None or not role.can_be_used or getattr(preflight, half.due_at) > now:
             return None
+        # While AWS refuses whatever was issued on it, that of a look too, nothing is found out about the role.
+        held_until = DenyPolicy.objects.filter(role=role_id).values_list("held_until", flat=True).first()
+        if half is Half.MINTER and held_until is not None and held_until > now:
+            Preflight.objects.filter(pk=preflight.pk).update(minter_due_at=held_until)
+            return None
         reading = AwsClock.objects.filter(region=region(role.account.partition)).first()
         if reading is None:
             return None  # nobody knows yet who we are there
