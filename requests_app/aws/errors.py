@@ -71,6 +71,14 @@ def own_identity(error: BaseException) -> Unavailable:
     return Unavailable(known.code, known.message, advice)
 
 
+def given_identity(error: BaseException) -> AwsError:
+    """`error`, met while acting by keys that AWS has just given: that it does not take them is no fault of our own."""
+    known = translate(error)
+    if known.advice != _FIX_IDENTITY:
+        return known
+    return Unavailable(known.code, known.message, _TRY_AGAIN, outcome_unknown=known.outcome_unknown)
+
+
 def scrub(text: str, *secrets: str) -> str:
     """`text` on one line, bounded, without `secrets` and without anything shaped like a key or token."""
     for secret in secrets:
@@ -182,6 +190,8 @@ _RULES = (
         Refused,
         "The account has not activated this region's STS: its owner must, or an operator must choose another region.",
     ),
+    # Not yet, perhaps: it says nothing of what the role may do.
+    _Rule("InvalidSubjectCredentials", Unavailable, _TRY_AGAIN),
     _Rule("InvalidIdentityToken", Unavailable, _FIX_IDENTITY),
     _Rule("IDPRejectedClaim", Unavailable, _FIX_IDENTITY),
     _Rule("IDPCommunicationError", Unavailable, _TRY_AGAIN),

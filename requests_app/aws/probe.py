@@ -18,6 +18,7 @@ from requests_app.aws import patience, sts
 from requests_app.aws.deny_policy import probe_prefix
 from requests_app.aws.errors import AwsError, Refused, Unavailable, translate
 from requests_app.aws.iam import check_installation
+from requests_app.aws.scoping import Known
 from requests_app.aws.session_policy import MIN_SESSION_SECONDS, session_policy
 from requests_app.aws.sts import MintedSession, MintOrder
 
@@ -104,7 +105,7 @@ class Issued:
     expires_at: datetime
 
     @classmethod
-    def of(cls, session: MintedSession) -> "Issued":
+    def of(cls, session: MintedSession | Known) -> "Issued":
         name = session.assumed_role_id.partition(":")[2]
         return cls(name, session.access_key_id, session.assumed_role_arn, session.expires_at)
 

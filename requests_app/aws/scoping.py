@@ -29,25 +29,30 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Parent:
-    """What may be known of a session whose keys nobody is given."""
+class Known:
+    """What may be known of a session: of one whose keys nobody is given, nothing else."""
 
     access_key_id: str
     assumed_role_id: str
+    assumed_role_arn: str
     expires_at: datetime
 
     @classmethod
-    def of(cls, session: MintedSession) -> "Parent":
-        return cls(session.access_key_id, session.assumed_role_id, session.expires_at)
+    def of(cls, session: MintedSession) -> "Known":
+        return cls(session.access_key_id, session.assumed_role_id, session.assumed_role_arn, session.expires_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Scoped:
-    """What became of one parent: the scoped `session`, or why there is none."""
+    """What became of one parent: the scoped `session`, or why there is none.
 
-    parent: Parent
+    `thrown_away` is what AWS gave besides: nobody is given that.
+    """
+
+    parent: Known
     session: MintedSession | None = None
     failure: AwsError | None = None
+    thrown_away: tuple[Known, ...] = ()
 
 
 def mint(order: MintOrder, scope: Scope) -> Scoped:
@@ -57,13 +62,22 @@ def mint(order: MintOrder, scope: Scope) -> Scoped:
     is never later than `cut_off`.
     """
     began = time.monotonic()
-    session = sts.assume_role(order)
-    parent = Parent.of(session)
+    return of(sts.assume_role(order), order.region, scope, began)
+
+
+def of(parent: MintedSession, region: str, scope: Scope, began: float) -> Scoped:
+    """As `mint`, of a session that was asked for at `began`, by `time.monotonic()`. Raises no AwsError."""
+    thrown_away: list[Known] = []
     try:
-        return Scoped(parent, session=_scope(session, order, scope, began))
+        session = _scope(parent, region, scope, began, thrown_away)
+        return Scoped(Known.of(parent), session=session, thrown_away=tuple(thrown_away))
     except AwsError as error:
-        failure = error
-    return Scoped(parent, failure=failure)
+        # Without what it came through: those frames hold the parent's keys.
+        failure = error.with_traceback(None)
+    if is_for_good(failure) and _may_be_over(parent, scope, began):
+        # From the cut-off on its own policy refuses the parent whatever it asks.
+        failure = _too_late()
+    return Scoped(Known.of(parent), failure=failure, thrown_away=tuple(thrown_away))
 
 
 def is_for_good(failure: AwsError) -> bool:
@@ -71,9 +85,8 @@ def is_for_good(failure: AwsError) -> bool:
     return isinstance(failure, Refused) and failure.code.removesuffix("Exception") in _NEVER
 
 
-def _scope(parent: MintedSession, order: MintOrder, scope: Scope, began: float) -> MintedSession:
-    # STS counts from whole seconds: this is the one in which it issued, which was not over before `began`.
-    issued = parent.expires_at - timedelta(seconds=order.duration_seconds)
+def _scope(parent: MintedSession, region: str, scope: Scope, began: float, thrown_away: list[Known]) -> MintedSession:
+    issued = _issued(parent)
     for _ in range(MOST_CALLS):
         seconds = None
         if parent.expires_at > scope.cut_off:
@@ -82,15 +95,27 @@ def _scope(parent: MintedSession, order: MintOrder, scope: Scope, began: float) 
             if seconds < 1:
                 raise _too_late()
         began = time.monotonic()
-        scoped = sts.scope(parent, order.region, seconds=seconds, policy=scope.policy, description=scope.description)
-        if scoped.assumed_role_arn != parent.assumed_role_arn or scoped.access_key_id == parent.access_key_id:
-            raise _another()
-        if scoped.expires_at <= scope.cut_off:
+        scoped = sts.scope(parent, region, seconds=seconds, policy=scope.policy, description=scope.description)
+        is_another = scoped.assumed_role_arn != parent.assumed_role_arn or scoped.access_key_id == parent.access_key_id
+        if not is_another and scoped.expires_at <= scope.cut_off:
             return scoped
+        thrown_away.append(Known.of(scoped))
+        if is_another:
+            raise _another()
         if seconds is None:
             break
         issued = scoped.expires_at - timedelta(seconds=seconds)
     raise _too_late()
+
+
+def _issued(parent: MintedSession) -> datetime:
+    """STS counts from whole seconds: this is the one in which it issued, which was not over before it was asked."""
+    return parent.expires_at - timedelta(seconds=parent.asked_duration)
+
+
+def _may_be_over(parent: MintedSession, scope: Scope, began: float) -> bool:
+    """By AWS's clock, at its latest."""
+    return _issued(parent) + timedelta(seconds=1 + time.monotonic() - began) >= scope.cut_off
 
 
 def _too_late() -> Unavailable:

@@ -20,7 +20,7 @@ from botocore.credentials import CredentialProvider, CredentialResolver, Credent
 from botocore.exceptions import NoCredentialsError
 
 from requests_app.aws import patience
-from requests_app.aws.errors import AwsError, own_identity, translate
+from requests_app.aws.errors import AwsError, given_identity, own_identity, translate
 from requests_app.domain.secret import Secret
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def scope(session: MintedSession, region: str, *, seconds: int | None, policy: s
     with patience.bounded(), _acting_as(session):
         client = attempt(lambda: _scoping_client(region), own_identity)
         call = {name: value for name, value in asked.items() if value}
-        return attempt(lambda: _scoped(session, seconds, client.get_scoped_credentials(**call)))
+        return attempt(lambda: _scoped(session, seconds, client.get_scoped_credentials(**call)), given_identity)
 
 
 def read_clock(region: str, now: Callable[[], datetime]) -> ClockReading:
@@ -263,6 +263,8 @@ def _acting_as(session: MintedSession) -> Iterator[None]:
 
 
 def _scoping_client(region: str) -> Any:
+    if client := _scoping.get(region):
+        return client  # who mints does not wait for whoever makes another client
     with _making:
         if region not in _scoping:
             _keep_secrets_out_of_logs()

@@ -3,13 +3,13 @@
 import dataclasses
 import os
 import socket
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
+from typing import Any
 
 import structlog
 from django.conf import settings
+from django.db import IntegrityError
 
 from requests_app.aws import console, names, patience, scoping, session_policy, sts
 from requests_app.aws.errors import AwsError, Refused
@@ -17,9 +17,10 @@ from requests_app.domain import clock, envelopes, partitions, policy, restored, 
 from requests_app.domain.models import IssuedSession
 from requests_app.domain.transitions import DeliveryState
 from requests_app.domain.workflow import deliveries, preflights
-from requests_app.domain.workflow.deliveries import Minted, Order
+from requests_app.domain.workflow.deliveries import Failure, Minted, Order
 
 log = structlog.get_logger(__name__)
+NOT_AS_ASKED = "What AWS gave is not as it was asked for, so it was thrown away."
 
 
 class Spoilt(Exception):
@@ -51,12 +52,16 @@ def mint(delivery_id: int) -> None:
         if minted.fell_back:  # last: nothing may come between what AWS gave and its record
             preflights.look_after_refusal(order.delivery_id)
     except Spoilt as spoilt:
-        _tell(order, spoilt.error, partial(deliveries.discard, order, spoilt.minted, worker=worker))
+        failure = _failure(order, spoilt.error)
+        deliveries.record(order, spoilt.minted, worker=worker, failure=failure)
+        _look_after(order, failure)
     except AwsError as error:
-        _tell(order, error, partial(deliveries.fail, order))
+        failure = _failure(order, error)
+        deliveries.fail(order, failure)
+        _look_after(order, failure)
     except ValueError as error:
         # The entitlement's narrowing cannot be made into a policy: a sentence for whoever edits it.
-        deliveries.fail(order, DeliveryState.REFUSED, message=str(error), advice="Tell the operators.")
+        deliveries.fail(order, Failure(DeliveryState.REFUSED, str(error), "Tell the operators."))
 
 
 def _issue(order: Order) -> tuple[sts.MintedSession, Minted]:
@@ -64,16 +69,16 @@ def _issue(order: Order) -> tuple[sts.MintedSession, Minted]:
 
     Raises Refused or Unavailable where AWS gave nothing, and Spoilt where it gave what nobody may be given.
     """
-    layers = _layers(order) if order.may_be_scoped else None
+    layers = session_policy.layers(**_narrowing(order)) if order.may_be_scoped else None
     if layers is None:
         if not order.may_end_by_policy:
             message = "What narrows these terms leaves no room for keys that AWS itself ends with the pass."
             raise Refused("NotScoped", message, "An operator must shorten it.")
         return _assume_role(order)
-    began, before = time.monotonic(), clock.now()
-    mint_order = _mint_order(order, layers.parent, layers.policy_arns)
+    before = clock.now()
+    mint_order = _mint_order(order, order.seconds_left, layers.parent, layers.policy_arns)
     scoped = scoping.mint(mint_order, scoping.Scope(layers.scoped, order.cut_off, _description(order)))
-    parent = _of_parent(mint_order, scoped.parent, before)
+    parent = _of_parent(mint_order, scoped.parent, before, scoped.thrown_away)
     if scoped.session is not None:
         return scoped.session, dataclasses.replace(
             parent,
@@ -86,23 +91,27 @@ def _issue(order: Order) -> tuple[sts.MintedSession, Minted]:
         )
     failure = scoped.failure
     assert failure is not None  # noqa: S101
-    if scoping.is_for_good(failure) and order.may_end_by_policy:
+    # What is left may be too little by now, or the pass was ended, which may be why AWS refused.
+    again = deliveries.order_again(order) if scoping.is_for_good(failure) else None
+    if again is not None and again.may_end_by_policy:
         log.warning("mint.not_scoped", delivery=order.public_id, aws_code=failure.code)
-        left = order.seconds_left - (time.monotonic() - began)
         try:
-            session, minted = _assume_role(dataclasses.replace(order, seconds_left=max(left, 1.0)))
+            session, minted = _assume_role(dataclasses.replace(order, seconds_left=again.seconds_left))
             return session, dataclasses.replace(
                 minted,
                 parent_access_key_id=scoped.parent.access_key_id,
                 parent_expires_at=scoped.parent.expires_at,
                 fell_back=failure.code,
+                thrown_away=parent.thrown_away,
             )
         except AwsError as error:
             failure = error
     raise Spoilt(parent, failure)
 
 
-def _of_parent(mint_order: sts.MintOrder, parent: scoping.Parent, before: datetime) -> Minted:
+def _of_parent(
+    mint_order: sts.MintOrder, parent: scoping.Known, before: datetime, thrown_away: tuple[scoping.Known, ...] = ()
+) -> Minted:
     # Only how far AWS is ahead at most is asked, which what we read afterwards says nothing of.
     _, aws_ahead_at_most = sts.offset_from_mint(parent.expires_at, mint_order.duration_seconds, before, before)
     return Minted(
@@ -113,23 +122,19 @@ def _of_parent(mint_order: sts.MintOrder, parent: scoping.Parent, before: dateti
         sts_expires_at=parent.expires_at,
         packed_policy_size=None,
         aws_ahead_at_most=aws_ahead_at_most,
+        thrown_away=tuple(other.access_key_id for other in thrown_away),
     )
 
 
 def _assume_role(order: Order) -> tuple[sts.MintedSession, Minted]:
     """In the older way: a session that denies everything from the cut-off on, and scoping to whoever holds it."""
-    terms, before = order.terms, clock.now()
-    policy_text = session_policy.session_policy(
-        cut_off=order.cut_off,
-        role_arn=order.role_arn,
-        statements=terms.narrowing_statements,
-        policy_arns=terms.narrowing_policy_arns,
-        lifted=terms.lifted,
-        not_through_mcp=terms.not_through_mcp,
-    )
-    mint_order = _mint_order(order, policy_text, terms.narrowing_policy_arns)
+    before = clock.now()
+    policy_text = session_policy.session_policy(**_narrowing(order))
+    # Where the session's own end is what counts, AWS must not begin it so late that it outlives the pass.
+    seconds = order.seconds_left - order.set_aside
+    mint_order = _mint_order(order, seconds, policy_text, order.terms.narrowing_policy_arns)
     session = sts.assume_role(mint_order)
-    known = scoping.Parent.of(session)
+    known = scoping.Known.of(session)
     return session, dataclasses.replace(
         _of_parent(mint_order, known, before),
         packed_policy_size=session.packed_policy_size,
@@ -141,7 +146,7 @@ def _recorded(order: Order, session: sts.MintedSession, minted: Minted, worker: 
     """The envelope, recorded with its session; empty if the pass ended meanwhile, or the delivery was given up."""
     if order.kind == "console":
         # What exists is on record before anybody else is told of it.
-        if not deliveries.record(order, minted, worker=worker):
+        if not _record(order, minted, worker):
             return ""
         envelope = sealing.seal(_console(order, session), order.recipient_key)
         return envelope if deliveries.seal_down(order, envelope) else ""
@@ -149,20 +154,29 @@ def _recorded(order: Order, session: sts.MintedSession, minted: Minted, worker: 
         envelope = sealing.seal(_credentials(order, session), order.recipient_key)
     except Exception:
         # It exists all the same, and its end can be ordered by what is on record only.
-        deliveries.record(order, minted, worker=worker)
+        _record(order, minted, worker)
         raise
-    return envelope if deliveries.record(order, minted, worker=worker, envelope=envelope) else ""
+    return envelope if _record(order, minted, worker, envelope) else ""
 
 
-def _layers(order: Order) -> session_policy.Layers | None:
-    return session_policy.layers(
-        cut_off=order.cut_off,
-        role_arn=order.role_arn,
-        statements=order.terms.narrowing_statements,
-        policy_arns=order.terms.narrowing_policy_arns,
-        lifted=order.terms.lifted,
-        not_through_mcp=order.terms.not_through_mcp,
-    )
+def _record(order: Order, minted: Minted, worker: str, envelope: str = "") -> bool:
+    try:
+        return deliveries.record(order, minted, worker=worker, envelope=envelope)
+    except IntegrityError:
+        # Asked again, the database refuses still: it is none that anybody may have, and exists all the same.
+        failure = Failure(DeliveryState.DISCARDED, NOT_AS_ASKED, "Tell the operators.")
+        return deliveries.record(order, minted, worker=worker, failure=failure)
+
+
+def _narrowing(order: Order) -> dict[str, Any]:
+    return {
+        "cut_off": order.cut_off,
+        "role_arn": order.role_arn,
+        "statements": order.terms.narrowing_statements,
+        "policy_arns": order.terms.narrowing_policy_arns,
+        "lifted": order.terms.lifted,
+        "not_through_mcp": order.terms.not_through_mcp,
+    }
 
 
 def _description(order: Order) -> str:
@@ -171,13 +185,13 @@ def _description(order: Order) -> str:
     return "".join(character if character.isprintable() else "?" for character in plain).strip()[:256]
 
 
-def _mint_order(order: Order, policy_text: str, policy_arns: Sequence[str]) -> sts.MintOrder:
+def _mint_order(order: Order, seconds: float, policy_text: str, policy_arns: Sequence[str]) -> sts.MintOrder:
     return sts.MintOrder(
         role_arn=order.role_arn,
         region=order.region,
         session_name=names.session_name(order.code, order.beneficiary_name),
         duration_seconds=session_policy.session_seconds(
-            order.seconds_left,
+            seconds,
             ceiling=order.terms.session_ceiling_seconds,
             role_max=order.role_max_seconds,
             chained=order.chained,
@@ -194,11 +208,8 @@ def _put_down(order: Order, envelope: str) -> None:
         envelopes.put(order.public_id, envelope)
     except envelopes.EnvelopeStoreDown as error:
         log.warning("envelope.store_down", delivery=order.public_id, error=str(error))
-        deliveries.fail(
-            order,
-            DeliveryState.LOST,
-            message="The sealed credentials could not be put down for this page to take. Nobody has them. Try again.",
-        )
+        message = "The sealed credentials could not be put down for this page to take. Nobody has them. Try again."
+        deliveries.fail(order, Failure(DeliveryState.LOST, message))
 
 
 def _console(order: Order, session: sts.MintedSession) -> dict[str, object]:
@@ -237,7 +248,7 @@ def _credentials(order: Order, session: sts.MintedSession) -> dict[str, object]:
     }
 
 
-def _tell(order: Order, error: AwsError, write_down: Callable[..., None]) -> None:
+def _failure(order: Order, error: AwsError) -> Failure:
     if error.outcome_unknown:
         state, message = DeliveryState.UNKNOWN, deliveries.UNKNOWN
     elif isinstance(error, Refused):
@@ -245,6 +256,9 @@ def _tell(order: Order, error: AwsError, write_down: Callable[..., None]) -> Non
     else:
         state, message = DeliveryState.UNAVAILABLE, "AWS could not be asked."
     log.warning("mint.failed", delivery=order.public_id, state=str(state), aws_code=error.code)
-    write_down(state, message=message, advice=error.advice, aws_code=error.code, aws_message=error.message)
-    if state == DeliveryState.REFUSED:
+    return Failure(state, message, error.advice, error.code, error.message)
+
+
+def _look_after(order: Order, failure: Failure) -> None:
+    if failure.state == DeliveryState.REFUSED:
         preflights.look_after_refusal(order.delivery_id)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -270,6 +270,22 @@ def test_that_aws_does_not_answer_is_no_refusal_to_scope(through, proxy, minter,
         assert findings.scoping is None
         assert findings.verdict(Check.ENDS_BY_STS) is UNKNOWN
         assert findings.harmless_action == "sqs:ListQueues"
+
+
+def test_an_aws_that_does_not_keep_to_the_second_is_not_believed(minter, target_role, subject, monkeypatch):
+    target_role.put("permissions", QUEUES, SCOPING)
+    scope = sts.scope
+    recorded: list[probe.Issued] = []
+
+    def longer(*arguments: Any, **which: Any) -> sts.MintedSession:
+        session = scope(*arguments, **which)
+        return dataclasses.replace(session, expires_at=session.expires_at + timedelta(minutes=10))
+
+    monkeypatch.setattr(sts, "scope", longer)
+    findings = preflight.as_minter(subject, now, recorded.append)
+    assert findings.scoping is None
+    assert found(findings, Check.ENDS_BY_STS).code == "TooLate"
+    assert len({one.access_key_id for one in recorded}) == 3  # all that AWS gave
 
 
 def test_whether_the_console_takes_such_keys_is_tried_where_that_is_not_known(minter, target_role, subject, federation):

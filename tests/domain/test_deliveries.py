@@ -279,7 +279,7 @@ def test_a_session_that_is_access_by_itself_ends_with_the_pass(
     made = factories.wish(alice, read_only, automatic, duration=timedelta(minutes=minutes), start="at_once")
     order = deliveries.claim(factories.delivery(made).pk, worker="w")
     assert order is not None
-    asked = session_seconds(order.seconds_left, ceiling=3600, role_max=3600, chained=True)
+    asked = session_seconds(order.seconds_left - order.set_aside, ceiling=3600, role_max=3600, chained=True)
     slowest = timedelta(seconds=3 + 10)  # the time-outs of the call
     assert clock.now() + slowest + timedelta(seconds=asked) <= order.expires_at
     assert asked >= 900
@@ -398,21 +398,14 @@ def test_a_late_workers_session_is_recorded_as_discarded(asked: Delivery) -> Non
     assert IssuedSession.objects.get().discarded
     assert AuditEvent.objects.get(action="session.discarded").detail["rule"] == "delivery.given_up"
     assert not deliveries.seal_down(order, "a.b.c.d.e")
-    deliveries.fail(order, DeliveryState.REFUSED, message="Too late.")
+    deliveries.fail(order, deliveries.Failure(DeliveryState.REFUSED, "Too late."))
     assert now_in(asked).state == DeliveryState.UNKNOWN
 
 
 def test_aws_words_fit_the_row_whatever_they_are(asked: Delivery) -> None:
     order = deliveries.claim(asked.pk, worker="w")
     assert order is not None
-    deliveries.fail(
-        order,
-        DeliveryState.REFUSED,
-        message="No.",
-        advice="a" * 9999,
-        aws_code="C" * 999,
-        aws_message="\x00" + "m" * 9999,
-    )
+    deliveries.fail(order, deliveries.Failure(DeliveryState.REFUSED, "No.", "a" * 9999, "C" * 999, "\x00" + "m" * 9999))
     now_in(asked)
     assert (len(asked.advice), len(asked.aws_code)) == (1000, 100)
     assert asked.aws_message == "m" * 1998 + " …"  # that something was left out is seen
@@ -492,10 +485,10 @@ def test_what_could_not_be_put_down_is_lost_and_says_so(asked: Delivery) -> None
     order = deliveries.claim(asked.pk, worker="w1")
     assert order is not None
     assert deliveries.record(order, factories.minted(order), worker="w1", envelope="a.b.c.d.e")
-    deliveries.fail(order, DeliveryState.LOST, message="It could not be put down.")
+    deliveries.fail(order, deliveries.Failure(DeliveryState.LOST, "It could not be put down."))
     assert now_in(asked).state == DeliveryState.LOST
     assert asked.message == "It could not be put down."
-    deliveries.fail(order, DeliveryState.LOST, message="Twice.")
+    deliveries.fail(order, deliveries.Failure(DeliveryState.LOST, "Twice."))
     assert now_in(asked).message == "It could not be put down."
 
 

@@ -547,7 +547,7 @@ def _bring_delivery_to(state: DeliveryState, delivery: Delivery) -> None:
         assert deliveries.record(order, factories.minted(order), worker="w")
         assert deliveries.seal_down(order, "a.b.c.d.e")
     elif order and state != DeliveryState.CLAIMED:
-        deliveries.fail(order, state, message="As arranged.")
+        deliveries.fail(order, deliveries.Failure(state, "As arranged."))
     if state == DeliveryState.DELIVERED:
         deliveries.hand_over(delivery, by=delivery.beneficiary, sign_in="a sign-in", take=lambda _: "a.b.c.d.e")
     delivery.refresh_from_db()

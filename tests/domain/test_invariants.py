@@ -145,7 +145,7 @@ def _deliveries(company: Company) -> None:
     company.with_keys()
     one = company.active()
     for state in (DeliveryState.REFUSED, DeliveryState.UNAVAILABLE, DeliveryState.UNKNOWN):
-        deliveries.fail(_claimed(one), state, message="AWS said no")
+        deliveries.fail(_claimed(one), deliveries.Failure(state, "AWS said no"))
     late = _claimed(one)
     factories.delivery(one)
     with clock.moved(timedelta(minutes=2)):

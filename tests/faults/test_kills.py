@@ -34,6 +34,7 @@ from tests.faults.die_at import killed
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("aws")]
 
 MINTING = "requests_app.background.minting"
+SCOPING = "requests_app.aws.scoping"
 DELIVERIES = "requests_app.domain.workflow.deliveries"
 # One transaction: none of these is there without the others.
 WRITTEN_AT_ONCE = ("_INSERT_SESSION.run", "audit.record", "notices.announce_by_key", "_SEAL.run")
@@ -59,6 +60,9 @@ def minter(
         ("credentials", f"after:{MINTING}.deliveries.claim", 0, DeliveryState.UNKNOWN),
         ("credentials", f"before:{MINTING}.sts.assume_role", 0, DeliveryState.UNKNOWN),
         ("credentials", f"after:{MINTING}.sts.assume_role", 0, DeliveryState.UNKNOWN),
+        ("credentials", f"before:{SCOPING}.sts.scope", 0, DeliveryState.UNKNOWN),
+        ("credentials", f"after:{SCOPING}.sts.scope", 0, DeliveryState.UNKNOWN),
+        ("credentials", f"after:{MINTING}.scoping.mint", 0, DeliveryState.UNKNOWN),
         ("credentials", f"before:{MINTING}.sealing.seal", 0, DeliveryState.UNKNOWN),
         ("credentials", f"after:{MINTING}.sealing.seal", 0, DeliveryState.UNKNOWN),
         *(("credentials", f"after:{DELIVERIES}.{line}", 0, DeliveryState.UNKNOWN) for line in WRITTEN_AT_ONCE),

@@ -174,10 +174,11 @@ def test_awss_own_words_are_told(active_request: AccessRequest, alice: User) -> 
     made = ask(client, active_request).json()["id"]
     order = workflow.deliveries.claim(Delivery.objects.get().pk, worker="a worker")
     assert order
-    workflow.deliveries.fail(
-        order, DeliveryState.REFUSED, message="AWS refused.", advice="Ask the account's owner.",
-        aws_code="AccessDenied", aws_message="not authorized to perform: sts:AssumeRole",
-    )  # fmt: skip
+    words = "not authorized to perform: sts:AssumeRole"
+    refused = workflow.deliveries.Failure(
+        DeliveryState.REFUSED, "AWS refused.", "Ask the account's owner.", "AccessDenied", words
+    )
+    workflow.deliveries.fail(order, refused)
     told = client.get(f"/deliveries/{made}").json()
 
     assert told | {"server_time": ""} == {

@@ -57,6 +57,8 @@ class Order:
     # The end by AWS's clock, on the safe side, to the second.
     cut_off: datetime
     seconds_left: float
+    # By so much shorter is a session to be that only its policy ends.
+    set_aside: int
     chained: bool
     region: str
     ticket: str
@@ -83,6 +85,19 @@ class Minted:
     parent_access_key_id: str = ""
     parent_expires_at: datetime | None = None
     fell_back: str = ""
+    # Key ids of what AWS gave besides, such as what would have ended too late.
+    thrown_away: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a claimed delivery gave nobody anything: for its person, and in AWS's own words."""
+
+    state: DeliveryState
+    message: str
+    advice: str = ""
+    aws_code: str = ""
+    aws_message: str = ""
 
 
 class NotYet(Exception):
@@ -157,34 +172,47 @@ def claim(delivery_id: int, *, worker: str) -> Order | None:
             return None
         # A wish from the future is no young one: nobody asked for it by the verb.
         if not timedelta(0) <= known.now - known.asked_at <= CLAIMED_WITHIN:
-            _fail(known, DeliveryState.STALE, message=STALE)
+            _fail(known, Failure(DeliveryState.STALE, STALE))
             return None
         verdict = _verdict(known, known.kind)
         if verdict and not _is_as_it_was_asked(known):
             verdict = policy.Verdict(False, "delivery.altered", ALTERED)
         if not verdict:
-            _fail(known, DeliveryState.REFUSED, message=verdict.message, rule=verdict.rule)
+            _fail(known, Failure(DeliveryState.REFUSED, verdict.message), rule=verdict.rule)
             return None
         _require_may_become(known, DeliveryState.CLAIMED)
         _CLAIM.run(delivery=known.delivery, at=known.now, worker=worker[:100])
         return _order(known)
 
 
+def order_again(order: Order) -> Order | None:
+    """The same, with what is left of the pass by now; None if nothing would be asked of AWS for it any more."""
+    known = facts.locked_delivery(order.delivery_id, regions=partitions.regions())
+    if known.delivery_state != DeliveryState.CLAIMED or not _verdict(known, known.kind):
+        return None
+    return _order(known)
+
+
 @looking_again
-def record(order: Order, minted: Minted, *, worker: str, envelope: str = "") -> bool:
-    """Record what AWS gave, before anyone is given it. False: the pass ended meanwhile, so throw it away.
+def record(order: Order, minted: Minted, *, worker: str, envelope: str = "", failure: Failure | None = None) -> bool:
+    """Record what AWS gave, before anyone is given it. False: nobody may be, so throw it away.
 
     With the `envelope` that it was sealed into, the delivery is sealed by this too: nothing can be handed over that is
-    not recorded, and whoever takes the envelope is asked everything again.
+    not recorded, and whoever takes the envelope is asked everything again. `failure`: what was to follow did not work.
     """
     with transaction.atomic(durable=True):
         known = _lock_delivery(order.delivery_id)
         assert known is not None  # noqa: S101 - deliveries are never deleted
         verdict = _verdict(known, known.kind)
-        if verdict and not _ends_in_time(order, minted, known):
-            verdict = policy.Verdict(False, "clock.set", DISCARDED)
-        if verdict and known.delivery_state != DeliveryState.CLAIMED:
+        if not verdict and failure and failure.state != DeliveryState.UNKNOWN:
+            # A pass that ended meanwhile explains whatever AWS refused by then.
+            failure = None
+        if failure:
+            verdict = policy.Verdict(False, f"delivery.{failure.state}", failure.message)
+        elif verdict and known.delivery_state != DeliveryState.CLAIMED:
             verdict = policy.Verdict(False, "delivery.given_up", known.message)
+        elif verdict and not _ends_in_time(order, minted, known):
+            verdict = policy.Verdict(False, "clock.set", DISCARDED)
         keep = bool(verdict)
         _insert_session(known, order, minted, worker=worker, rule=verdict.rule, discarded=not keep)
         if keep:
@@ -193,29 +221,11 @@ def record(order: Order, minted: Minted, *, worker: str, envelope: str = "") -> 
             if envelope:
                 _seal(known, envelope)
         elif known.delivery_state == DeliveryState.CLAIMED:
-            _finish(known, DeliveryState.DISCARDED, message=verdict.message)
+            if failure:
+                _fail(known, failure)
+            else:
+                _finish(known, DeliveryState.DISCARDED, Failure(DeliveryState.DISCARDED, verdict.message))
         return keep
-
-
-@looking_again
-def discard(
-    order: Order,
-    minted: Minted,
-    state: DeliveryState,
-    *,
-    worker: str,
-    message: str,
-    advice: str = "",
-    aws_code: str = "",
-    aws_message: str = "",
-) -> None:
-    """Record a session that AWS gave and nobody is given, because what was to follow did not work; and say why."""
-    with transaction.atomic(durable=True):
-        known = _lock_delivery(order.delivery_id)
-        assert known is not None  # noqa: S101 - deliveries are never deleted
-        _insert_session(known, order, minted, worker=worker, rule=f"delivery.{state}", discarded=True)
-        if known.delivery_state == DeliveryState.CLAIMED:
-            _fail(known, state, message=message, advice=advice, aws_code=aws_code, aws_message=aws_message)
 
 
 @looking_again
@@ -227,29 +237,21 @@ def seal_down(order: Order, envelope: str) -> bool:
             return False
         verdict = _verdict(known, known.kind)
         if not verdict:
-            _fail(known, DeliveryState.DISCARDED, message=verdict.message, rule=verdict.rule)
+            _fail(known, Failure(DeliveryState.DISCARDED, verdict.message), rule=verdict.rule)
             return False
         _seal(known, envelope)
         return True
 
 
-def fail(
-    order: Order,
-    state: DeliveryState,
-    *,
-    message: str,
-    advice: str = "",
-    aws_code: str = "",
-    aws_message: str = "",
-) -> None:
+def fail(order: Order, failure: Failure) -> None:
     """Say why a claimed delivery did not work, or one that could not be put where its envelope is taken.
 
     Does nothing if the sweep has given it up already.
     """
     with transaction.atomic(durable=True):
         known = _lock_delivery(order.delivery_id)
-        if known is not None and may_follow(DELIVERY, known.delivery_state, state):
-            _fail(known, state, message=message, advice=advice, aws_code=aws_code, aws_message=aws_message)
+        if known is not None and may_follow(DELIVERY, known.delivery_state, failure.state):
+            _fail(known, failure)
 
 
 @recorded(Action.DELIVERY_HANDED_OVER)
@@ -280,12 +282,12 @@ def hand_over(delivery: Delivery, *, by: User, sign_in: str, take: Callable[[str
             envelope = take(str(known.public_id))
         if not verdict:
             refusal = Conflict(verdict.message, rule=verdict.rule)
-            _fail(known, DeliveryState.DISCARDED, message=verdict.message, rule=verdict.rule)
+            _fail(known, Failure(DeliveryState.DISCARDED, verdict.message), rule=verdict.rule)
         elif envelope is None and known.sealed_at is not None and known.now - known.sealed_at <= PUT_DOWN_WITHIN:
             not_yet = True
         elif envelope is None or sha256(envelope.encode()).hexdigest() != known.envelope_sha256:
             refusal = Conflict(LOST, rule="delivery.lost")
-            _fail(known, DeliveryState.LOST, message=LOST, rule=refusal.rule)
+            _fail(known, Failure(DeliveryState.LOST, LOST), rule=refusal.rule)
         else:
             _finish(known, DeliveryState.DELIVERED)
             audit.record(Action.DELIVERY_HANDED_OVER, _about(known), by=by, at=known.now, delivery=str(known.public_id))
@@ -557,7 +559,8 @@ def _order(known: facts.LockedDelivery) -> Order:
         terms=known.terms,
         expires_at=known.expires_at,
         cut_off=cut_off(known.expires_at, known.clock_low),
-        seconds_left=known.seconds_left - _set_aside(known),
+        seconds_left=known.seconds_left,
+        set_aside=policy.CALL_TAKES_SECONDS if known.identity_is_access else 0,
         chained=known.chained,
         region=known.region,
         ticket=known.ticket,
@@ -565,11 +568,6 @@ def _order(known: facts.LockedDelivery) -> Order:
         will_be_scoped=known.will_be_scoped,
         may_end_by_policy=known.may_end_by_policy,
     )
-
-
-def _set_aside(known: policy.Minting) -> int:
-    """Where the session's own end is what counts, AWS must not begin it so late that it outlives the pass."""
-    return policy.CALL_TAKES_SECONDS if known.identity_is_access else 0
 
 
 def _ends_in_time(order: Order, minted: Minted, known: policy.Minting) -> bool:
@@ -623,6 +621,7 @@ def _insert_session(
         ends_by=str(minted.ends_by),
         fell_back=minted.fell_back,
         rule=rule,
+        **({"thrown_away": list(minted.thrown_away)} if minted.thrown_away else {}),
     )
     if minted.fell_back and order.will_be_scoped:
         operators = [(None, person) for person in _operators()]
@@ -653,20 +652,12 @@ def _give_up(due: QuerySet[Delivery], to: DeliveryState, message: str, now: date
     return len(old)
 
 
-def _fail(
-    known: facts.LockedDelivery,
-    state: DeliveryState,
-    *,
-    message: str,
-    advice: str = "",
-    aws_code: str = "",
-    aws_message: str = "",
-    rule: str = "",
-) -> None:
-    _finish(known, state, message=message, advice=advice, aws_code=aws_code, aws_message=aws_message)
+def _fail(known: facts.LockedDelivery, failure: Failure, *, rule: str = "") -> None:
+    _finish(known, failure.state, failure)
     audit.record(
         Action.DELIVERY_FAILED, _about(known), by=None, at=known.now, delivery=str(known.public_id),
-        state=str(state), message=message, rule=rule, aws_code=aws_code, aws_message=aws_message,
+        state=str(failure.state), message=failure.message, rule=rule, aws_code=failure.aws_code,
+        aws_message=failure.aws_message,
     )  # fmt: skip
 
 
@@ -675,24 +666,16 @@ def _seal(known: facts.LockedDelivery, envelope: str) -> None:
     _SEAL.run(delivery=known.delivery, at=known.now, envelope_sha256=sha256(envelope.encode()).hexdigest())
 
 
-def _finish(
-    known: facts.LockedDelivery,
-    state: DeliveryState,
-    *,
-    message: str = "",
-    advice: str = "",
-    aws_code: str = "",
-    aws_message: str = "",
-) -> None:
+def _finish(known: facts.LockedDelivery, state: DeliveryState, failure: Failure | None = None) -> None:
     _require_may_become(known, state)
     _FINISH.run(
         delivery=known.delivery,
         at=known.now,
         state=str(state),
-        message=_as_long_as(message, "message"),
-        advice=_as_long_as(advice, "advice"),
-        aws_code=_as_long_as(aws_code, "aws_code"),
-        aws_message=_as_long_as(aws_message, "aws_message"),
+        **{
+            name: _as_long_as(getattr(failure, name, ""), name)
+            for name in ("message", "advice", "aws_code", "aws_message")
+        },
     )
 
 
