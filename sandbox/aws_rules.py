@@ -14,7 +14,8 @@ denies and expiry. This module adds, to STS and to every later evaluation:
 - GetScopedCredentials, which MiniStack does not know: further keys of the caller's session, for as long as it lasts or
   shorter, with the moment of their own issue, each narrowed by one layer more, three at most; what AWS does not
   document is as the file SCOPING_SWITCHES says
-- how much of a session token's room is used, of which AWS does not publish how it is reckoned
+- how large a session token is and may be, of which AWS does not publish how it is reckoned: each two characters of
+  policies one byte
 - `aws:ViaAWSMCPService` is true of what says to come through AWS\'s MCP server, by a header of our own
 - AWS Sign-In, in a module of its own (`sandbox.aws_sign_in`)
 - live sessions outlast an orderly restart, as they outlast an outage of AWS
@@ -56,6 +57,7 @@ SCOPED_LONGEST = 129_600
 SCOPED_LAYERS = 3
 SCOPING = "sts:GetScopedCredentials"
 DESCRIPTION = re.compile(r"[\t\n\r\x20-\x7E\xA1-\xFF]{2,256}")
+POLICY = re.compile(r"[\t\n\r\x20-\xFF]+")
 LARGEST_TOKEN = 4_096
 POLICY_CHARACTERS = 2_048
 INLINE_CHARACTERS = 10_240
@@ -86,13 +88,14 @@ def switches() -> dict[str, Any]:
     """What nobody knows of AWS, or differs from place to place: whether a role must allow the call, whether it is known
     here, the roles of which a service control policy denies it ("*": all), and whether the console takes such keys.
 
-    Whose `aws:TokenIssueTime` such keys have (`issued`: their "own", or their "parent"'s); which policies they meet
+    How large a token may be (`largest`: less where a caller's own identity passes session tags on). Whose
+    `aws:TokenIssueTime` such keys have (`issued`: their "own", or their "parent"'s); which policies they meet
     (`layers`: "all", "scoped" or "session" alone); how many seconds after their end they die (`lingers`); and whether
     the sign-in endpoint takes a `form`.
     """
     path = os.environ.get("SCOPING_SWITCHES", "")
     said = json.loads(Path(path).read_text()) if path and Path(path).exists() else {}
-    usual = {"needs_allow": True, "known": True, "refused": [], "console": True}
+    usual = {"needs_allow": True, "known": True, "refused": [], "console": True, "largest": LARGEST_TOKEN}
     return {**usual, "issued": "own", "layers": "all", "lingers": 0, "form": True, **said}
 
 
@@ -193,7 +196,8 @@ def _scoped_credentials(parameters: dict[str, str], caller: dict[str, Any], host
             raise Refused("InsufficientSessionLifetime", message)
         # In whole seconds, as the answer says it.
         ends = int(now) + seconds
-    key, secret, token = iam._gen_session_access_key(), iam._gen_secret(), iam._gen_session_token()
+    key, secret = iam._gen_session_access_key(), iam._gen_secret()
+    token = _token(parameters, caller, layers)
     issued = now if said["issued"] == "own" else caller["IssuedAt"]
     until = ends + said["lingers"]
     given = {"SecretAccessKey": secret, "SessionToken": token, "Expiration": until, "IssuedAt": issued}
@@ -209,7 +213,7 @@ def _scoped_credentials(parameters: dict[str, str], caller: dict[str, Any], host
         f"<SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{token}</SessionToken>"
         f"<Expiration>{expiration}</Expiration></Credentials>"
         f"<SessionInfo><ScopedSessionId>{escape(name)}</ScopedSessionId><Arn>{escape(arn)}</Arn></SessionInfo>"
-        f"<ScopedPoliciesCount>{len(layers)}</ScopedPoliciesCount>{identity}{_token_size(token, session)}"
+        f"<ScopedPoliciesCount>{len(layers)}</ScopedPoliciesCount>{identity}{_told_size(len(token))}"
         f"</GetScopedCredentialsResult>",
         ns="sts",
     )
@@ -226,6 +230,10 @@ def _layers(parameters: dict[str, str], caller: dict[str, Any]) -> list[str]:
         return layers
     if not document or len(document) > POLICY_CHARACTERS:
         raise _constraint("policy", "", f"Member must have length between 1 and {POLICY_CHARACTERS}")
+    if not POLICY.fullmatch(document):
+        raise _constraint(
+            "policy", "", "Member must satisfy regular expression pattern: [\\u0009\\u000A\\u000D\\u0020-\\u00FF]+"
+        )
     try:
         statements = json.loads(document)["Statement"]
         assert isinstance(statements, dict | list)
@@ -236,13 +244,29 @@ def _layers(parameters: dict[str, str], caller: dict[str, Any]) -> list[str]:
     return [*layers, document]
 
 
-def _token_size(token: str, session: dict[str, Any]) -> str:
+def _token(parameters: dict[str, str], caller: dict[str, Any], layers: list[str]) -> str:
+    """One as large as it is with these policies, or as large as it is asked to be."""
+    text = parameters.get("MinimumSessionTokenSize", "0")
+    least = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= least <= LARGEST_TOKEN:
+        raise _constraint("minimumSessionTokenSize", text, f"Member must have value between 0 and {LARGEST_TOKEN}")
+    token = str(iam._gen_session_token())
+    size = _token_size(token, caller | {"ScopedPolicies": layers})
+    if size > (largest := switches()["largest"]):
+        message = f"The session token size of {size} bytes exceeds the maximum allowed size of {largest} bytes."
+        raise Refused("PackedPolicyTooLarge", message)
+    return token.ljust(max(size, least), "0")
+
+
+def _token_size(token: str, session: dict[str, Any]) -> int:
     passed = session.get("SessionPolicies") or {}
     characters = len(passed.get("Policy") or "") + sum(map(len, session.get("ScopedPolicies", [])))
-    share = -(-(len(token) + characters // 2) * 100 // LARGEST_TOKEN)
-    return (
-        f"<SessionTokenUtilization>{share}</SessionTokenUtilization><SessionTokenSize>{len(token)}</SessionTokenSize>"
-    )
+    return len(token) + characters // 2
+
+
+def _told_size(size: int) -> str:
+    share = -(-size * 100 // LARGEST_TOKEN)
+    return f"<SessionTokenUtilization>{share}</SessionTokenUtilization><SessionTokenSize>{size}</SessionTokenSize>"
 
 
 def _chained_header(caller: dict[str, Any]) -> dict[str, str]:
@@ -400,7 +424,7 @@ def _completed(text: Any, parameters: dict[str, str], source_identity: str | Non
     found = re.search(r"<AccessKeyId>(\w+)<", answer)
     assert found
     session = sts._sessions[found[1]]
-    size = _token_size(session["SessionToken"], session)
+    size = _told_size(_token_size(session["SessionToken"], session))
     answer = answer.replace("</AssumeRoleResult>", f"{size}</AssumeRoleResult>", 1)
     if source_identity:
         session["SourceIdentity"] = source_identity

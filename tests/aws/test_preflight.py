@@ -258,6 +258,10 @@ def test_a_role_that_may_not_be_scoped_is_told_the_statement_that_it_lacks(minte
     with minter.scoping(known=False):  # nobody can mend that
         finding = found(preflight.as_minter(subject, now), Check.ENDS_BY_STS)
     assert (finding.verdict, finding.code) == (GOOD, "InvalidAction")
+    with minter.scoping(largest=500):  # nor does the worker's identity leave room for it
+        finding = found(preflight.as_minter(subject, now), Check.ENDS_BY_STS)
+    assert (finding.verdict, finding.code) == (BAD, "PackedPolicyTooLarge")
+    assert "session tags" in finding.advice
 
 
 def test_that_aws_does_not_answer_is_no_refusal_to_scope(through, proxy, minter, subject, target_role):

@@ -367,6 +367,21 @@ def _denied_explicitly(call: Callable[[], object]) -> bool:
     return False
 
 
+def test_a_narrowing_that_leaves_no_room_for_two_policies_holds_by_one(
+    alice: User, administrator: Role, browser: Browser, aws_stand_in: Any
+) -> None:
+    terms = factories.entitlement(administrator, users=[alice], narrowing_statements=[QUEUES])
+    asked = factories.wish(alice, administrator, terms, start="at_once")
+    with aws_stand_in.scoping(largest=800):
+        caller = as_caller(aws_stand_in, browser.credentials(asked))
+
+    session = IssuedSession.objects.get()
+    assert (session.ends_by, session.fell_back) == ("policy", "PackedPolicyTooLarge")
+    caller.client("sqs").list_queues()
+    with pytest.raises(ClientError, match="AccessDenied"):
+        caller.client("iam").list_roles()
+
+
 def test_a_console_link_is_made_from_what_is_narrowed_though_the_parent_is_not(
     alice: User,
     administrator: Role,

@@ -327,6 +327,10 @@ class TestScopedCredentials:
             ({"Policy": "{}"}, "MalformedPolicyDocument"),
             ({"Policy": "not JSON"}, "MalformedPolicyDocument"),
             ({"Policy": "x" * 2049}, "ValidationError"),
+            ({"Policy": '{"Statement": [{"Sid": "Łódź"}]}'}, "ValidationError"),
+            ({"Policy": '{"Statement": [{"Sid": "\x00"}]}'}, "ValidationError"),
+            ({"DurationSeconds": "60", "MinimumSessionTokenSize": "4097"}, "ValidationError"),
+            ({"DurationSeconds": "60", "MinimumSessionTokenSize": "-1"}, "ValidationError"),
             ({"DurationSeconds": "60", "ScopedSessionDescription": "x"}, "ValidationError"),
             ({"DurationSeconds": "60", "ScopedSessionDescription": "x" * 257}, "ValidationError"),
             ({"DurationSeconds": "60", "ScopedSessionDescription": "Łódź"}, "ValidationError"),
@@ -336,6 +340,33 @@ class TestScopedCredentials:
         parent = strict.as_session(assume(ADMINISTRATOR)["Credentials"])
 
         assert f"<Code>{code}" in parent.post("sts", "GetScopedCredentials", **parameters)[1]
+
+    def test_a_policy_may_have_any_character_of_latin_1(self, strict, assume):
+        parent = strict.as_session(assume(ADMINISTRATOR)["Credentials"])
+        assert scope(parent, Policy=json.dumps(json.loads(policy(ALLOW_ALL)) | {"Id": "Größe\t"}, ensure_ascii=False))
+
+    def test_a_token_is_as_large_as_it_is_asked_to_be(self, strict, assume):
+        parent = strict.as_session(assume(ADMINISTRATOR)["Credentials"])
+        for size in (0, 2_000, 4_096):
+            answer = scope(parent, DurationSeconds=60, MinimumSessionTokenSize=size)
+            token = answer["Credentials"]["SessionToken"]
+            assert len(token) == answer["SessionTokenSize"] >= size
+            assert answer["SessionTokenUtilization"] == -(-len(token) * 100 // 4_096)
+            strict.as_session(answer["Credentials"]).client("sqs").list_queues()
+
+    def test_policies_that_make_it_too_large_are_refused_and_nothing_is_given(self, strict, assume):
+        long = policy(ALLOW_ALL, {"Effect": "Deny", "Action": [f"s3:{n:040}" for n in range(40)], "Resource": "*"})
+        assert 1_800 < len(long) <= 2_048
+        caller = strict.as_session(assume(ADMINISTRATOR, Policy=long)["Credentials"])
+        sizes = [0]
+        with refused("PackedPolicyTooLarge", "exceeds the maximum allowed size of 4096 bytes"):
+            for _ in range(3):
+                answer = scope(caller, Policy=long)
+                sizes.append(answer["SessionTokenSize"])
+                caller = strict.as_session(answer["Credentials"])
+        assert sizes == sorted(set(sizes))
+        assert len(sizes) > 1
+        caller.client("sqs").list_queues()
 
     def test_a_deny_refuses_it_and_so_does_a_role_that_does_not_allow_it(self, strict, assume):
         deny = {"Effect": "Deny", "Action": "sts:GetScopedCredentials", "Resource": "*"}
