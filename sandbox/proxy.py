@@ -67,11 +67,16 @@ class Seen(NamedTuple):
 
 
 class Issued(NamedTuple):
-    """A session that STS answered with, whether or not the answer came through: nothing secret."""
+    """Keys that STS answered with, whether or not the answer came through: nothing secret.
+
+    `parent`: the access key id that they were scoped from.
+    """
 
     access_key_id: str
     role_arn: str
     session_name: str
+    parent: str = ""
+    expires_at: datetime | None = None
 
 
 @dataclass
@@ -158,7 +163,7 @@ class FaultProxy:
             return self._counts.copy()
 
     def issued(self) -> list[Issued]:
-        """Every session that STS issued through here."""
+        """All that STS issued through here: sessions, and what was scoped from them."""
         with self._lock:
             return list(self._issued)
 
@@ -174,12 +179,20 @@ class FaultProxy:
             return None
 
     def note(self, request: "_Request", answer: "_Answer") -> None:
-        if request.action != "AssumeRole" or answer.status != 200:
+        key = re.search(r"<AccessKeyId>(\w+)<", text := answer.body.decode(errors="replace"))
+        if request.action not in ("AssumeRole", "GetScopedCredentials") or answer.status != 200 or not key:
             return
-        key = re.search(rb"<AccessKeyId>(\w+)<", answer.body)
-        if key:
-            with self._lock:
-                self._issued.append(Issued(key[1].decode(), request.form["RoleArn"], request.form["RoleSessionName"]))
+        ends = re.search(r"<Expiration>([^<]+)<", text)
+        expires_at = datetime.fromisoformat(ends[1]) if ends else None
+        with self._lock:
+            if request.action == "AssumeRole":
+                role, name, parent = request.form["RoleArn"], request.form["RoleSessionName"], ""
+            else:
+                parent = request.access_key_id
+                role, name = next(
+                    ((one.role_arn, one.session_name) for one in self._issued if one.access_key_id == parent), ("", "")
+                )
+            self._issued.append(Issued(key[1], role, name, parent, expires_at))
 
 
 _DID_IT = {
@@ -215,6 +228,12 @@ class _Request:
     def service(self) -> str:
         scope = re.search(r"Credential=[^/]+/\d+/[\w-]+/(\w+)/aws4_request", self.header("authorization"))
         return scope[1] if scope else FEDERATION
+
+    @property
+    def access_key_id(self) -> str:
+        """Whose request it is."""
+        found = re.search(r"Credential=(\w+)/", self.header("authorization"))
+        return found[1] if found else ""
 
     @property
     def action(self) -> str:

@@ -49,6 +49,8 @@ class Keys:
     refused: str = ""  # in AWS's words
     outlived: str = ""
     tried_after: bool = False
+    # AWS still said whose they are, after the end.
+    identified: bool = False
 
 
 class Memory:
@@ -132,7 +134,13 @@ class Load:
 
     def works(self, keys: Keys) -> bool | None:
         """Whether AWS lets these do something harmless; None if AWS does not say."""
-        body = b"Action=ListRoles&Version=2010-05-08&MaxItems=1"
+        return self._asks(keys, "iam", b"Action=ListRoles&Version=2010-05-08&MaxItems=1")
+
+    def identifies(self, keys: Keys) -> bool | None:
+        """Whether AWS still says whose these are, which no policy can deny; None if AWS does not say."""
+        return self._asks(keys, "sts", b"Action=GetCallerIdentity&Version=2011-06-15")
+
+    def _asks(self, keys: Keys, service: str, body: bytes) -> bool | None:
         request = AWSRequest(
             "POST",
             f"{self.arena.stack.aws.url}/",
@@ -140,7 +148,7 @@ class Load:
             headers={"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
         )
         credentials = Credentials(keys.access_key_id, keys.secret_access_key, keys.session_token)
-        SigV4Auth(credentials, "iam", "us-east-1").add_auth(request)
+        SigV4Auth(credentials, service, "us-east-1").add_auth(request)
         try:
             answer = httpx.post(
                 f"{self.arena.stack.aws.url}/", content=body, headers=dict(request.headers.items()), timeout=10
@@ -331,7 +339,9 @@ class Load:
                 answer = self.works(keys)
                 if answer is True:
                     keys.outlived = f"{keys.code}: keys worked {late:.1f} s after the end"
-                keys.tried_after = answer is not None
+                identified = self.identifies(keys)
+                keys.identified = identified is True
+                keys.tried_after = answer is not None and identified is not None
 
 
 def _choices(arena: Arena) -> dict[str, list[tuple[str, str]]]:

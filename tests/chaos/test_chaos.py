@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -59,10 +60,15 @@ def test_what_is_untrue_is_found(rounds: Rounds) -> None:
     memory.tell(keys.code, "revoked", "alice")
     memory.hold(replace(keys, access_key_id="ASIANEVERRECORDED"))
     memory.keys.append(replace(keys, ends_at=time.time() - 2))  # as if it had been given for less
-    proxy._issued.append(Issued("ASIANOBODYKNOWS", "role", f"{keys.code}-alice"))
+    given = next(one for one in proxy.issued() if one.access_key_id == keys.access_key_id)
+    assert given.parent
+    assert given.expires_at is not None
+    proxy._issued.append(Issued("ASIANOBODYKNOWS", "role", given.session_name))
+    proxy._issued.append(given._replace(access_key_id="ASIANOBODYSCOPED"))
+    proxy._issued.append(given._replace(expires_at=given.expires_at + timedelta(seconds=1)))
     for file in (rounds.load.arena.stack.folder / "mail").glob("*.log"):
         file.write_text("")
-    assert until(lambda: bool(memory.keys[-1].outlived), 5)
+    assert until(lambda: bool(memory.keys[-1].outlived and memory.keys[-1].identified), 5)
 
     found = "\n".join(rounds.truth.untrue())
 
@@ -70,4 +76,7 @@ def test_what_is_untrue_is_found(rounds: Rounds) -> None:
     assert "somebody holds ASIANEVERRECORDED" in found
     assert f"{keys.code}: keys worked 2." in found or f"{keys.code}: keys worked 3." in found
     assert f"AWS issued ASIANOBODYKNOWS for {keys.code}" in found
+    assert f"AWS scoped ASIANOBODYSCOPED for {given.session_name}" in found
+    assert f"{keys.code}: AWS ends {keys.access_key_id} at" in found
+    assert f"{keys.code}: AWS says whose {keys.access_key_id} are after the end" in found
     assert "count as sent, 0 were" in found

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sandbox.proxy import Issued
 from tests.chaos.arena import Arena, until
 from tests.chaos.people import Keys, Load, Told
 
@@ -73,6 +74,7 @@ class Truth:
             self._still_let_in,
             self._shut_out,
             self._issued_without_record,
+            self._ends_otherwise,
             self._never_posted,
         )
         return [found for check in checks for found in itertools.islice(check(), MOST_TOLD)]
@@ -120,8 +122,12 @@ class Truth:
     def _open_too_long(self) -> Iterator[str]:
         """No access outlives its end by a second."""
         yield from (keys.outlived for keys in self._load.memory.keys if keys.outlived)
+        # Where STS was to end it, identity is proved no longer either.
+        identified = [keys.access_key_id for keys in self._load.memory.keys if keys.identified]
+        for code, key in self._arena.rows(_ENDED_BY_STS, identified):
+            yield f"{code}: AWS says whose {key} are after the end, which STS was to end itself"
         for keys in self._load.memory.keys:
-            keys.outlived = ""
+            keys.outlived, keys.identified = "", False
 
     def _still_let_in(self) -> Iterator[str]:
         """What was ended early, and AWS took the order, is refused there long before its end."""
@@ -160,32 +166,41 @@ class Truth:
         )
 
     def _issued_without_record(self) -> Iterator[str]:
-        """Every session that STS issued is on record, or a delivery says that nobody knows (yet) what AWS did."""
-        recorded = {
-            key
-            for (key,) in self._arena.rows(
-                "SELECT access_key_id FROM requests_app_issuedsession"
-                " UNION SELECT parent_access_key_id FROM requests_app_issuedsession"
-            )
-        }
-        unknown = Counter(
-            dict(
-                self._arena.rows(
-                    "SELECT r.code, count(*) FROM requests_app_delivery d"
-                    " JOIN requests_app_accessrequest r ON r.id = d.access_request_id"
-                    " WHERE d.state IN ('unknown', 'claimed')"
-                    " AND NOT EXISTS (SELECT FROM requests_app_issuedsession s WHERE s.delivery_id = d.id) GROUP BY 1"
-                )
-            )
-        )
-        codes = {code for (code,) in self._arena.rows("SELECT code FROM requests_app_accessrequest")}
-        for issued in self._arena.stack.aws_proxy.issued()[self._issued :]:
+        """All that STS issued is on record, or a delivery says that nobody knows (yet) what AWS did."""
+        recorded = {key for (key,) in self._arena.rows(_RECORDED)}
+        unknown = Counter(dict(self._arena.rows(_UNKNOWN)))
+        # Of what was scoped from these, the answer was lost.
+        lost = {key for (key,) in self._arena.rows(_ANSWER_LOST)}
+        for issued in self._issued_for_passes():
+            if issued.access_key_id in recorded:
+                continue
+            if issued.parent:
+                # With a parent that is not known either, the parent is what is told of.
+                if issued.parent in recorded - lost:
+                    yield f"AWS scoped {issued.access_key_id} for {issued.session_name}, and nothing tells of it"
+                continue
             code = issued.session_name[:11]
-            if code not in codes or issued.access_key_id in recorded:
-                continue  # a session of Daypass's own, or one that is known
             unknown[code] -= 1
             if unknown[code] < 0:
                 yield f"AWS issued {issued.access_key_id} for {code}, and nothing tells of it"
+
+    def _ends_otherwise(self) -> Iterator[str]:
+        """What AWS says of the end of what people were given is what is on record; and STS ends it with the pass."""
+        given = {key: row for key, *row in self._arena.rows(_GIVEN)}
+        for issued in self._issued_for_passes():
+            if issued.access_key_id not in given or issued.expires_at is None:
+                continue
+            code, ends_by, ends_at, latest = given[issued.access_key_id]
+            if issued.expires_at != ends_at:
+                yield f"{code}: AWS ends {issued.access_key_id} at {issued.expires_at}, and {ends_at} is on record"
+            if ends_by == "sts" and issued.expires_at > latest:
+                yield f"{code}: AWS ends {issued.access_key_id} at {issued.expires_at}, later than the pass"
+
+    def _issued_for_passes(self) -> list[Issued]:
+        """Without the sessions that are Daypass's own."""
+        codes = {code for (code,) in self._arena.rows("SELECT code FROM requests_app_accessrequest")}
+        issued = self._arena.stack.aws_proxy.issued()[self._issued :]
+        return [one for one in issued if one.session_name[:11] in codes]
 
     def _never_posted(self) -> Iterator[str]:
         """Every mail that counts as sent is in the folder, at least once."""
@@ -244,6 +259,43 @@ def _is_so(told: Told, states: dict[str, str], decided: set[tuple[str, str, str]
         return False
     return states.get(told.code) in _STATES[told.what]
 
+
+# Of a session: its keys, its parent's, and those that came too late to be given to anybody.
+_RECORDED = """
+SELECT access_key_id FROM requests_app_issuedsession
+UNION SELECT parent_access_key_id FROM requests_app_issuedsession
+UNION SELECT jsonb_array_elements_text(detail->'thrown_away') FROM requests_app_auditevent
+    WHERE action IN ('session.issued', 'session.discarded') AND detail ? 'thrown_away'
+"""
+
+# Deliveries of which nobody knows what AWS did: nothing is recorded, or only a parent, which was scoped or followed by
+# a session in the older way.
+_UNKNOWN = """
+SELECT r.code, count(*) FROM requests_app_delivery d
+    JOIN requests_app_accessrequest r ON r.id = d.access_request_id
+WHERE d.state IN ('unknown', 'claimed') AND NOT EXISTS (
+    SELECT FROM requests_app_issuedsession s
+    WHERE s.delivery_id = d.id AND (s.parent_access_key_id <> '' OR NOT s.discarded))
+GROUP BY 1
+"""
+
+_ANSWER_LOST = """
+SELECT s.access_key_id FROM requests_app_issuedsession s JOIN requests_app_delivery d ON d.id = s.delivery_id
+WHERE s.discarded AND s.parent_access_key_id = '' AND d.state = 'unknown'
+"""
+
+_ENDED_BY_STS = """
+SELECT r.code, s.access_key_id FROM requests_app_issuedsession s
+    JOIN requests_app_accessrequest r ON r.id = s.access_request_id
+WHERE s.ends_by = 'sts' AND s.access_key_id = ANY(%s)
+"""
+
+# By AWS's clock, which may be apart.
+_GIVEN = """
+SELECT s.access_key_id, r.code, s.ends_by, s.sts_expires_at, least(s.cut_off, r.expires_at + interval '30 s')
+FROM requests_app_issuedsession s JOIN requests_app_accessrequest r ON r.id = s.access_request_id
+WHERE NOT s.discarded
+"""
 
 _IN_USE = """
 SELECT code FROM requests_app_accessrequest WHERE state = 'active' AND expires_at > clock_timestamp() + interval '2 s'

@@ -153,10 +153,17 @@ def test_every_session_is_known_even_if_its_answer_was_lost(aws_stand_in: AwsSta
         hub.assume_role(**wish)
     with pytest.raises(ClientError, match="AccessDenied"):
         hub.assume_role(**wish | {"ExternalId": "another"})
-    key = hub.assume_role(**wish)["Credentials"]["AccessKeyId"]
+    parent = hub.assume_role(**wish)["Credentials"]
+    session = dataclasses.replace(aws_stand_in.as_session(parent), endpoint=proxy.url).client("sts", checked=False)
+    proxy.fail(Fault.RESET_AFTER, actions={"GetScopedCredentials"}, times=1)
+    with pytest.raises(botocore.ConnectionClosedError):
+        session.get_scoped_credentials(DurationSeconds=60)
+    scoped = session.get_scoped_credentials(DurationSeconds=60)["Credentials"]
 
-    assert [(one.role_arn, one.session_name) for one in proxy.issued()] == [(arn, "DP-00000000-x")] * 2
-    assert proxy.issued()[1].access_key_id == key
+    assert [(one.role_arn, one.session_name) for one in proxy.issued()] == [(arn, "DP-00000000-x")] * 4
+    assert [one.parent for one in proxy.issued()] == ["", "", parent["AccessKeyId"], parent["AccessKeyId"]]
+    assert [one.access_key_id for one in proxy.issued()][1::2] == [parent["AccessKeyId"], scoped["AccessKeyId"]]
+    assert proxy.issued()[3].expires_at == scoped["Expiration"]
 
 
 def test_nobody_behind_it_is_a_broken_connection() -> None:
