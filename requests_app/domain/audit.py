@@ -46,6 +46,7 @@ class Action(StrEnum):
     DELIVERY_HANDED_OVER = "delivery.handed_over"
     SESSION_ISSUED = "session.issued"
     SESSION_DISCARDED = "session.discarded"
+    KEYS_DISCARDED = "session.keys_discarded"  # further ones of a session, such as what would have ended too late
     REVOCATION_WANTED = "revocation.wanted"
     REVOCATION_WRITTEN = "revocation.written"
     REVOCATION_PROVED = "revocation.proved"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from django.urls import reverse
 
 from requests_app.aws import console, sts
 from requests_app.background import minting
@@ -26,6 +27,7 @@ from tests import factories
 from tests.aws.conftest import assumed, failing, impatient, proxy, through
 from tests.background.test_minting import Browser, as_caller, failed
 from tests.background.test_scoping import ASSUME, QUEUES, SCOPE, asked_of_sts, browser, measured, seen, short
+from tests.web.pages import signed_in
 
 __all__ = ["assumed", "browser", "failing", "impatient", "measured", "proxy", "short", "through"]
 
@@ -129,14 +131,20 @@ def _reachable(error: BaseException | None) -> Iterator[str]:
 # --- what AWS answers -------------------------------------------------------------------------------------
 
 
-def test_keys_that_came_too_late_are_named_on_record(short: Any, browser: Browser, before_scoping: Any) -> None:
+def test_keys_that_came_too_late_are_named_on_record(
+    short: Any, browser: Browser, before_scoping: Any, dave: User
+) -> None:
     waits = iter((2.5, 0.0))
     answered = before_scoping(lambda: time.sleep(next(waits)))
     browser.credentials(short(60))
 
     late, in_time = answered
     assert IssuedSession.objects.get().access_key_id == in_time.access_key_id
-    assert AuditEvent.objects.get(action="session.issued").detail["thrown_away"] == [late.access_key_id]
+    event = AuditEvent.objects.get(action="session.keys_discarded")
+    assert (event.detail["access_key_id"], event.detail["of"]) == (late.access_key_id, in_time.access_key_id)
+    # And whoever finds that key in CloudTrail learns whose session it was.
+    found = signed_in(dave).get(reverse("admin:requests_app_issuedsession_changelist"), {"q": late.access_key_id})
+    assert event.subject in found.content.decode()
 
 
 def test_what_ends_sooner_than_it_was_asked_for_is_on_record_and_nobody_has_it(
@@ -161,7 +169,7 @@ def test_keys_of_another_session_are_given_to_nobody(
     assert (failed(delivery).state, delivery.aws_code) == (DeliveryState.UNAVAILABLE, "AnotherSession")
     assert asked_of_sts(proxy) == [ASSUME, SCOPE]
     assert IssuedSession.objects.get().discarded
-    assert len(AuditEvent.objects.get(action="session.discarded").detail["thrown_away"]) == 1
+    assert AuditEvent.objects.filter(action="session.keys_discarded").count() == 1
 
 
 @pytest.mark.parametrize(

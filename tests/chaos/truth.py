@@ -264,8 +264,7 @@ def _is_so(told: Told, states: dict[str, str], decided: set[tuple[str, str, str]
 _RECORDED = """
 SELECT access_key_id FROM requests_app_issuedsession
 UNION SELECT parent_access_key_id FROM requests_app_issuedsession
-UNION SELECT jsonb_array_elements_text(detail->'thrown_away') FROM requests_app_auditevent
-    WHERE action IN ('session.issued', 'session.discarded') AND detail ? 'thrown_away'
+UNION SELECT detail->>'access_key_id' FROM requests_app_auditevent WHERE action = 'session.keys_discarded'
 """
 
 # Deliveries of which nobody knows what AWS did: nothing is recorded, or only a parent, which was scoped or followed by

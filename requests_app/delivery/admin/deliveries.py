@@ -9,7 +9,8 @@ from django.utils.safestring import SafeString
 from requests_app.delivery.admin import searching, shown
 from requests_app.delivery.admin.records import Record
 from requests_app.delivery.admin.site import site
-from requests_app.domain.models import AwsClock, Delivery, DenyPolicy, IssuedSession, Notice, Revocation
+from requests_app.domain.audit import Action
+from requests_app.domain.models import AuditEvent, AwsClock, Delivery, DenyPolicy, IssuedSession, Notice, Revocation
 
 
 def by_public_id(word: str) -> Q | None:
@@ -24,9 +25,14 @@ def by_access_key(word: str) -> Q | None:
 
 
 def by_either_key(word: str) -> Q | None:
-    """A key that somebody was given, or its parent's, which nobody was."""
+    """A key that somebody was given, or its parent's or one thrown away, which nobody was."""
     given = by_access_key(word)
-    return given | Q(parent_access_key_id=word) & ~Q(parent_access_key_id="") if given else None
+    if given is None:
+        return None
+    discarded = AuditEvent.objects.filter(action=Action.KEYS_DISCARDED, detail__access_key_id=word)
+    if of := discarded.values_list("detail__of", flat=True).first():
+        return Q(access_key_id=of)
+    return given | Q(parent_access_key_id=word) & ~Q(parent_access_key_id="")
 
 
 class OfOneRequest(Record):

@@ -621,8 +621,12 @@ def _insert_session(
         ends_by=str(minted.ends_by),
         fell_back=minted.fell_back,
         rule=rule,
-        **({"thrown_away": list(minted.thrown_away)} if minted.thrown_away else {}),
     )
+    for key in minted.thrown_away:
+        audit.record(
+            Action.KEYS_DISCARDED, _about(known), by=None, at=known.now, delivery=str(known.public_id),
+            access_key_id=key, of=minted.access_key_id,
+        )  # fmt: skip
     if minted.fell_back and order.will_be_scoped:
         operators = [(None, person) for person in _operators()]
         notices.announce_by_key(
