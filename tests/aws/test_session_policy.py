@@ -9,11 +9,14 @@ from datetime import UTC, datetime, timedelta, timezone
 import botocore.session
 import pytest
 from botocore.exceptions import ClientError
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
 from requests_app.aws import sts
 from requests_app.aws.session_policy import (
     LIFTABLE,
     Liftable,
+    layers,
     session_policy,
     session_seconds,
 )
@@ -440,6 +443,81 @@ def test_what_is_not_said_of_the_ai_gateway_costs_nothing():
     assert "ViaAWSMCPService" not in without
     assert len(said) - len(without) == len(narrowing.compact(narrowing.NOT_THROUGH_MCP)) + 1
     assert len(said) == narrowing.length_with([LIST_QUEUES, narrowing.NOT_THROUGH_MCP], ROLE)
+
+
+# --- two policies for one session -------------------------------------------------------------------------
+
+_ACTIONS = st.lists(
+    st.sampled_from(["sqs:*", "sts:*", "iam:Get*", "ecr:*", "*", *(f"s3:{'x' * 60}{n}" for n in range(9))]),
+    min_size=1,
+    max_size=25,
+)
+_STATEMENT = st.fixed_dictionaries(
+    {"Effect": st.sampled_from(["Allow", "Allow", "Deny"]), "Resource": st.just("*")},
+    optional={"Condition": st.just({"Bool": {"aws:MultiFactorAuthPresent": "false"}}), "Sid": st.just("One")},
+)
+_NARROWING = st.fixed_dictionaries(
+    {
+        "statements": st.lists(
+            st.tuples(_STATEMENT, st.sampled_from(["Action", "NotAction"]), _ACTIONS).map(
+                lambda parts: parts[0] | {parts[1]: parts[2]}
+            ),
+            max_size=3,
+        ),
+        "policy_arns": st.sampled_from([0, 0, 0, 1, 3]).map(lambda many: [PAYMENTS.read_only_policy_arn] * many),
+        "lifted": st.sets(st.sampled_from(LIFTABLE)),
+        "not_through_mcp": st.booleans(),
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_NARROWING)
+def test_two_layers_hold_what_one_policy_would_whatever_narrows(narrowed_by):
+    try:
+        alone = statements_of(session_policy(cut_off=CUT_OFF, role_arn=ROLE, **narrowed_by))
+    except ValueError:
+        alone = None
+    try:
+        both = layers(cut_off=CUT_OFF, role_arn=ROLE, **narrowed_by)
+    except ValueError:
+        assert alone is None
+        return
+    event("no way to scope" if both is None else f"the parent is narrowed: {both.parent_is_narrowed}")
+    if both is None:
+        return
+    assert alone is not None, "where AWS refuses to scope there is the older way"
+    parent, scoped = statements_of(both.parent), statements_of(both.scoped)
+    narrowed = [{part: value for part, value in one.items() if part != "Sid"} for one in narrowed_by["statements"]]
+    arns = list(both.policy_arns)
+
+    # Both fit.
+    assert len(both.parent) + sum(map(len, arns)) <= narrowing.LONGEST_POLICY >= len(both.scoped)
+    # Every deny of ours stands in both, but what would refuse the call to the parent.
+    for policy in (parent, scoped):
+        for deny in alone[:2] + [narrowing.NOT_THROUGH_MCP] * narrowed_by["not_through_mcp"]:
+            assert deny in policy
+    assert set(alone[2]["Action"]) <= set(scoped[2]["Action"])
+    assert set(alone[2]["Action"]) - set(outliving.KEYS_OF_THE_SAME_SESSION.patterns) <= set(parent[2]["Action"])
+    assert set(outliving.KEYS_OF_THE_SAME_SESSION.patterns) <= set(scoped[2]["Action"])
+    # The narrowing stands whole in one of them, and nothing beside it opens that one again.
+    if narrowed or narrowed_by["policy_arns"]:
+        whole = parent if both.parent_is_narrowed else scoped
+        assert arns == (narrowed_by["policy_arns"] if both.parent_is_narrowed else [])
+        assert both.parent_is_narrowed or not narrowed_by["policy_arns"]
+        ours = [_MAY_BE_SCOPED] if both.parent_is_narrowed else []
+        denies = 3 + narrowed_by["not_through_mcp"]
+        assert whole[denies:] == [*narrowed, *ours]
+    # And in the parent nothing refuses the call, not even under a condition, but the cut-off and what is said of a
+    # gateway through which it does not come.
+    for one in (*parent[1:3], *parent[3 + narrowed_by["not_through_mcp"] :]):
+        if one["Effect"] == "Deny" and one["Resource"] == "*":
+            named = "Action" in one
+            patterns = one["Action"] if named else one["NotAction"]
+            assert any(fnmatch.fnmatchcase("sts:getscopedcredentials", p.lower()) for p in patterns) is not named
+
+
+_MAY_BE_SCOPED = {"Effect": "Allow", "Action": "sts:GetScopedCredentials", "Resource": "*"}
 
 
 def test_narrowing_adds_no_right_that_the_role_lacks(mint):

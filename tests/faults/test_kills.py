@@ -114,6 +114,44 @@ def test_a_minting_worker_is_killed(
     assert deliveries.hand_over(again, by=again.beneficiary, sign_in="a sign-in", take=envelopes.take)
 
 
+@pytest.mark.parametrize(
+    ("by_sts_only", "point", "truth"),
+    [
+        (False, f"before:{MINTING}.deliveries.order_again", DeliveryState.UNKNOWN),
+        (False, f"after:{MINTING}.deliveries.order_again", DeliveryState.UNKNOWN),
+        (False, f"before:{MINTING}.preflights.look_after_refusal", DeliveryState.SEALED),
+        (True, f"before:{MINTING}.deliveries.record", DeliveryState.UNKNOWN),
+        (True, f"before:{MINTING}.preflights.look_after_refusal", DeliveryState.REFUSED),
+    ],
+)
+def test_a_minting_worker_is_killed_where_aws_does_not_scope(
+    by_sts_only: bool,
+    point: str,
+    truth: DeliveryState,
+    minter: None,
+    redis_server: "redis.Redis",
+    alice: User,
+    administrator: Role,
+    aws_clock: AwsClock,
+    aws_stand_in: AwsStandIn,
+) -> None:
+    terms = factories.entitlement(administrator, users=[alice], ends_by_sts_only=by_sts_only)
+    wish = factories.delivery(factories.wish(alice, administrator, terms, start="at_once"))
+
+    with aws_stand_in.scoping(known=False):
+        killed(point, f"{MINTING}.mint", wish.pk)
+    _the_same_message_comes_again(wish)
+    if truth == DeliveryState.UNKNOWN:
+        with clock.moved(timedelta(minutes=1)):
+            deliveries.sweep()
+
+    wish.refresh_from_db()
+    assert wish.state == truth
+    known = IssuedSession.objects.filter(delivery=wish)
+    assert known.exists() is (truth != DeliveryState.UNKNOWN)
+    assert not known.filter(discarded=truth == DeliveryState.SEALED).exists()
+
+
 def _the_same_message_comes_again(wish: Delivery) -> None:
     before = IssuedSession.objects.count()
     if wish.__class__.objects.get(pk=wish.pk).state != DeliveryState.ASKED:
