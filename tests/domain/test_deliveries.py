@@ -25,6 +25,7 @@ from requests_app.domain.models import (
     Role,
     User,
 )
+from requests_app.domain.partitions import LONGEST_DESTINATION
 from requests_app.domain.transitions import DeliveryState, State
 from requests_app.domain.workflow import deliveries
 from tests import factories
@@ -85,7 +86,7 @@ def test_a_refused_wish_does_not_start_the_clock(approved_request: AccessRequest
         ({"recipient_key": {"kty": "oct", "k": "AAAA"}}, "recipient_key"),
         ({"kind": "console", "destination": "https://example.com/"}, "destination"),
         ({"kind": "console", "destination": "https://console.aws.amazon.com.example.com/"}, "destination"),
-        ({"kind": "console", "destination": "https://console.aws.amazon.com/" + "x" * 470}, "destination"),
+        ({"kind": "console", "destination": "https://console.aws.amazon.com/" + "x" * LONGEST_DESTINATION}, "destination"),
     ],
 )
 def test_a_wish_that_is_none(wish: dict[str, Any], field: str, active_request: AccessRequest) -> None:
