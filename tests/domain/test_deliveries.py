@@ -78,6 +78,9 @@ def test_a_refused_wish_does_not_start_the_clock(approved_request: AccessRequest
     assert AuditEvent.objects.filter(action="delivery.asked.refused").count() == 1
 
 
+TOO_LONG = "x" * LONGEST_DESTINATION
+
+
 @pytest.mark.parametrize(
     ("wish", "field"),
     [
@@ -86,7 +89,7 @@ def test_a_refused_wish_does_not_start_the_clock(approved_request: AccessRequest
         ({"recipient_key": {"kty": "oct", "k": "AAAA"}}, "recipient_key"),
         ({"kind": "console", "destination": "https://example.com/"}, "destination"),
         ({"kind": "console", "destination": "https://console.aws.amazon.com.example.com/"}, "destination"),
-        ({"kind": "console", "destination": "https://console.aws.amazon.com/" + "x" * LONGEST_DESTINATION}, "destination"),
+        ({"kind": "console", "destination": f"https://console.aws.amazon.com/{TOO_LONG}"}, "destination"),
     ],
 )
 def test_a_wish_that_is_none(wish: dict[str, Any], field: str, active_request: AccessRequest) -> None:
