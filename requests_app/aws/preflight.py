@@ -348,7 +348,7 @@ def _not_scoped(error: AwsError) -> Finding:
         return Finding(Check.ENDS_BY_STS, Outcome.UNKNOWN, error.code, error.message, error.advice)
     if error.code.removesuffix("Exception") == "AccessDenied":
         return Finding(Check.ENDS_BY_STS, Outcome.BAD, error.code, error.message, _LET_IT_SCOPE)
-    if error.code.removesuffix("Exception") == "PackedPolicyTooLarge":
+    if scoping.has_no_room(error):
         return Finding(Check.ENDS_BY_STS, Outcome.BAD, error.code, error.message, f"{_BY_POLICY} {_SHORTEN}")
     # That a partition does not know the call is nothing that anybody could mend.
     return Finding(Check.ENDS_BY_STS, Outcome.GOOD, error.code, error.message, _BY_POLICY)

@@ -85,6 +85,11 @@ def is_for_good(failure: AwsError) -> bool:
     return isinstance(failure, Refused) and failure.code.removesuffix("Exception") in _NEVER
 
 
+def has_no_room(failure: AwsError) -> bool:
+    """The policies were too large for AWS, of which it does not say beforehand how it packs them."""
+    return failure.code.removesuffix("Exception") == "PackedPolicyTooLarge"
+
+
 def _scope(parent: MintedSession, region: str, scope: Scope, began: float, thrown_away: list[Known]) -> MintedSession:
     issued = _issued(parent)
     for _ in range(MOST_CALLS):

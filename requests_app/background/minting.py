@@ -77,7 +77,15 @@ def _issue(order: Order) -> tuple[sts.MintedSession, Minted]:
         return _assume_role(order)
     before = clock.now()
     mint_order = _mint_order(order, order.seconds_left, layers.parent, layers.policy_arns)
-    scoped = scoping.mint(mint_order, scoping.Scope(layers.scoped, order.cut_off, _description(order)))
+    try:
+        scoped = scoping.mint(mint_order, scoping.Scope(layers.scoped, order.cut_off, _description(order)))
+    except Refused as refused:
+        # What lets a narrowed parent be scoped makes its policy some characters longer.
+        if not (order.may_end_by_policy and scoping.has_no_room(refused)):
+            raise
+        scoped = None
+    if scoped is None:
+        return _assume_role(order)
     parent = _of_parent(mint_order, scoped.parent, before, scoped.thrown_away)
     if scoped.session is not None:
         return scoped.session, dataclasses.replace(

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from django.urls import reverse
 
 from requests_app.aws import console, sts
+from requests_app.aws.errors import Refused
 from requests_app.background import minting
 from requests_app.domain import clock, workflow
 from requests_app.domain.models import AccessRequest, AuditEvent, IssuedSession, Notice, Role, User
@@ -388,6 +389,37 @@ def test_a_narrowing_that_leaves_no_room_for_two_policies_holds_by_one(
     caller.client("sqs").list_queues()
     with pytest.raises(ClientError, match="AccessDenied"):
         caller.client("iam").list_roles()
+
+
+def test_a_narrowing_that_fits_only_without_what_lets_it_be_scoped_still_works(
+    alice: User, administrator: Role, browser: Browser, aws_stand_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much AWS packs into a token it does not publish: the parent's policy is the longer one by some characters."""
+    assume_role = sts.assume_role
+
+    def with_little_room(order: sts.MintOrder) -> sts.MintedSession:
+        if SCOPE in order.policy:
+            raise Refused(
+                "PackedPolicyTooLarge", "Packed size of session policies consumes 101% of allotted space.", ""
+            )
+        return assume_role(order)
+
+    monkeypatch.setattr(sts, "assume_role", with_little_room)
+    for by_sts_only in (False, True):
+        terms = factories.entitlement(
+            administrator, users=[alice], narrowing_statements=[QUEUES], ends_by_sts_only=by_sts_only
+        )
+        delivery = browser.ask(factories.wish(alice, administrator, terms, start="at_once"))
+        minting.mint(delivery.pk)
+        if by_sts_only:
+            assert (failed(delivery).state, delivery.aws_code) == (DeliveryState.REFUSED, "PackedPolicyTooLarge")
+        else:
+            caller = as_caller(aws_stand_in, browser.open(delivery))
+            caller.client("sqs").list_queues()
+            with pytest.raises(ClientError, match="AccessDenied"):
+                caller.client("iam").list_roles()
+            assert IssuedSession.objects.get().ends_by == "policy"
+        workflow.give_back(delivery.access_request, by=alice)
 
 
 def test_a_console_link_is_made_from_what_is_narrowed_though_the_parent_is_not(
