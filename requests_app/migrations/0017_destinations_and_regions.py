@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='account',
             name='region',
-            field=models.CharField(blank=True, db_default='', help_text='Where people mostly work in it, such as eu-central-1: copied along with keys for it. Left empty, whoever uses keys keeps the region they have.', max_length=25),
+            field=models.CharField(blank=True, db_default='', default='', help_text='Where people mostly work in it, such as eu-central-1: copied along with keys for it. Left empty, whoever uses keys keeps the region they have.', max_length=25),
         ),
         migrations.AddConstraint(
             model_name='account',

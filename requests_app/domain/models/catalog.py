@@ -164,6 +164,7 @@ class Account(models.Model):
     region = models.CharField(
         max_length=25,
         blank=True,
+        default="",  # of its own: what the database would fill in is no text yet when a form is looked at
         db_default="",
         help_text="Where people mostly work in it, such as eu-central-1: copied along with keys for it. Left empty, "
         "whoever uses keys keeps the region they have.",
