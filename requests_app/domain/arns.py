@@ -8,17 +8,17 @@ import re
 from typing import NamedTuple
 
 # The database has these once more, in `requests_app_is_role_address`.
-_CHARACTERS = r"A-Za-z0-9_+=,.@-"
-PATH = rf"/(?:[/{_CHARACTERS}]+/)?"
-NAME = rf"[{_CHARACTERS}]{{1,64}}"
+CHARACTERS = r"A-Za-z0-9_+=,.@-"
+PATH = rf"/(?:[/{CHARACTERS}]+/)?"
+NAME = rf"[{CHARACTERS}]{{1,64}}"
 LONGEST_PATH = 512
 
 ROLE_ARN = re.compile(
-    rf"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{{12}}):role(?P<path>{PATH})(?P<name>[{_CHARACTERS}]+)",
+    rf"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{{12}}):role(?P<path>{PATH})(?P<name>[{CHARACTERS}]+)",
     re.ASCII,
 )
 POLICY_ARN = re.compile(
-    rf"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{{12}}|aws):policy/[/{_CHARACTERS}]+", re.ASCII
+    rf"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{{12}}|aws):policy/[/{CHARACTERS}]+", re.ASCII
 )
 
 IN_WORDS = "letters, digits and _ + = , . @ -"
@@ -76,7 +76,7 @@ def name_problem(name: str) -> str:
 
 def _others(text: str) -> list[str]:
     """Its characters that are not in the alphabet."""
-    return sorted(set(re.findall(rf"[^{_CHARACTERS}]", text)))
+    return sorted(set(re.findall(rf"[^{CHARACTERS}]", text)))
 
 
 def _listed(characters: list[str]) -> str:

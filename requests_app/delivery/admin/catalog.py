@@ -22,10 +22,10 @@ from requests_app.delivery.admin.entitlements.lines import EntitlementsOfRole
 from requests_app.delivery.admin.entitlements.revisions import NamedByEntitlements
 from requests_app.delivery.admin.fields import HOUR, AccountNumber, Duration, RolePath, Tags
 from requests_app.delivery.admin.site import site
-from requests_app.domain import arns, narrowing_fit, workflow
+from requests_app.domain import arns, narrowing_fit, pasted, workflow
 from requests_app.domain.audit import Action
 from requests_app.domain.models import Account, Entitlement, OrganisationalUnit, Preflight, Role
-from requests_app.domain.models.catalog import account_has, ways_to_match
+from requests_app.domain.models.catalog import account_has, account_is_named, is_named, ways_to_match
 from requests_app.domain.workflow import preflights
 
 MOST_SHOWN = 20
@@ -173,13 +173,16 @@ class AccountAdmin(Audited):
     list_select_related = ("unit",)
     list_filter = ("partition", "is_active", "allows_source_identity", "console_authorization")
     search_fields = ("name", "number")
-    search_help_text = "Any part of a name or a number"
+    search_help_text = "Any part of a name or a number, or the ARN of anything in it"
     ordering = ("name",)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Account], search_term: str
     ) -> tuple[QuerySet[Account], bool]:
-        for word in search_term.replace("\0", "").split():
+        named = pasted.understood(search_term)
+        if named and named.certain and (named.number or named.account):
+            return queryset.filter(account_is_named(named)), False
+        for word in (named.account if named else pasted.words(search_term)).split():
             queryset = queryset.filter(account_has(word))
         return queryset, False
 
@@ -250,7 +253,7 @@ class RoleAdmin(NamedByEntitlements):
     list_select_related = ("account", "preflight")
     list_filter = ("power", "is_active", "identity_is_access", OutcomeFilter)
     search_fields = ("name", "account__name", "account__number")
-    search_help_text = "Any part of a role's name or description, or of its account's name or number"
+    search_help_text = "Any part of a role's name or description, or of its account's name or number, or its ARN"
     sortable_by = ()
     # As the index has them: 200,000 roles are not sorted for a page.
     ordering = ("account_id", "name")
@@ -341,8 +344,9 @@ class RoleAdmin(NamedByEntitlements):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Role], search_term: str
     ) -> tuple[QuerySet[Role], bool]:
-        found = reduce(or_, ways_to_match(search_term.replace("\0", "")))
-        return queryset.filter(found), False
+        named = pasted.understood(search_term)
+        ways = [is_named(named)] if named and named.certain else ways_to_match(pasted.words(search_term))
+        return queryset.filter(reduce(or_, ways)), False
 
     @admin.display(description="selected by")
     def selected_by(self, obj: Role) -> SafeString | str:

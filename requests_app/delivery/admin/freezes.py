@@ -9,14 +9,15 @@ from requests_app.delivery.admin import searching, shown
 from requests_app.delivery.admin.records import Record
 from requests_app.delivery.admin.site import site
 from requests_app.domain.models import Account, Confirmation, Freeze, Role
+from requests_app.domain.models.catalog import account_is_named, is_named
 
 
 def by_account(word: str) -> list[Q] | None:
-    number = word.replace("-", "")
-    if not (number.isascii() and number.isdigit() and len(number) == 12):
+    named = searching.account_or_role(word)
+    if named is None:
         return None
-    accounts = list(Account.objects.filter(number=number).values_list("pk", flat=True))
-    return [Q(account__in=accounts), Q(role__in=Role.objects.filter(account__in=accounts))]
+    accounts = list(Account.objects.filter(account_is_named(named)).values_list("pk", flat=True))
+    return [Q(account__in=accounts), Q(role__in=Role.objects.filter(is_named(named)))]
 
 
 class InForceFilter(admin.SimpleListFilter):

@@ -22,14 +22,13 @@ from requests_app.domain.models import (
     IssuedSession,
     Role,
 )
+from requests_app.domain.models.catalog import is_named
 from requests_app.domain.transitions import ExtensionState
 
 
 def by_account(word: str) -> Q | None:
-    number = word.replace("-", "")
-    if not (number.isascii() and number.isdigit() and len(number) == 12):
-        return None
-    return Q(role__in=Role.objects.filter(account__number=number))
+    named = searching.account_or_role(word)
+    return Q(role__in=Role.objects.filter(is_named(named))) if named else None
 
 
 class DecisionColumns:
@@ -173,7 +172,7 @@ class AccessRequestAdmin(Record):
         by_account,
         searching.by_person("beneficiary", "requester"),
     ]
-    search_help_text = f"{searching.HELP}, or an account's number"
+    search_help_text = f"{searching.HELP}, or an account's number, or a role's ARN"
     moment = "asked_at"
     list_display = ("code", "beneficiary", "role", "state", "asked", "began", "ends", "ended")
     list_select_related = ("beneficiary", "role__account")

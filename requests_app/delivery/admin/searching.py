@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 from django.db.models import Q
 
-from requests_app.domain.codes import CODE
+from requests_app.domain import pasted
 from requests_app.domain.models import AccessRequest, User
 
 # None where the word means nothing to it; a list of alternatives where each has an index of its own.
 Finder = Callable[[str], Q | list[Q] | None]
 MOST_WORDS = 4
-HELP = "Exact: a request's code (DP-…), or a person's user name, address or key in CloudTrail"
+HELP = "Exact: a request's code (DP-…) or a link to it, or a person's user name, address or key in CloudTrail"
 
 
 def ways(words: str, finders: list[Finder]) -> list[Q]:
@@ -28,11 +28,17 @@ def by_code(path: str) -> Finder:
     """`path` leads to the access request's key, such as `access_request`."""
 
     def find(word: str) -> Q | None:
-        if not CODE.fullmatch(word.upper()):
+        if not (code := pasted.code_in(word)):
             return None
-        return Q(**{f"{path}__in": list(AccessRequest.objects.filter(code=word.upper()).values_list("pk", flat=True))})
+        return Q(**{f"{path}__in": list(AccessRequest.objects.filter(code=code).values_list("pk", flat=True))})
 
     return find
+
+
+def account_or_role(word: str) -> pasted.Pasted | None:
+    """What an account's number or a role's ARN in any of its forms names; None for everything else."""
+    named = pasted.understood(word)
+    return named if named and named.certain and named.number else None
 
 
 def by_person(*paths: str, said: str = "") -> Finder:

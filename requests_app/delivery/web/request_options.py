@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from requests_app.delivery.web.terms_in_words import said
-from requests_app.domain import clock, deciders, narrowing, outliving, policy, workflow
+from requests_app.domain import clock, deciders, narrowing, outliving, pasted, policy, workflow
 from requests_app.domain.joined import Joined
 from requests_app.domain.models import (
     AccessRequest,
@@ -198,6 +198,37 @@ class Outlook:
     @property
     def lifted(self) -> list[str]:
         return outliving.sentences(self.choice.terms, self.choice.role.arn)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found of the roles that somebody may ask for.
+
+    Where `named` is not found, `roles` are others like it. Whether it exists is not looked at: nobody can tell by this.
+    """
+
+    roles: list[Role]
+    # What was pasted, where nothing that they may ask for is exactly that; else None.
+    missed: pasted.Pasted | None = None
+    # The code of a request, where that was typed.
+    code: str = ""
+
+
+def search(person: User, typed: str) -> Found:
+    """Roles this person may ask for by what they typed or pasted, the first few."""
+    named, code = pasted.understood(typed), pasted.code_in(typed)
+    if named is None:
+        return Found([] if code else find_roles(person, pasted.words(typed)), code=code)
+    if exactly := _named(person, named):
+        return Found(exactly, code=code)
+    if not named.certain:
+        return Found(find_roles(person, pasted.words(typed)), named)
+    others = named.role and (named.number or named.account)
+    return Found(_named(person, named._replace(role="")) if others else [], named, code)
+
+
+def _named(person: User, named: pasted.Pasted) -> list[Role]:
+    return list(_usable().first_named(named, MOST_FOUND, among=_ways_to_be_open_to(person)))
 
 
 def find_roles(person: User, words: str) -> list[Role]:

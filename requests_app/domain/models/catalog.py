@@ -1,7 +1,7 @@
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import reduce
 from operator import and_, or_
 from typing import Any
@@ -18,6 +18,7 @@ from django.utils.text import slugify
 from requests_app.domain import arns, partitions
 from requests_app.domain.models.arrays import ArraySubquery
 from requests_app.domain.models.people import Group
+from requests_app.domain.pasted import Pasted
 
 MOST_WORDS = 5
 # Their keys are read for a search; far more than there are in most organisations.
@@ -241,13 +242,20 @@ class RoleQuerySet(models.QuerySet["Role"]):
         """Those whose name or description, or whose account's name or number, has every word somewhere, in any case:
         the first few by the names of account and role. Only those for which one of `among` holds.
         """
+        return self._first_of(ways_to_match(words), most, among)
+
+    def first_named(self, named: Pasted, most: int, *, among: Collection[Q | Exists] = (Q(),)) -> "RoleQuerySet":
+        """As `first_matching`, those that were named: one, or where only an account was, its first few."""
+        return self._first_of([is_named(named)], most, among)
+
+    def _first_of(self, ways: Sequence[Q], most: int, among: Collection[Q | Exists]) -> "RoleQuerySet":
         if not among:
             return self.none()
         # Each way by itself, because each is found by other indexes: asked for all at once, the database may read
         # role after role in the order of names until it has found enough.
         order = ("account__name", "name")
-        ways = [self._first(question, way, order, most) for question in among for way in ways_to_match(words)]
-        first, *others = [way.values("pk") for way in ways]
+        found = [self._first(question, way, order, most) for question in among for way in ways]
+        first, *others = [one.values("pk") for one in found]
         return self.filter(pk__in=first.union(*others)).order_by(*order)[:most]
 
     def _first(self, question: Q | Exists, way: Q, order: tuple[str, ...], most: int) -> "RoleQuerySet":
@@ -376,6 +384,23 @@ def ways_to_match(words: str) -> list[Q]:
     # The short ones beside longer ones find nothing; they only narrow what those find.
     narrowing = [_role_has(word) | account_has(word, "account__") for word in wanted if leading and word not in leading]
     return [reduce(and_, narrowing, way) for way in ways]
+
+
+def is_named(named: Pasted, path: str = "") -> Q:
+    """A role, or any of an account, by what was pasted; in any case, as IAM has names, and whatever its path: a name is
+    one role's in an account, and not everything that names a role says its path. `path` leads to the role."""
+    is_it = account_is_named(named, f"{path}account__")
+    return is_it & Q(**{f"{path}name__iexact": named.role}) if named.role else is_it
+
+
+def account_is_named(named: Pasted, path: str = "") -> Q:
+    """The account of what was pasted. `path` leads to it, such as `account__`."""
+    if named.number:
+        # Both are the index's columns.
+        among = [named.partition] if named.partition else [*partitions.PARTITIONS]
+        return Q(**{f"{path}partition__in": among, f"{path}number": named.number})
+    is_it = Q(**{f"{path}name__iexact": named.account}) if named.account else Q()
+    return is_it & Q(**{f"{path}partition": named.partition}) if named.partition else is_it
 
 
 def account_has(word: str, path: str = "") -> Q:

@@ -16,11 +16,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from requests_app.delivery.web import once
 from requests_app.delivery.web.access import PersonRequest, operators_only, say_refusal
 from requests_app.delivery.web.forms import ReasonForm, StopForm
-from requests_app.domain import workflow
+from requests_app.domain import pasted, workflow
 from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest, Account, Freeze, Role, User
-from requests_app.domain.models.catalog import MOST_WORDS, account_has
+from requests_app.domain.models.catalog import MOST_WORDS, account_has, account_is_named
 from requests_app.domain.workflow.emergency import Ended, Preview, Scope
 from requests_app.domain.workflow.freezes import Everything
 
@@ -43,7 +43,7 @@ class Act:
 @operators_only
 def stop(request: PersonRequest) -> HttpResponse:
     """Choose what to stop; what is frozen now."""
-    words = request.GET.get("q", "").replace("\0", "")[:200].strip()
+    words = request.GET.get("q", "").replace("\0", "")[: pasted.LONGEST].strip()
     freezes = Freeze.objects.in_force().select_related(
         "role__account", "account", "begun_by", "lift_asked_by", "lifted_by"
     )
@@ -210,14 +210,30 @@ def _words_for(scope: Scope) -> dict[str, object]:
     return {"kind": kind, "frozen": frozen, "word": workflow.emergency.word(scope)}
 
 
-def _find(words: str) -> dict[str, object]:
+def _find(typed: str) -> dict[str, object]:
+    """By words, or what was pasted: the role, its account, and the person whose request's code or session it is."""
+    named, code = pasted.understood(typed), pasted.code_in(typed)
+    found: dict[str, list[object]] = {"people": [], "accounts": [], "roles": []}
+    if named:
+        accounts, roles = Account.objects.filter(account_is_named(named)), Role.objects.select_related("account")
+        found["accounts"] = list(accounts.order_by("name")[:MOST_FOUND]) if named.number or named.account else []
+        found["roles"] = list(roles.first_named(named, MOST_FOUND))
+    if code:
+        found["people"] = list(User.objects.filter(requests__code=code))
+    if not any(found.values()):
+        found = _by_words(pasted.words(typed))
+    return {**found, "named": named, "found_nothing": not any(found.values())}
+
+
+def _by_words(words: str) -> dict[str, list[object]]:
     each = words.split()[:MOST_WORDS]
+    if not each:
+        return {}
     person = [Q(username__icontains=word) | Q(name__icontains=word) | Q(email__icontains=word) for word in each]
     accounts = Account.objects.filter(reduce(and_, [account_has(word) for word in each])).order_by("name")
     roles = Role.objects.select_related("account").first_matching(words, MOST_FOUND)
     people = User.objects.filter(reduce(and_, person)).order_by("username")
-    found = {"people": list(people[:MOST_FOUND]), "accounts": list(accounts[:MOST_FOUND]), "roles": list(roles)}
-    return {**found, "found_nothing": not any(found.values())}
+    return {"people": list(people[:MOST_FOUND]), "accounts": list(accounts[:MOST_FOUND]), "roles": list(roles)}
 
 
 def _settle(request: PersonRequest, freeze: Freeze, form: ReasonForm) -> HttpResponse:

@@ -17,7 +17,7 @@ from requests_app.delivery.web.context import now_of
 from requests_app.delivery.web.forms import NOT_THEM, RequestForm
 from requests_app.delivery.web.frozen import frozen_by
 from requests_app.delivery.web.request_options import Choice
-from requests_app.domain import workflow
+from requests_app.domain import pasted, workflow
 from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest, Role, User
@@ -77,9 +77,7 @@ def request_access(request: PersonRequest) -> HttpResponse:
 @signed_in
 def role_search(request: PersonRequest) -> HttpResponse:
     """What was found for the words typed so far."""
-    words = _words(request, "q")
-    roles = request_options.find_roles(request.user, words) if words else request_options.recent_roles(request.user)
-    return render(request, "request_access/found.html", {"roles": roles, "words": words})
+    return render(request, "request_access/found.html", _roles_found(request))
 
 
 @require_safe
@@ -226,8 +224,7 @@ def _address(request: PersonRequest, asking: Asking) -> str:
 
 def _context(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[str, Any]:
     role = asking.role
-    words, person_words = _words(request, "q"), _words(request, "person")  # without script, plain GETs of this page
-    searching = role is None and bool(words)
+    person_words = _words(request, "person")  # without script, a plain GET of this page
     for_another = asking.beneficiary != request.user
     may_ask_for_others = role is not None and request_options.may_ask_for_others(request.user, role)
     people = request_options.find_people(request.user, role, person_words) if role and person_words else None
@@ -247,11 +244,17 @@ def _context(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
         "standing": request_options.standing(request.user, role, asking.beneficiary, now_of(request)) if role else [],
         "freezes": frozen_by([role] if role else []).values(),
         "steps": request_options.steps(asking.found),
-        "recent": [] if role or searching else request_options.recent_roles(request.user),
-        "roles": request_options.find_roles(request.user, words) if searching else None,
-        "words": words,
+        **({} if role else _roles_found(request)),
         **_outlook(request, _as_if_posted(form, asking), asking),
     }
+
+
+def _roles_found(request: PersonRequest) -> dict[str, Any]:
+    """By what was typed so far; without script by a plain GET of the page."""
+    words = _words(request, "q", most=pasted.LONGEST)
+    if not words:
+        return {"words": "", "recent": request_options.recent_roles(request.user)}
+    return {"words": words, "found": request_options.search(request.user, words)}
 
 
 def _people_found(people: list[User] | None, words: str) -> dict[str, Any]:
@@ -312,8 +315,8 @@ def _minutes(form: RequestForm, choice: Choice) -> int:
     return minutes or choice.usual_minutes
 
 
-def _words(request: PersonRequest, name: str) -> str:
-    return request.GET.get(name, "").replace("\0", "")[:200].strip()
+def _words(request: PersonRequest, name: str, most: int = pasted.LONGEST_WORDS) -> str:
+    return request.GET.get(name, "").replace("\0", "")[:most].strip()
 
 
 def _page(

@@ -1,0 +1,173 @@
+"""What people paste or type into the search boxes finds what reaches them, and tells nothing of what does not."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from requests_app.domain.models import AccessRequest, Account, Entitlement, Group, Role, User
+from tests import factories
+from tests.web.pages import page, signed_in
+from tests.web.test_home import queries
+
+NUMBER = "222222222222"  # of payments-prod
+PASTED = [
+    f"arn:aws:iam::{NUMBER}:role/elevated/Administrator",
+    f"arn:aws:iam::{NUMBER}:role/administrator",
+    f" 'arn:aws:sts::{NUMBER}:assumed-role/Administrator/somebody'",
+    f"{NUMBER}/Administrator",
+    "2222-2222-2222/Administrator",
+    "Payments-Prod/administrator",
+    f"https://signin.aws.amazon.com/switchrole?account={NUMBER}&roleName=elevated/Administrator&displayName=x",
+    "https://signin.aws.amazon.com/switchrole?account=payments-prod&roleName=Administrator",
+]
+
+
+def found(client: Client, words: str) -> str:
+    """What the box shows; the page without script shows the same."""
+    response = client.get("/request/roles", {"q": words})
+    assert response.status_code == 200
+    whole = client.get("/request/", {"q": words})
+    assert page(response).text in page(whole).text
+    return page(response).text
+
+
+@pytest.mark.parametrize("words", PASTED)
+def test_what_is_pasted_finds_that_role_alone(
+    words: str, alice: User, administrator: Role, staged: Entitlement, payments: Account, engineers: Group
+) -> None:
+    others = [factories.role(name, payments) for name in ("AdministratorToo", "Reader")]
+    factories.entitlement(*others, factories.role("Administrator"), groups=[engineers])
+
+    shown = found(signed_in(alice), words)
+
+    assert "Administrator in payments-prod" in shown
+    assert "AdministratorToo" not in shown
+    assert "Reader" not in shown
+    assert "account-" not in shown
+    assert "Understood as" not in shown
+
+
+@pytest.mark.parametrize("words", PASTED)
+def test_a_role_that_does_not_reach_somebody_is_as_one_that_there_is_not(
+    words: str, alice: User, mallory: User, administrator: Role, staged: Entitlement, payments: Account
+) -> None:
+    client = signed_in(mallory)
+    there_is = found(client, words)
+    assert "Understood as role" in there_is
+    assert "No terms that reach you give it" in there_is
+    of_it = queries(lambda: client.get("/request/roles", {"q": words}))
+
+    Role.objects.filter(pk=administrator.pk).update(name="Moved")
+    Account.objects.filter(pk=payments.pk).update(name="moved", number="333333333333")
+
+    assert found(client, words) == there_is
+    assert queries(lambda: client.get("/request/roles", {"q": words})) == of_it
+
+
+def test_beside_what_is_not_given_stand_the_roles_that_are_in_its_account(
+    alice: User, administrator: Role, read_only: Role, staged: Entitlement
+) -> None:
+    shown = found(signed_in(alice), f"arn:aws:iam::{NUMBER}:role/{read_only.name}")
+
+    assert "Understood as role ReadOnly in account 2222-2222-2222 . No terms that reach you give it" in shown
+    assert "What you may ask for in this account: Administrator in payments-prod" in shown
+
+
+def test_an_account_in_another_partition_is_another_account(
+    alice: User, administrator: Role, staged: Entitlement
+) -> None:
+    shown = found(signed_in(alice), f"arn:aws-cn:iam::{NUMBER}:role/Administrator")
+
+    assert "role Administrator in account 2222-2222-2222 of aws-cn" in shown
+    assert "payments-prod" not in shown
+
+
+def test_words_with_a_slash_are_words_where_they_are_no_role_in_an_account(
+    alice: User, payments: Account, engineers: Group
+) -> None:
+    factories.entitlement(factories.role("Writer", payments, description="read/write"), groups=[engineers])
+
+    assert "Writer in payments-prod" in found(signed_in(alice), "read/write")
+    assert "Writer in payments-prod" in found(signed_in(alice), "paym/writ")
+
+
+@pytest.mark.parametrize("words", ["{code}", "https://daypass.example.com/requests/{code}/approve", "{code}-alice"])
+def test_a_requests_code_leads_to_it_and_tells_no_more(
+    words: str, mallory: User, active_request: AccessRequest
+) -> None:
+    client = signed_in(mallory)
+    shown = found(client, words.format(code=active_request.code))
+
+    assert shown == f"{active_request.code} is the code of a request: open {active_request.code} ."
+    assert found(client, words.format(code="DP-00000000")).replace("DP-00000000", active_request.code) == shown
+    assert client.get(f"/requests/{active_request.code}").status_code == 404
+
+
+@pytest.mark.parametrize("words", [*PASTED, "arn:aws:iam::999999999999:role/x", "a/b"])
+def test_a_paste_takes_no_more_statements_the_more_there_is(
+    words: str, alice: User, payments: Account, engineers: Group
+) -> None:
+    entitlement = factories.entitlement(factories.role("Role0", payments), groups=[engineers])
+    client = signed_in(alice)
+    client.get("/request/roles", {"q": words})
+    few = queries(lambda: client.get("/request/roles", {"q": words}))
+    entitlement.roles.add(*[factories.role(f"Role{number}", payments) for number in range(1, 40)])
+    shown: list[Any] = []
+
+    assert queries(lambda: shown.append(client.get("/request/roles", {"q": words}))) == few
+    assert len(page(shown[0]).all("li")) <= 12
+
+
+@pytest.mark.parametrize("words", PASTED)
+def test_operators_find_what_to_stop_by_what_they_paste(
+    words: str, olivia: User, administrator: Role, read_only: Role
+) -> None:
+    links = [str(link.get("href")) for link in page(signed_in(olivia).get("/stop/", {"q": words})).all("a")]
+
+    assert f"/stop/role/{administrator.public_id}" in links
+    assert f"/stop/account/aws/{NUMBER}" in links
+    assert f"/stop/role/{read_only.public_id}" not in links
+
+
+def test_operators_find_who_to_stop_by_a_session_from_aws(olivia: User, active_request: AccessRequest) -> None:
+    session = f"arn:aws:sts::{NUMBER}:assumed-role/Administrator/{active_request.code}-someone"
+    for words in (session, active_request.code, f"https://daypass.example.com/requests/{active_request.code}"):
+        links = [str(link.get("href")) for link in page(signed_in(olivia).get("/stop/", {"q": words})).all("a")]
+        assert f"/stop/person/{active_request.beneficiary.public_id}" in links
+
+
+@pytest.mark.parametrize("words", PASTED)
+def test_the_admin_finds_roles_accounts_and_requests_by_what_is_pasted(
+    words: str, olivia: User, active_request: AccessRequest, read_only: Role, payments: Account
+) -> None:
+    factories.account("elsewhere")
+    client = signed_in(olivia)
+    roles = page(client.get("/admin/requests_app/role/", {"q": words})).text
+    assert "Administrator" in roles
+    assert "ReadOnly" not in roles
+    accounts = page(client.get("/admin/requests_app/account/", {"q": words})).text
+    assert "elsewhere" not in accounts
+    assert "payments-prod" in accounts
+    if "ayments-" not in words:  # requests are found by what is exact
+        requests = page(client.get("/admin/requests_app/accessrequest/", {"q": words.replace("somebody", "").strip()}))
+        assert active_request.code in requests.text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "https://daypass.example.com/requests/{code}",
+        "arn:aws:sts::222222222222:assumed-role/Administrator/{code}-alice",
+        "{code}",
+    ],
+)
+def test_the_admin_finds_a_request_by_any_link_to_it(words: str, dave: User, active_request: AccessRequest) -> None:
+    other = AccessRequest.objects.exclude(pk=active_request.pk)
+    assert not other.exists()
+    client = signed_in(dave)
+    for list_of in ("accessrequest", "auditevent"):
+        shown = page(client.get(f"/admin/requests_app/{list_of}/", {"q": words.format(code=active_request.code)})).text
+        assert active_request.code in shown
+        shown = page(client.get(f"/admin/requests_app/{list_of}/", {"q": words.format(code="DP-00000000")})).text
+        assert active_request.code not in shown
