@@ -5,7 +5,7 @@ const form = document.querySelector("[data-request-form]");
 
 form?.addEventListener("keydown", (event) => {
   if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
-  const stops = [form.querySelector("[data-find]"), ...form.querySelectorAll(".found a")].filter(Boolean);
+  const stops = [form.querySelector("[data-find]"), ...shown(".found a, .found summary")].filter(Boolean);
   const at = stops.indexOf(document.activeElement);
   if (at < 0) return;
   event.preventDefault();
@@ -20,10 +20,19 @@ form?.addEventListener("keydown", (event) => {
   }
 });
 
+// Not what is folded away.
+function shown(selector) {
+  return [...form.querySelectorAll(selector)].filter((element) => element.getClientRects().length);
+}
+
 document.addEventListener("htmx:afterSwap", (event) => {
   event.target.querySelector?.("[data-focus]")?.focus();
-  const number = event.target.querySelectorAll?.(".found li a").length;
-  if (event.target.id === "found") speak(number ? `${number} found` : "Nothing found");
+  if (event.target.id === "found") {
+    const number = shown("#found .found a, #found .found summary").length;
+    speak(number ? `${number} found` : "Nothing found");
+    // What was pressed is gone; the next is the first of what came.
+    if (event.detail.requestConfig?.elt?.matches("[data-browse]")) shown("#found .found a, #found .found summary")[0]?.focus();
+  }
   fit();
 });
 

@@ -156,6 +156,14 @@ def _check_lists(world: Landscape, rows: Rows) -> None:
         assert set(request_options._open_to(person)) == roles
         assert set(request_options.find_roles(person, "")) == roles
         assert set(request_options.find_roles(person, "account b")) == {one for one in roles if "b" in one.name.lower()}
+        browsed, _ = request_options.browse(person)
+        assert [one.account for one in browsed] == sorted({one.account for one in roles}, key=lambda one: one.name)
+        assert {role for one in browsed for role in one.roles} == roles
+        for role in rows.roles:
+            assert (role in request_options.search(person, role.arn).roles) is (role in roles)
+            one_account = request_options.browse_account(person, role.account.partition, role.account.number)
+            of_account = {one for one in roles if one.account == role.account}
+            assert (set(one_account.roles) if one_account else set()) == of_account
 
 
 def _by_the_database() -> dict[tuple[int, int, int], tuple[bool, bool, bool, bool]]:

@@ -20,6 +20,7 @@ from requests_app.delivery.web.views import approvals
 from requests_app.domain import audit, clock, deciders, facts, lags, notices, reading, workflow
 from requests_app.domain.models import (
     AccessRequest,
+    Account,
     AuditEvent,
     AwsClock,
     Delivery,
@@ -239,6 +240,32 @@ def test_roles_are_found_as_the_plain_question_finds_them(in_company: None) -> N
     for words in ("payments prod", "incident risk", "prod on", "analyst-1 part 9", "4210", "PART dev", "ledger zzz"):
         plain = [role for role, text in every if all(word in text for word in words.upper().split())]
         assert request_options.find_roles(alice, words) == plain[: request_options.MOST_FOUND], words
+
+
+@pytest.mark.parametrize("who", ["alice", "carol", "frank"])
+def test_browsing_and_pasting_read_a_part_of_the_roles(who: str, in_company: None) -> None:
+    person = User.objects.get(username=who)
+    middle, last = (Account.objects.order_by("name")[number].name for number in (SOME.accounts // 2, SOME.accounts - 1))
+    arn = Role.objects.latest("pk").arn
+    for act in (
+        lambda: request_options.browse(person),
+        lambda: request_options.browse(person, after=middle),
+        lambda: request_options.browse(person, after=last),
+        lambda: request_options.search(person, arn),
+        lambda: request_options.search(person, arn.replace("role/", "role/no")),
+        lambda: request_options.browse_account(person, "aws", Account.objects.latest("pk").number),
+    ):
+        indexes_for(act)
+        with plans.watched() as statements:
+            act()
+        assert len(statements) <= 14
+        read = sum(plans.plan(one, carried_out=True).buffers() for one in statements if one.only_reads)
+        assert read < SOME.roles / 3
+    accounts = sorted({role.account.name for role in request_options._open_to(person)})
+    assert [one.account.name for one in request_options.browse(person)[0]] == accounts[: request_options.MOST_BROWSED]
+    beyond = [name for name in accounts if name > middle]
+    found = [one.account.name for one in request_options.browse(person, after=middle)[0]]
+    assert found == beyond[: request_options.MOST_BROWSED]
 
 
 @pytest.mark.parametrize("words", ["incident payments", "adm", "a", "prod", "zq", "4210", "custodian-2"])

@@ -171,3 +171,69 @@ def test_the_admin_finds_a_request_by_any_link_to_it(words: str, dave: User, act
         assert active_request.code in shown
         shown = page(client.get(f"/admin/requests_app/{list_of}/", {"q": words.format(code="DP-00000000")})).text
         assert active_request.code not in shown
+
+
+# --- without typing ------------------------------------------------------------------------------------
+
+
+def test_whoever_types_nothing_sees_the_accounts_and_roles_that_reach_them(
+    alice: User, mallory: User, administrator: Role, read_only: Role, staged: Entitlement
+) -> None:
+    factories.role("Hidden", factories.account("hidden"))
+    shown = found(signed_in(alice), "")
+    assert "payments-prod 2222-2222-2222 1 role Administrator" in shown
+    assert "ReadOnly" not in shown
+    assert "hidden" not in shown.lower()
+    assert "Accounts" not in found(signed_in(mallory), "")
+
+
+def test_accounts_and_the_roles_of_one_are_shown_page_by_page(alice: User, engineers: Group) -> None:
+    large = factories.account("account 00")
+    roles = [factories.role(f"Role{number:03}", large) for number in range(60)]
+    roles += [factories.role("Reader", factories.account(f"account {number:02}")) for number in range(1, 25)]
+    entitlement = factories.entitlement(groups=[engineers])
+    entitlement.roles.add(*roles)
+    client = signed_in(alice)
+
+    met, address, pages = [], "/request/roles", 0
+    while address:
+        shown = page(client.get(address))
+        met += [word for word in shown.text.replace("account ", "account-").split() if word.startswith("account-")]
+        links = [str(link["hx-get"]) for link in shown.all("a") if "data-browse" in link]
+        address = next((link for link in links if "account%20" in link and "account=" not in link), "")
+        pages += 1
+    assert pages == 3
+    assert sorted(set(met)) == [f"account-{number:02}" for number in range(25)]
+
+    first = page(client.get("/request/roles"))
+    of_large = next(str(link["hx-get"]) for link in first.all("a") if "account=" in str(link.get("hx-get")))
+    whole = page(client.get(of_large))
+    assert "Role049" in whole.text
+    assert "Role050" not in whole.text
+    further = next(str(link["hx-get"]) for link in whole.all("a") if "after=Role049" in str(link.get("hx-get")))
+    assert "Role059" in page(client.get(further)).text
+    assert page(client.get(further)).text in page(client.get(further.replace("/request/roles", "/request/"))).text
+
+
+def test_an_account_that_does_not_reach_somebody_is_as_one_that_there_is_not(
+    mallory: User, administrator: Role, staged: Entitlement
+) -> None:
+    client = signed_in(mallory)
+    shown = [
+        page(client.get("/request/roles", {"account": account, "after": after})).text
+        for account in ("aws:222222222222", "aws:999999999999", "aws", ":", "x" * 3000, "aws:2222\0")
+        for after in ("", "A", "\0", "漢")
+    ]
+    assert set(shown) == {shown[0]}
+    assert "payments" not in shown[0]
+    assert "payments" not in page(client.get("/request/roles", {"after": "payments-proc"})).text
+
+
+def test_much_to_browse_takes_as_many_statements(alice: User, engineers: Group) -> None:
+    entitlement = factories.entitlement(factories.role(), groups=[engineers])
+    client = signed_in(alice)
+    for address in ("/request/roles", "/request/"):
+        client.get(address)
+        few = queries(lambda at=address: client.get(at))  # type: ignore[misc]
+        entitlement.roles.add(*[factories.role() for _ in range(15)])
+        assert queries(lambda at=address: client.get(at)) == few  # type: ignore[misc]

@@ -18,6 +18,7 @@ from requests_app.domain import clock, deciders, narrowing, outliving, pasted, p
 from requests_app.domain.joined import Joined
 from requests_app.domain.models import (
     AccessRequest,
+    Account,
     Edit,
     Entitlement,
     EntitlementAsker,
@@ -37,6 +38,10 @@ from requests_app.domain.prepared import Question
 from requests_app.domain.terms import BOTH, CONSOLE, StageTerms, Terms
 
 MOST_FOUND = 12
+# Accounts to look through at once, roles of each, and of one by itself.
+MOST_BROWSED = 10
+MOST_OF_EACH = 12
+MOST_IN_ACCOUNT = 50
 MOST_CHOICES = 10
 # Those that demand least are looked at before some of them are offered.
 MOST_LOOKED_AT = 100
@@ -225,6 +230,44 @@ def search(person: User, typed: str) -> Found:
         return Found(find_roles(person, pasted.words(typed)), named)
     others = named.role and (named.number or named.account)
     return Found(_named(person, named._replace(role="")) if others else [], named, code)
+
+
+@dataclass(frozen=True, slots=True)
+class InAccount:
+    """An account with the first roles in it that somebody may ask for."""
+
+    account: Account
+    roles: list[Role]
+    # How many there are, where not all are here.
+    of: int
+    # Of one account by itself: the last role's name, where there are more.
+    last: str = ""
+
+
+def browse(person: User, *, after: str = "") -> tuple[list[InAccount], str]:
+    """Accounts from which this person may ask for roles, by name from beyond `after`, a few roles each; and beyond
+    which there are more, or ""."""
+    ways = _ways_to_be_open_to(person)
+    found = Account.objects.first_with_roles(MOST_BROWSED + 1, among=ways, after=after)
+    shown = found[:MOST_BROWSED]
+    if not shown:
+        return [], ""
+    roles = _usable().filter(Q(*ways, _connector=Q.OR)).first_of_each(shown, MOST_OF_EACH)
+    grouped: dict[int, list[Any]] = {account.pk: [] for account in shown}
+    for role in roles:
+        grouped[role.account_id].append(role)
+    lines = [InAccount(one, grouped[one.pk], grouped[one.pk][0].of_account) for one in shown if grouped[one.pk]]
+    return lines, shown[-1].name if found[MOST_BROWSED:] else ""
+
+
+def browse_account(person: User, partition: str, number: str, *, after: str = "") -> InAccount | None:
+    """The roles in one account that this person may ask for, by name from beyond `after`; None where there are none,
+    whether there is such an account or not."""
+    within = _open_to(person).filter(account__partition=partition, account__number=number, name__gt=after)
+    found = list(within.order_by("name")[: MOST_IN_ACCOUNT + 1])
+    roles = found[:MOST_IN_ACCOUNT]
+    last = roles[-1].name if found[MOST_IN_ACCOUNT:] else ""
+    return InAccount(roles[0].account, roles, len(roles), last) if roles else None
 
 
 def _named(person: User, named: pasted.Pasted) -> list[Role]:

@@ -10,9 +10,9 @@ from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import connection, models
-from django.db.models import Exists, ExpressionWrapper, F, Func, OuterRef, Q, Subquery, Value
+from django.db.models import Count, Exists, ExpressionWrapper, F, Func, OuterRef, Q, Subquery, Value, Window
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import Lower, Upper
+from django.db.models.functions import Lower, RowNumber, Upper
 from django.utils.text import slugify
 
 from requests_app.domain import arns, partitions
@@ -125,6 +125,34 @@ def keys_in(path: str) -> frozenset[int]:
     return frozenset(int(key) for key in path.split("/") if key)
 
 
+class AccountQuerySet(models.QuerySet["Account"]):
+    def first_with_roles(self, most: int, *, among: Collection[Q | Exists], after: str = "") -> "list[Account]":
+        """Those in use with a role in use for which one of `among` holds: the first few by name, beyond `after`."""
+        beyond = self.filter(is_active=True, name__gt=after).order_by("name")
+        if not among:
+            return []
+        # Mostly there are enough in the first accounts already, or no others.
+        first = list(beyond.values_list("pk", flat=True)[:FIRST_ACCOUNTS])
+        roles = Role.objects.filter(is_active=True)
+        soon = roles.filter(Q(*among, _connector=Q.OR), account__in=first)
+        keys = {*soon.order_by().values_list("account", flat=True).distinct()}
+        if len(keys) < most and len(first) == FIRST_ACCOUNTS:
+            for question in among:
+                keys |= self._anywhere(roles.filter(question), question, beyond, most)
+        return list(beyond.filter(pk__in=keys)[:most])
+
+    def _anywhere(self, found: "RoleQuerySet", question: Q | Exists, beyond: "AccountQuerySet", most: int) -> set[int]:
+        if isinstance(question, Q) and not isinstance(question, Scattered):  # of the account alone: by its own indexes
+            of_account = beyond.filter(Exists(found.filter(account=OuterRef("pk"))))
+            return {*of_account.values_list("pk", flat=True)[:most]}
+        # As in `RoleQuerySet._first`: these are few, and must not be looked for account by account.
+        inside, values = found.order_by().values_list("account").query.sql_with_params()
+        with connection.cursor() as cursor:
+            fenced = f"SELECT DISTINCT account FROM ({inside} OFFSET 0) AS found (account)"  # noqa: S608 - values are bound
+            cursor.execute(fenced, values)
+            return {key for (key,) in cursor.fetchall()}
+
+
 class Account(models.Model):
     class ConsoleAuthorization(models.TextChoices):
         UNKNOWN = "", "not known"
@@ -179,6 +207,8 @@ class Account(models.Model):
         related_name="owned_accounts",
         help_text="Whom to ask about it. A stage can leave the decision to them.",
     )
+
+    objects = AccountQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -257,6 +287,13 @@ class RoleQuerySet(models.QuerySet["Role"]):
         found = [self._first(question, way, order, most) for question in among for way in ways]
         first, *others = [one.values("pk") for one in found]
         return self.filter(pk__in=first.union(*others)).order_by(*order)[:most]
+
+    def first_of_each(self, accounts: "Collection[Account]", most: int) -> "RoleQuerySet":
+        """The first few of each of these accounts by name; `of_account` is how many it has."""
+        rank = Window(RowNumber(), partition_by="account", order_by="name")
+        number = Window(Count("pk"), partition_by="account")
+        ranked = self.filter(account__in=accounts).annotate(rank=rank, of_account=number)
+        return ranked.filter(rank__lte=most).order_by("account__name", "name")
 
     def _first(self, question: Q | Exists, way: Q, order: tuple[str, ...], most: int) -> "RoleQuerySet":
         found = self.filter(question).filter(way)

@@ -252,9 +252,15 @@ def _context(request: PersonRequest, form: RequestForm, asking: Asking) -> dict[
 def _roles_found(request: PersonRequest) -> dict[str, Any]:
     """By what was typed so far; without script by a plain GET of the page."""
     words = _words(request, "q", most=pasted.LONGEST)
-    if not words:
-        return {"words": "", "recent": request_options.recent_roles(request.user)}
-    return {"words": words, "found": request_options.search(request.user, words)}
+    if words:
+        return {"words": words, "found": request_options.search(request.user, words)}
+    account, after = _words(request, "account"), _words(request, "after")
+    if account:
+        partition, _, number = account.partition(":")
+        return {"words": "", "within": request_options.browse_account(request.user, partition, number, after=after)}
+    accounts, last = request_options.browse(request.user, after=after)
+    recent = [] if after else request_options.recent_roles(request.user)
+    return {"words": "", "recent": recent, "accounts": accounts, "after": after, "last": last}
 
 
 def _people_found(people: list[User] | None, words: str) -> dict[str, Any]:
