@@ -243,6 +243,21 @@ def test_roles_are_found_as_the_plain_question_finds_them(in_company: None) -> N
 
 
 @pytest.mark.parametrize("who", ["alice", "carol", "frank"])
+@pytest.mark.parametrize(
+    "words", ["incidnet", "databaseadmni", "pord", "ledgre keycustodain", "ptoduction analist pat"]
+)
+def test_what_is_mistyped_is_looked_for_by_the_indexes(words: str, who: str, in_company: None) -> None:
+    person = User.objects.get(username=who)
+    indexes_for(lambda: request_options.search(person, words))
+    with plans.watched() as statements:
+        found = request_options.search(person, words)
+    assert len(statements) <= 20
+    read = sum(plans.plan(one, carried_out=True).buffers() for one in statements if one.only_reads)
+    assert read < SOME.roles / 20
+    assert {role.pk for role in found.roles} <= {role.pk for role in request_options._open_to(person)}
+
+
+@pytest.mark.parametrize("who", ["alice", "carol", "frank"])
 def test_browsing_and_pasting_read_a_part_of_the_roles(who: str, in_company: None) -> None:
     person = User.objects.get(username=who)
     middle, last = (Account.objects.order_by("name")[number].name for number in (SOME.accounts // 2, SOME.accounts - 1))

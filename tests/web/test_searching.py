@@ -237,3 +237,97 @@ def test_much_to_browse_takes_as_many_statements(alice: User, engineers: Group) 
         few = queries(lambda at=address: client.get(at))  # type: ignore[misc]
         entitlement.roles.add(*[factories.role() for _ in range(15)])
         assert queries(lambda at=address: client.get(at)) == few  # type: ignore[misc]
+
+
+# --- mistyped ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            "adminstrator",
+            "Admnistrator",
+            "paymnets",
+            "paymnets adminstrator",
+            "adminstrator payments",
+            "paymets/admin",
+        ),
+        *("pyments-prod/adminstrator", "“administratr”"),
+    ],
+)
+def test_what_is_mistyped_finds_what_is_like_it(
+    words: str, alice: User, administrator: Role, read_only: Role, staged: Entitlement
+) -> None:
+    shown = found(signed_in(alice), words)
+
+    assert "Nothing has exactly these words; like them are: Administrator in payments-prod" in shown
+    assert "ReadOnly" not in shown
+
+
+def test_the_most_alike_stands_first_and_what_is_right_is_not_joined_by_others(
+    alice: User, payments: Account, engineers: Group
+) -> None:
+    roles = [factories.role(name, payments) for name in ("Adviser", "Administration", "Administrator", "Admiral")]
+    factories.entitlement(*roles, groups=[engineers])
+    client = signed_in(alice)
+
+    shown = found(client, "adminstrator")
+    assert shown.index("Administrator") < shown.index("Administration")
+    assert "Adviser" not in shown
+    assert "exactly" not in found(client, "administrator")
+    assert "Administration" not in found(client, "administrator")
+
+
+@pytest.mark.parametrize("words", ["adminstrator", "paymnets", "paymnets adminstrator"])
+def test_nothing_like_it_is_shown_that_does_not_reach_somebody(
+    words: str, mallory: User, administrator: Role, staged: Entitlement, security: Group
+) -> None:
+    of_hers = factories.role("Reader", factories.account("ledger"))
+    factories.entitlement(of_hers, users=[mallory])
+    shown = found(signed_in(mallory), words)
+    assert "Nothing matches" in shown
+
+    assert "Administrator" not in shown
+    Role.objects.filter(pk=administrator.pk).update(name="Moved")
+    assert found(signed_in(mallory), words) == shown
+
+
+@pytest.mark.parametrize(
+    "words", ["%%%%", "____", "\\\\\\\\", "aaaa' --", "漢字漢字漢字", "zzzz " * 40, "%s%s%(x)s", "xyz"]
+)
+def test_strange_words_are_like_nothing(words: str, alice: User, administrator: Role, staged: Entitlement) -> None:
+    assert "Administrator" not in found(signed_in(alice), words)
+
+
+def test_many_that_are_alike_take_no_more_statements(alice: User, payments: Account, engineers: Group) -> None:
+    entitlement = factories.entitlement(factories.role("Reader", payments), groups=[engineers])
+    client = signed_in(alice)
+    client.get("/request/roles?q=readre")
+    few = queries(lambda: client.get("/request/roles?q=readre"))
+    entitlement.roles.add(*[factories.role(f"Reader-{number}", payments) for number in range(30)])
+    shown: list[Any] = []
+    assert queries(lambda: shown.append(client.get("/request/roles?q=readre"))) == few
+    assert len(page(shown[0]).all("li")) == 12
+
+
+@pytest.mark.parametrize("words", ["mallroy", "malory", "mallory@exampel"])
+def test_operators_find_people_whom_they_mistype(words: str, olivia: User, mallory: User, alice: User) -> None:
+    shown = page(signed_in(olivia).get("/stop/", {"q": words}))
+    assert "Nothing has exactly these words; like them are: Mallory" in shown.text
+    assert str(alice.public_id) not in str(shown.all("a"))
+
+
+@pytest.mark.parametrize("words", ["paymnets-prod", "adminstrator"])
+def test_operators_find_what_they_mistype(words: str, olivia: User, administrator: Role, payments: Account) -> None:
+    shown = page(signed_in(olivia).get("/stop/", {"q": words})).text
+    assert "like them are: " in shown
+    assert "payments-prod" in shown
+    assert "exactly" not in page(signed_in(olivia).get("/stop/", {"q": "payments-prod"})).text
+
+
+@pytest.mark.parametrize("words", ["arn:aws:iam::999999999999:role/nowhere", "a/b", "\0", "\u200b", "''", "x" * 5000])
+def test_operators_are_told_that_nothing_is_meant(words: str, olivia: User, administrator: Role) -> None:
+    response = signed_in(olivia).get("/stop/", {"q": words})
+    assert response.status_code == 200
+    assert "Administrator" not in page(response).text

@@ -217,17 +217,20 @@ class Found:
     missed: pasted.Pasted | None = None
     # The code of a request, where that was typed.
     code: str = ""
+    # Nothing has the words that were typed, and these have some that are like them.
+    only_like: bool = False
 
 
 def search(person: User, typed: str) -> Found:
     """Roles this person may ask for by what they typed or pasted, the first few."""
     named, code = pasted.understood(typed), pasted.code_in(typed)
     if named is None:
-        return Found([] if code else find_roles(person, pasted.words(typed)), code=code)
+        return Found([], code=code) if code else _by_words(person, typed)
     if exactly := _named(person, named):
         return Found(exactly, code=code)
     if not named.certain:
-        return Found(find_roles(person, pasted.words(typed)), named)
+        found = _by_words(person, typed)
+        return found if found.roles else Found([], named)
     others = named.role and (named.number or named.account)
     return Found(_named(person, named._replace(role="")) if others else [], named, code)
 
@@ -268,6 +271,14 @@ def browse_account(person: User, partition: str, number: str, *, after: str = ""
     roles = found[:MOST_IN_ACCOUNT]
     last = roles[-1].name if found[MOST_IN_ACCOUNT:] else ""
     return InAccount(roles[0].account, roles, len(roles), last) if roles else None
+
+
+def _by_words(person: User, typed: str) -> Found:
+    words = pasted.words(typed)
+    if found := find_roles(person, words):
+        return Found(found)
+    alike = _usable().first_like(words, MOST_FOUND, among=_ways_to_be_open_to(person))
+    return Found(alike, only_like=bool(alike))
 
 
 def _named(person: User, named: pasted.Pasted) -> list[Role]:

@@ -2,17 +2,18 @@ import re
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
-from operator import and_, or_
-from typing import Any
+from operator import add, and_, or_
+from typing import Any, TypeVar
 
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
-from django.db import connection, models
-from django.db.models import Count, Exists, ExpressionWrapper, F, Func, OuterRef, Q, Subquery, Value, Window
+from django.db import connection, models, transaction
+from django.db.models import Count, Exists, ExpressionWrapper, F, Func, Lookup, OuterRef, Q, Subquery, Value, Window
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import Lower, RowNumber, Upper
+from django.db.models.functions import Greatest, Lower, RowNumber, Upper
 from django.utils.text import slugify
 
 from requests_app.domain import arns, partitions
@@ -20,7 +21,12 @@ from requests_app.domain.models.arrays import ArraySubquery
 from requests_app.domain.models.people import Group
 from requests_app.domain.pasted import Pasted
 
+Row = TypeVar("Row", bound=models.Model)
+
 MOST_WORDS = 5
+# How many words are looked for that may be mistyped, and how like a name has to be: `paymnets` is 0.44 like `payments`.
+MOST_ALIKE = 3
+LIKE_ENOUGH = 0.4
 # Their keys are read for a search; far more than there are in most organisations.
 MOST_ACCOUNTS = 10_000
 FEW_ACCOUNTS = 500
@@ -278,6 +284,32 @@ class RoleQuerySet(models.QuerySet["Role"]):
         """As `first_matching`, those that were named: one, or where only an account was, its first few."""
         return self._first_of([is_named(named)], most, among)
 
+    def first_like(self, words: str, most: int, *, among: Collection[Q | Exists] = (Q(),)) -> "list[Role]":
+        """As `first_matching`, where words may also be only like a part of those names: the most alike first.
+
+        For where nothing has the words: each way is found in full, by its index, before what is most alike is known.
+        """
+        alike = [word for word in words.split()[:MOST_ALIKE] if may_be_mistyped(word)]
+        if not among or not alike:
+            return []
+        score = reduce(
+            add, (Greatest(*(_likeness(word, name) for name in ("name", "account__name"))) for word in alike)
+        )
+        reached = self.filter(Q(*among, _connector=Q.OR)).annotate(score=score)
+        found: dict[int, tuple[float, str, str]] = {}
+        with _like_enough() as cursor:
+            for way in ways_to_match(" ".join(words.split()[:MOST_ALIKE]), like=True):
+                of_way = reached.filter(way).order_by().values_list("pk", "score", "account__name", "name")
+                inside, values = of_way.query.sql_with_params()
+                cursor.execute(
+                    f"SELECT * FROM ({inside} OFFSET 0) AS found (id, score, account, name) "  # noqa: S608 - values are bound
+                    "ORDER BY score DESC, account, name LIMIT %s",
+                    (*values, most),
+                )
+                found |= {key: (-likeness, account, name) for key, likeness, account, name in cursor.fetchall()}
+        first = sorted(found, key=found.__getitem__)[:most]
+        return sorted(self.filter(pk__in=first), key=lambda role: first.index(role.pk))
+
     def _first_of(self, ways: Sequence[Q], most: int, among: Collection[Q | Exists]) -> "RoleQuerySet":
         if not among:
             return self.none()
@@ -405,8 +437,52 @@ class Role(models.Model):
         return self.is_active and self.account.is_active
 
 
-def ways_to_match(words: str) -> list[Q]:
-    """How a role can have all the words: by itself, or some of them by its account, for each such set there is.
+def may_be_mistyped(word: str) -> bool:
+    """Whether what is like this word means anything: of three letters nearly everything is."""
+    return len(word) > 3 and bool(_IN_INDEX.search(word))
+
+
+def most_alike(among: models.QuerySet[Row], words: str, most: int, *names: str) -> list[Row]:
+    """Those that for each word have something like it in one of these fields; the first few, the most alike first."""
+    each = words.split()[:MOST_ALIKE]
+    if not any(map(may_be_mistyped, each)):
+        return []
+    for word in each:
+        has = (_resembles(word, name) | Q(**{f"{name}__icontains": word}) for name in names)
+        among = among.filter(reduce(or_, has))
+    score = reduce(add, (_likeness(word, name) for word in each for name in names))
+    with _like_enough():
+        return list(among.alias(score=score).order_by("-score", *names)[:most])
+
+
+@contextmanager
+def _like_enough() -> Iterator[Any]:
+    """Within, what is compared is alike by our own measure."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('pg_trgm.word_similarity_threshold', %s, true)", [str(LIKE_ENOUGH)])
+        yield cursor
+
+
+class _Resembles(Lookup):
+    """Whether a part of the left is like the right one, more than `pg_trgm.word_similarity_threshold`."""
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        left, left_values = self.process_lhs(compiler, connection)
+        right, right_values = self.process_rhs(compiler, connection)
+        return f"{left} %%> {right}", (*left_values, *right_values)
+
+
+def _likeness(word: str, path: str) -> Func:
+    return Func(Upper(Value(word)), Upper(F(path)), function="word_similarity", output_field=models.FloatField())
+
+
+def _resembles(word: str, path: str) -> Q:
+    return Q(_Resembles(Upper(F(path)), Upper(Value(word)))) if may_be_mistyped(word) else Q(pk__in=())
+
+
+def ways_to_match(words: str, *, like: bool = False) -> list[Q]:
+    """How a role can have all the words: by itself, or some of them by its account, for each such set there is. With
+    `like` a name is enough that is only like a word.
 
     Where all words are too short for the index, they stand at the beginning of the role's name or in the account.
     Put like this each way has an index. Asked word by word, "in the account or in the role", the database would
@@ -416,8 +492,8 @@ def ways_to_match(words: str) -> list[Q]:
     if not wanted:
         return [Q()]
     leading = [word for word in wanted if _IN_INDEX.search(word)]
-    by_itself = [_role_has(word) for word in leading] or [Q(name__istartswith=word) for word in wanted]
-    ways = [reduce(and_, by_itself), *_ways_by_account(leading or wanted)]
+    by_itself = [_role_has(word, like) for word in leading] or [Q(name__istartswith=word) for word in wanted]
+    ways = [reduce(and_, by_itself), *_ways_by_account(leading or wanted, like)]
     # The short ones beside longer ones find nothing; they only narrow what those find.
     narrowing = [_role_has(word) | account_has(word, "account__") for word in wanted if leading and word not in leading]
     return [reduce(and_, narrowing, way) for way in ways]
@@ -440,30 +516,33 @@ def account_is_named(named: Pasted, path: str = "") -> Q:
     return is_it & Q(**{f"{path}partition": named.partition}) if named.partition else is_it
 
 
-def account_has(word: str, path: str = "") -> Q:
+def account_has(word: str, path: str = "", *, like: bool = False) -> Q:
     """`path` leads to the account, such as `account__`."""
     # People type a number as the console shows it: 1234-5678-9012.
     digits = word.replace("-", "")
     has = Q(**{f"{path}name__icontains": word})
+    if like:
+        has |= _resembles(word, f"{path}name")
     return has | Q(**{f"{path}number__contains": digits}) if digits.isascii() and digits.isdigit() else has
 
 
-def _role_has(word: str) -> Q:
-    return Q(name__icontains=word) | Q(description__icontains=word)
+def _role_has(word: str, like: bool = False) -> Q:
+    has = Q(name__icontains=word) | Q(description__icontains=word)
+    return has | _resembles(word, "name") if like else has
 
 
-def _ways_by_account(words: list[str]) -> Iterator[Q]:
-    for which, accounts in _accounts_having(words).items():
+def _ways_by_account(words: list[str], like: bool) -> Iterator[Q]:
+    for which, accounts in _accounts_having(words, like).items():
         # The words lead from the accounts, the keys of a few from the roles: the database may begin at either end.
         way = Q(account__in=accounts) if len(accounts) <= FEW_ACCOUNTS else Q()
         for word, in_account in zip(words, which, strict=True):
-            way &= account_has(word, "account__") if in_account else _role_has(word)
+            way &= account_has(word, "account__", like=like) if in_account else _role_has(word, like)
         yield way
 
 
-def _accounts_having(words: list[str]) -> dict[tuple[bool, ...], list[int]]:
+def _accounts_having(words: list[str], like: bool) -> dict[tuple[bool, ...], list[int]]:
     """Accounts that have at least one of the words, by which of them they have."""
-    has = [account_has(word) for word in words]
+    has = [account_has(word, like=like) for word in words]
     told = {f"has_{number}": ExpressionWrapper(question, models.BooleanField()) for number, question in enumerate(has)}
     found: dict[tuple[bool, ...], list[int]] = defaultdict(list)
     rows = Account.objects.filter(reduce(or_, has)).annotate(**told).values_list("pk", *told)

@@ -20,7 +20,7 @@ from requests_app.domain import pasted, workflow
 from requests_app.domain.codes import CODE
 from requests_app.domain.errors import DomainError, Invalid
 from requests_app.domain.models import AccessRequest, Account, Freeze, Role, User
-from requests_app.domain.models.catalog import MOST_WORDS, account_has, account_is_named
+from requests_app.domain.models.catalog import MOST_WORDS, account_has, account_is_named, most_alike
 from requests_app.domain.workflow.emergency import Ended, Preview, Scope
 from requests_app.domain.workflow.freezes import Everything
 
@@ -222,13 +222,22 @@ def _find(typed: str) -> dict[str, object]:
         found["people"] = list(User.objects.filter(requests__code=code))
     if not any(found.values()):
         found = _by_words(pasted.words(typed))
-    return {**found, "named": named, "found_nothing": not any(found.values())}
+    only_like = not any(found.values()) and any((found := _like(pasted.words(typed))).values())
+    return {**found, "named": named, "only_like": only_like, "found_nothing": not any(found.values())}
+
+
+def _like(words: str) -> dict[str, list[object]]:
+    """Where nothing has the words: what is mistyped may be meant, and the page of it says who or what it is."""
+    people = most_alike(User.objects.all(), words, MOST_FOUND, "name", "username", "email")
+    accounts = most_alike(Account.objects.all(), words, MOST_FOUND, "name")
+    roles = Role.objects.select_related("account").first_like(words, MOST_FOUND)
+    return {"people": [*people], "accounts": [*accounts], "roles": [*roles]}
 
 
 def _by_words(words: str) -> dict[str, list[object]]:
     each = words.split()[:MOST_WORDS]
     if not each:
-        return {}
+        return {"people": [], "accounts": [], "roles": []}
     person = [Q(username__icontains=word) | Q(name__icontains=word) | Q(email__icontains=word) for word in each]
     accounts = Account.objects.filter(reduce(and_, [account_has(word) for word in each])).order_by("name")
     roles = Role.objects.select_related("account").first_matching(words, MOST_FOUND)
