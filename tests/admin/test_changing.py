@@ -18,6 +18,7 @@ from requests_app.domain.models import (
     AccessRequest,
     Account,
     AuditEvent,
+    Edit,
     Entitlement,
     EntitlementRole,
     Group,
@@ -722,6 +723,27 @@ def test_a_password_is_set_by_a_form_and_only_that_is_recorded(operator: Client,
     assert letters.sentence(Notice.objects.get(recipient=alice)) == "Olivia has set a password for you."
     own = operator.get(reverse("admin:auth_user_password_change", args=[olivia.pk]))
     assert own.headers["Location"] == reverse("account_change_password")
+
+
+@pytest.mark.parametrize("button", ["set-password", "unset-password"])
+def test_no_form_takes_a_password_away(button: str, operator: Client, alice: User) -> None:
+    """Django's would, past the record, and says so of one that was left alone."""
+    alice.set_password("correct horse battery staple")
+    alice.save()
+    at = reverse("admin:auth_user_password_change", args=[alice.pk])
+    shown = Page(operator.get(at).content.decode())
+    assert "password-based" not in shown.text.lower()
+    assert "nothing for one another" in shown.text
+
+    typed = {"password1": "", "password2": "", "usable_password": "false", button: "x"}
+    assert operator.post(at, typed).status_code == 200
+    alice.refresh_from_db()
+    assert alice.check_password("correct horse battery staple")
+    assert not Edit.objects.exists()
+    assert not Notice.objects.filter(recipient=alice).exists()
+
+    operator.post(at, {"password1": "another long phrase", "password2": "another long phrase", button: "x"})
+    assert Edit.objects.get().change == {"password": "set"}, "one act is one edit"
 
 
 def test_who_may_look_is_recorded_too_and_is_about_looking_only(operator: Client) -> None:

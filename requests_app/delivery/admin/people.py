@@ -4,7 +4,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
-from django.contrib.auth.forms import UsernameField
+from django.contrib.auth.forms import AdminPasswordChangeForm, UsernameField
 from django.contrib.auth.models import Group as AdminGroup
 from django.contrib.auth.models import Permission
 from django.core.exceptions import PermissionDenied
@@ -70,6 +70,16 @@ class NewPersonForm(forms.ModelForm):
 
     clean_username = PersonForm.clean_username
     clean_email = PersonForm.clean_email
+
+
+class PasswordForm(AdminPasswordChangeForm):
+    """Sets one. It takes none away: there is no other way in, and deactivating ends somebody's part."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields.pop("usable_password", None)
+        for field in self.fields.values():
+            field.required = True
 
 
 class ReasonForm(forms.Form):
@@ -179,6 +189,8 @@ class PersonAdmin(WithMemberships, UserAdmin):
     decides_nothing = frozenset({"name", "time_zone"})
     form = PersonForm
     add_form = NewPersonForm
+    change_password_form = PasswordForm
+    change_user_password_template = "admin/set_password.html"  # noqa: S105
     fieldsets = (
         (None, {"fields": ("username", "email", "name", "time_zone")}),
         ("Rights in Daypass", {"fields": ("is_operator", "is_staff", "groups")}),
@@ -261,6 +273,9 @@ class PersonAdmin(WithMemberships, UserAdmin):
     def log_change(self, request: HttpRequest, obj: User, message: Changes) -> None:  # type: ignore[override]
         if message:
             self.record(request, obj, message, beneficiary=obj)
+        if "password" in message:
+            change = workflow.accounts.Change.PASSWORD_BY_OPERATOR
+            workflow.accounts.tell_of_operator(obj, change, by=request.user)  # type: ignore[arg-type]
         if "email" in message:
             before = message["email"][0]
             workflow.accounts.tell_of_address(obj, before=before, by=request.user)  # type: ignore[arg-type]
@@ -290,14 +305,7 @@ class PersonAdmin(WithMemberships, UserAdmin):
         if request.user.pk in _keys(unquote(id)):
             return redirect("account_change_password")  # which asks for the one they have
         with transaction.atomic():
-            response = super().user_change_password(request, id, form_url)
-            if response.status_code == 302:
-                person = User.objects.get(pk=unquote(id))
-                change = workflow.accounts.Change.PASSWORD_BY_OPERATOR
-                workflow.accounts.tell_of_operator(person, change, by=request.user)  # type: ignore[arg-type]
-                with by_admin(request):
-                    workflow.own_edits.note(person, by=request.user, change={"password": ["", "set"]})  # type: ignore[arg-type]
-        return response
+            return super().user_change_password(request, id, form_url)
 
     @admin.action(description="Invite again (who never signed in)", permissions=["change"])
     def invite_again(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
