@@ -85,7 +85,7 @@ def _proxy(notice: Notice, batch: Batch) -> Words:
 
 
 def _factors(notice: Notice, batch: Batch) -> Words:
-    """Of an operator's own second factors, or of anybody's that an operator removed."""
+    """Of an operator's own second factors and address, or of anybody's factors that an operator removed."""
     event = notice.event
     if event is None:
         return {}
@@ -93,7 +93,8 @@ def _factors(notice: Notice, batch: Batch) -> Words:
     reason, by = event.detail.get("reason", ""), event.actor_name
     what = {"factor.added": "set up", "factor.removed": "removed"}.get(event.action, "made new")
     return {"by": by, "of": event.beneficiary_name, "is_own": is_own, "reason": reason, "what": what} | {
-        "factors": ", ".join(event.detail.get("factors", []))
+        "factors": ", ".join(event.detail.get("factors", [])),
+        "is_address": event.action == Action.PERSON_CHANGED,
     }
 
 

@@ -150,10 +150,11 @@ class Audited(OperatorsChange, admin.ModelAdmin):
         action: audit.Action | None = None,
         beneficiary: User | None = None,
         **detail: Any,
-    ) -> None:
+    ) -> int:
+        """The key of the event."""
         by: User = request.user  # type: ignore[assignment]
         with by_admin(request):
-            audit.record(
+            event = audit.record(
                 action or self.action,
                 by=by,
                 beneficiary=beneficiary,
@@ -166,6 +167,7 @@ class Audited(OperatorsChange, admin.ModelAdmin):
             if obj != by and self._decides(obj, changes, member=beneficiary):
                 member = beneficiary if kind_of(obj) == "group" else None
                 workflow.own_edits.note(obj, by=by, change=changes, member=member)
+        return event
 
     def _decides(self, obj: Any, changes: Changes, *, member: User | None) -> bool:
         """Whether this changes who may have what, so that it does not count for `by` until another confirms it."""

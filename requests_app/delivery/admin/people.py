@@ -271,14 +271,17 @@ class PersonAdmin(WithMemberships, UserAdmin):
         self.record(request, obj, message, action=Action.PERSON_MADE, beneficiary=obj)
 
     def log_change(self, request: HttpRequest, obj: User, message: Changes) -> None:  # type: ignore[override]
-        if message:
-            self.record(request, obj, message, beneficiary=obj)
+        if not message:
+            return
+        event = self.record(request, obj, message, beneficiary=obj)
         if "password" in message:
             change = workflow.accounts.Change.PASSWORD_BY_OPERATOR
             workflow.accounts.tell_of_operator(obj, change, by=request.user)  # type: ignore[arg-type]
         if "email" in message:
             before = message["email"][0]
             workflow.accounts.tell_of_address(obj, before=before, by=request.user)  # type: ignore[arg-type]
+            if obj == request.user:  # of what others do to them operators hear by the edit
+                workflow.factors.tell_the_others(obj, event)
         if message.get("is_operator") == [False, True]:
             self.record(request, obj, {}, action=Action.OPERATOR_MADE, beneficiary=obj)
         if message.get("is_operator") == [True, False]:

@@ -52,7 +52,7 @@ def remove(person: User, *, by: User | None, reason: str) -> User:
         Action.FACTOR_REMOVED, by=by, beneficiary=person, subject=person.username, factors=names, reason=reason
     )
     accounts.tell_of_operator(person, Change.FACTORS_REMOVED_BY_OPERATOR, by=by or audit.SYSTEM, event=event)
-    _tell_the_others(person, event, but=by)
+    tell_the_others(person, event, but=by)
     if by is not None:
         own_edits.note(person, by=by, change={"second factor": [", ".join(names), ""]}, is_told=True)
     return person
@@ -92,7 +92,7 @@ def changed(person: User, before: dict[int, str]) -> dict[int, str]:
             continue
         accounts.tell(person, _TOLD.get((kind, is_new), Change.OTHER))
         if person.is_operator:
-            _tell_the_others(person, event)
+            tell_the_others(person, event)
     return new
 
 
@@ -104,8 +104,8 @@ def note_refused(person: User, what: str, *, slowed: bool = False) -> None:
         accounts.tell_of_guesses(person, event=event, of_codes=True)
 
 
-def _tell_the_others(person: User, event: int, *, but: User | None = None) -> None:
-    """All operators at once; about one of them the auditors too."""
+def tell_the_others(person: User, event: int, *, but: User | None = None) -> None:
+    """All operators at once, of how this person signs in; about one of them the auditors too."""
     now = clock.now()
     people = User.objects.operators_and_auditors() if person.is_operator else User.objects.operators()
     others = people.exclude(pk__in=[person.pk, but.pk if but else person.pk]).order_by("pk")
