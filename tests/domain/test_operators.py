@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import connections
+from django.db import IntegrityError, connections
 from django.test import Client
 from django.urls import reverse
 
@@ -23,6 +23,7 @@ from requests_app.domain.workflow import freezes, operators, own_edits
 from requests_app.domain.workflow.freezes import Everything
 from tests import factories, letters, servers
 from tests.admin.filling import save
+from tests.domain.meeting import in_background, wait_until_stuck
 from tests.domain.test_installed import Scratch, at_0027  # noqa: F401 - a fixture
 from tests.web.pages import signed_in
 from tests.web.test_lost_factors import has_factors, with_factor
@@ -43,13 +44,15 @@ def told(kind: str = "operator") -> list[str]:
     return sorted(Notice.objects.filter(kind=kind).values_list("recipient__username", flat=True))
 
 
-def refused_at_the_end(connection: psycopg.Connection, *statements: tuple[str, list[Any]]) -> None:
+def refused_at_the_end(
+    connection: psycopg.Connection, *statements: tuple[str, list[Any]], because: str = REFUSED
+) -> None:
     def together() -> None:
         with connection.transaction():
             for statement, values in statements:
                 connection.execute(statement, values)
 
-    with pytest.raises(psycopg.errors.CheckViolation, match=REFUSED):
+    with pytest.raises(psycopg.errors.CheckViolation, match=because):
         together()
 
 
@@ -117,7 +120,8 @@ def test_nor_by_an_edit_of_who_is_no_other_operator(
 
 
 def test_nor_is_one_brought_back(olivia: User, peter: User, app_connection: psycopg.Connection) -> None:
-    workflow.people.deactivate(peter, by=None)
+    with factories.vouched():
+        workflow.people.deactivate(peter, by=None)
     back = "UPDATE requests_app_user SET deactivated_at = NULL WHERE id = %s"
     with pytest.raises(psycopg.errors.CheckViolation, match=REFUSED):
         app_connection.execute(back, [peter.pk])
@@ -131,6 +135,8 @@ WAYS = {
     "factor gone": "DELETE FROM mfa_authenticator WHERE user_id = {}",
     "factor new": "INSERT INTO mfa_authenticator (user_id, type, data, created_at) "
     "VALUES ({}, 'webauthn', '{{}}', now())",
+    "factor replaced": "UPDATE mfa_authenticator SET data = '{{\"credential\": {{}}}}' WHERE user_id = {}",
+    "factor of another kind": "UPDATE mfa_authenticator SET type = 'webauthn' WHERE user_id = {}",
     "factor moved": "UPDATE mfa_authenticator SET user_id = (SELECT max(id) FROM requests_app_user) WHERE user_id = {}",
 }
 
@@ -157,7 +163,56 @@ def test_nor_gets_a_way_in_as_one(
     assert deciders.same_hand(olivia, peter)
 
 
-def test_what_an_operator_changes_of_their_own_goes_on(olivia: User, peter: User) -> None:
+ENDS = {
+    "their part": "UPDATE requests_app_user SET is_operator = false WHERE id = ANY(%s)",
+    "themselves": "UPDATE requests_app_user SET deactivated_at = now() WHERE id = ANY(%s)",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_nobody_becomes_the_only_one_past_our_code(
+    end: str, olivia: User, peter: User, mallory: User, app_connection: psycopg.Connection
+) -> None:
+    """Who is alone may lift what they froze; so others are made none only by who says so."""
+    quinn = factories.person("quinn", is_staff=True, is_operator=True)
+    put = app_connection.execute
+    refused = "becomes the only operator but on record"
+    for before in (("SELECT 1", []), (LINK, [mallory.pk, olivia.pk, MADE])):
+        refused_at_the_end(app_connection, before, (ENDS[end], [[peter.pk, quinn.pk]]), because=refused)
+    # No end is refused while there are two.
+    put(ENDS[end], [[quinn.pk]])
+    with pytest.raises(psycopg.errors.CheckViolation, match=refused):
+        put(ENDS[end], [[peter.pk]])
+    assert of_now(peter) == (True, False)
+
+    # On record they count, until another has confirmed it.
+    with app_connection.transaction():
+        put(ENDS[end], [[peter.pk]])
+        put(LINK, [olivia.pk, peter.pk, '{"is_operator": [true, false]}'])
+    assert not operators.operates_alone(olivia)
+    # And the last one may go too.
+    put(ENDS[end], [[olivia.pk]])
+
+
+def test_of_two_whose_end_nobody_recorded_at_once_one_stays(
+    olivia: User, peter: User, app_connection: psycopg.Connection
+) -> None:
+    quinn = factories.person("quinn", is_staff=True, is_operator=True)
+    with app_connection.transaction():
+        app_connection.execute(ENDS["their part"], [[quinn.pk]])
+        app_connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+        def end_of_peter() -> None:
+            User.objects.filter(pk=peter.pk).update(is_operator=False)
+
+        second = in_background(end_of_peter)
+        wait_until_stuck([second])
+    with pytest.raises(IntegrityError, match="becomes the only operator"):
+        second.result(timeout=20)
+    assert set(User.objects.operators()) == {olivia, peter}
+
+
+def test_what_an_operator_changes_of_their_own_goes_on(olivia: User, peter: User, dave: User, alice: User) -> None:
     hers = signed_in(olivia)
     assert (
         save(hers, reverse("admin:requests_app_user_change", args=[olivia.pk]), email="o@example.com").status_code
@@ -165,6 +220,12 @@ def test_what_an_operator_changes_of_their_own_goes_on(olivia: User, peter: User
     )
     olivia.refresh_from_db()
     assert olivia.email == "o@example.com"
+    # It is another way in, and so all operators and auditors hear of it.
+    assert told("factors") == ["dave", "peter"]
+    assert letters.sentence(Notice.objects.filter(kind="factors")[0]) == (
+        "The operator Olivia gave their own account another address. Mail to them, and links to choose a password, "
+        "go there now."
+    )
 
 
 # --- the owner, and the server -------------------------------------------------------------------
@@ -360,7 +421,8 @@ def test_one_relation_says_how_many_operate_and_how_many_count(
     if third:
         for edit in Edit.objects.all():
             own_edits.confirm(edit, by=third)
-        workflow.people.deactivate(third, by=None)
+        with factories.vouched():
+            workflow.people.deactivate(third, by=None)
 
     operate = set(User.objects.operators())
     assert operators.the_only_one() == (olivia if operate == {olivia} else None)

@@ -101,9 +101,29 @@ CREATE CONSTRAINT TRIGGER operator_made_later AFTER UPDATE ON requests_app_user
         OR NEW.is_superuser AND NOT OLD.is_superuser)
     EXECUTE FUNCTION requests_app_guard_operator_made();
 
+-- Nor is somebody left as the only operator, who may lift alone, because the others are made none past all of our code. By
+-- an edit they count until another operator has confirmed it. As long as two are left nobody's end is refused.
+CREATE FUNCTION requests_app_guard_operator_ended() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF requests_app_is_owner() OR requests_app_is_history(clock_timestamp()) THEN
+        RETURN NULL;
+    END IF;
+    -- One after the other: of two ends at once neither would see the other one.
+    PERFORM pg_advisory_xact_lock(x'6f70657261746f72'::bigint);
+    IF (SELECT count(*) = 1 AND bool_and(o.operates) FROM requests_app_counted_operators() o) THEN
+        PERFORM requests_app_refuse('nobody becomes the only operator but on record, or by the owner of the database');
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER operator_ended AFTER UPDATE ON requests_app_user
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (
+        OLD.is_operator AND OLD.deactivated_at IS NULL AND NOT (NEW.is_operator AND NEW.deactivated_at IS NULL))
+    EXECUTE FUNCTION requests_app_guard_operator_ended();
+
 -- Nor do they get another way in: another address, to which links for a password go, or other second factors. Their own
 -- doing is an event of theirs, another operator's an edit, in the same transaction. (A password is no such thing: it is
--- hashed anew by itself, where the library has learnt to.)
+-- hashed anew by itself, where the library has learnt to; nor is a seed, which is sealed anew by itself.)
 CREATE FUNCTION requests_app_guard_operators_way_in() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -141,5 +161,7 @@ CREATE CONSTRAINT TRIGGER operators_address AFTER UPDATE ON requests_app_user
 CREATE CONSTRAINT TRIGGER operators_factor AFTER INSERT OR DELETE ON mfa_authenticator
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION requests_app_guard_operators_way_in();
 CREATE CONSTRAINT TRIGGER operators_factor_moved AFTER UPDATE ON mfa_authenticator
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.user_id IS DISTINCT FROM NEW.user_id)
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (
+        OLD.user_id IS DISTINCT FROM NEW.user_id OR OLD.type IS DISTINCT FROM NEW.type
+        OR OLD.data->'credential' IS DISTINCT FROM NEW.data->'credential')
     EXECUTE FUNCTION requests_app_guard_operators_way_in();
