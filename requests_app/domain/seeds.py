@@ -36,6 +36,11 @@ def sealed_now() -> str:
     return f"{SEALED}{_name(settings.SECRET_KEY)}:"
 
 
+def sealed_before() -> list[str]:
+    """The same for each key before it that is still given."""
+    return [f"{SEALED}{_name(secret)}:" for secret in settings.SECRET_KEY_FALLBACKS]
+
+
 @cache
 def _key(secret: str) -> Fernet:
     return Fernet(base64.urlsafe_b64encode(_derived(secret, b"daypass.factors", 32)))

@@ -400,6 +400,16 @@ def test_seeds_are_sealed_anew_with_a_new_key_and_then_the_one_before_may_go(
     assert Authenticator.objects.get(pk=lost.pk).data == lost.data, "nothing is lost that an older key would open"
 
 
+def test_what_no_key_opens_is_not_tried_again_each_minute(
+    alice: User, bob: User, settings: Any, django_assert_num_queries: Any
+) -> None:
+    for person in (alice, bob):
+        totp.TOTP.activate(person, SECRET)
+    settings.SECRET_KEY = "another secret key that is as long as it should be, and longer"
+    with django_assert_num_queries(1):
+        assert workflow.factors.seal_old() == 0
+
+
 def test_two_workers_that_seal_at_once_sign_nobody_out_twice(alice: User) -> None:
     Authenticator.objects.create(user=alice, type="totp", data={"secret": SECRET})
     alice.refresh_from_db()

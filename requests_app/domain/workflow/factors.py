@@ -119,7 +119,7 @@ def seal_old(limit: int = BATCH) -> int:
     sealed with a key that is not given any more stays as it is.
     """
     authenticators = apps.get_model("mfa", "Authenticator").objects
-    sealed, now = 0, {"sealed": f"{seeds.sealed_now()}%"}
+    sealed, now = 0, {"now": f"{seeds.sealed_now()}%", "before": [f"{one}%" for one in seeds.sealed_before()]}
     for found in authenticators.raw(f"{_OPEN} ORDER BY id", now):
         if sealed == limit:
             break
@@ -148,6 +148,9 @@ def _sealed_anew(seed: Any) -> Any:
 _SEEDS = {"secret", "seed", "migrated_codes"}
 _OPEN = """
 SELECT id FROM mfa_authenticator
-WHERE (data->>'secret' NOT LIKE %(sealed)s OR data->>'seed' NOT LIKE %(sealed)s
-       OR data->'migrated_codes'->>0 NOT LIKE %(sealed)s)
+WHERE EXISTS (
+    SELECT FROM (VALUES (data->>'secret'), (data->>'seed'), (data->'migrated_codes'->>0)) AS s (seed)
+    WHERE s.seed NOT LIKE %(now)s
+      -- What can be opened: sealed with a key that is given, or not by the name of one, or not at all.
+      AND (s.seed LIKE ANY(%(before)s::text[]) OR s.seed NOT LIKE 'sealed:%%:%%'))
 """
