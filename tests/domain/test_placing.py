@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from django.contrib.auth.models import Group as AdminGroup
 from django.core.management import call_command
+from django.db import IntegrityError, connection
 from django.test import Client
 from django.urls import reverse
 
@@ -18,6 +19,8 @@ from requests_app.domain.models import AccessRequest, Edit, Entitlement, Freeze,
 from requests_app.domain.workflow import candidates, freezes, operators, own_edits
 from requests_app.domain.workflow.freezes import Everything
 from tests import factories, letters
+from tests.domain.expect import refused
+from tests.domain.meeting import Act, at_once, in_background, wait_until_stuck
 from tests.web.pages import page, signed_in
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
@@ -227,6 +230,101 @@ def test_two_whom_one_could_act_as_agree_once(
     workflow.approve(request, by=carol)
     request.refresh_from_db()
     assert request.state == "approved"
+
+
+@pytest.mark.parametrize("first", ["bob", "carol"])
+def test_nor_at_a_later_stage_nor_both_at_once(
+    first: str, olivia: User, peter: User, alice: User, bob: User, carol: User
+) -> None:
+    """Whoever is behind both presses both buttons at the same moment, or is asked at each stage."""
+    role = factories.role()
+    terms = factories.entitlement(role, users=[alice], stages=[([bob, carol], 1), ([bob, carol, peter], 1)])
+    both = factories.wish(alice, role, terms)
+    other = factories.role()
+    at_once_of_two = factories.entitlement(other, users=[alice], stages=[([bob, carol], 2)])
+    together = factories.wish(alice, other, at_once_of_two)
+    for one in (bob, carol):
+        own_edits.note(one, by=olivia, change={"password": ["", "changed"]})
+    order = [bob, carol] if first == "bob" else [carol, bob]
+
+    workflow.approve(both, by=order[0])
+    both.refresh_from_db()
+    assert both.stage == 2
+    with refused("decision.same_hand", NotAllowed):
+        workflow.approve(both, by=order[1])
+    workflow.approve(both, by=peter)
+
+    def approves(one: User) -> Act:
+        return lambda: workflow.approve(AccessRequest.objects.get(pk=together.pk), by=one)
+
+    outcomes = at_once(*(approves(one) for one in order), held=(AccessRequest._meta.db_table, together.pk))
+    assert sorted(getattr(one, "rule", "agreed") for one in outcomes) == ["agreed", "decision.same_hand"]
+    together.refresh_from_db()
+    assert (together.state, together.decisions.count()) == ("pending", 1)
+
+
+def test_nor_past_all_of_our_code_at_once(
+    olivia: User, peter: User, alice: User, bob: User, carol: User, app_connection: psycopg.Connection
+) -> None:
+    role = factories.role()
+    request = factories.wish(alice, role, factories.entitlement(role, users=[alice], stages=[([bob, carol], 2)]))
+    for one in (bob, carol):
+        own_edits.note(one, by=olivia, change={"password": ["", "changed"]})
+    agrees = (
+        "INSERT INTO requests_app_decision "
+        "(access_request_id, stage, approver_id, approver_name, verdict, comment, decided_at) "
+        "VALUES (%s, 1, %s, 'x', 'approve', '', clock_timestamp())"
+    )
+
+    def second() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(agrees, [request.pk, carol.pk])
+
+    with app_connection.transaction():
+        app_connection.execute(agrees, [request.pk, bob.pk])
+        waiting = in_background(second)
+        wait_until_stuck([waiting])
+    with pytest.raises(IntegrityError, match="agrees a second time"):
+        waiting.result(timeout=20)
+
+
+def test_nor_for_more_time_nor_together_with_others(
+    olivia: User, peter: User, alice: User, bob: User, carol: User, app_connection: psycopg.Connection
+) -> None:
+    role = factories.role()
+    more_than_once = {"extensions_most": 2, "extension_total_seconds": 7200}
+    terms = factories.entitlement(role, users=[alice], stages=[([bob, carol], 2)], **more_than_once)
+    running = factories.wish(alice, role, terms)
+    for one in (bob, carol):
+        workflow.approve(running, by=one)
+    workflow.start(running, by=alice)
+    running.refresh_from_db()
+    more = workflow.extend(running, by=alice, duration=HOUR / 4, justification="the batch takes longer")
+    several = []
+    for _ in range(2):
+        role = factories.role()
+        terms = factories.entitlement(role, users=[alice], stages=[([bob, carol], 2)])
+        several.append(factories.wish(alice, role, terms))
+    for one in (bob, carol):
+        own_edits.note(one, by=olivia, change={"password": ["", "changed"]})
+
+    his, hers = signed_in(bob), signed_in(carol)
+    chosen = {"verdict": "approve", "code": [one.code for one in several]}
+    chosen |= {f"stage-{one.code}": "1" for one in several}
+    at = reverse("approve_more", args=[running.code, more.public_id])
+    for client in (his, hers):
+        client.post(at, {"stage": "1"})
+        answer = page(client.post(reverse("decide_several"), chosen, follow=True))
+    assert answer.text.count("You two count once") == 3, "of each"
+    assert [one.decisions.count() for one in (more, *several)] == [1, 1, 1]
+    more.refresh_from_db()
+    assert more.state == "pending"
+    with pytest.raises(psycopg.errors.CheckViolation, match="agrees a second time"):
+        app_connection.execute(
+            "INSERT INTO requests_app_decision (access_request_id, extension_id, stage, approver_id, approver_name, "
+            "verdict, comment, decided_at) VALUES (%s, %s, 1, %s, 'x', 'approve', '', clock_timestamp())",
+            [running.pk, more.pk, carol.pk],
+        )
 
 
 def test_and_may_still_say_no(olivia: User, peter: User, alice: User, bob: User, carol: User) -> None:
