@@ -4,11 +4,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import IntegrityError, transaction
 from django.urls import reverse
 
-from requests_app.domain import workflow
+from requests_app.domain import clock, workflow
 from requests_app.domain.audit import Action
-from requests_app.domain.models import AccessRequest, AuditEvent, Edit, Entitlement, Group, Role, User
+from requests_app.domain.models import AccessRequest, AuditEvent, Confirmation, Edit, Entitlement, Group, Role, User
 from requests_app.domain.workflow import freezes, own_edits
 from requests_app.domain.workflow.freezes import Everything
 from tests import factories
@@ -97,6 +98,16 @@ def test_a_pass_of_a_restored_database_is_confirmed_only_by_who_can(
     assert offered(seen, "end") == {active_request.code, "ticked"}, "ending is never refused"
     assert f"{WHY} confirm this pass, or end it" in seen.text
     assert offered(page(signed_in(peter).get(at)), "confirm") == {active_request.code, "ticked"}
+
+    signed_in(olivia).post(at, {"confirm": active_request.code, "reason": "nobody knows it"})
+    assert not Confirmation.objects.exists()
+    says_so = Confirmation(
+        freeze=freeze, access_request=active_request, confirmed_by=olivia, confirmed_at=clock.now()
+    )  # fmt: skip
+    with pytest.raises(IntegrityError, match="nobody confirms a pass"), transaction.atomic():
+        says_so.save()
+    signed_in(peter).post(at, {"confirm": active_request.code, "reason": "nobody knows it"})
+    assert Confirmation.objects.get().confirmed_by == peter
 
 
 def test_factors_are_removed_only_by_who_can_and_where_there_are_some(
