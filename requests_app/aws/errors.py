@@ -60,7 +60,11 @@ def translate(error: BaseException) -> AwsError:
     if isinstance(error, botocore.HTTPClientError):
         message = "The connection to AWS broke off."
         return Unavailable(type(error).__name__, message, _TRY_AGAIN, outcome_unknown=True)
-    message = f"AWS's answer could not be read ({type(error).__name__})."
+    return _unreadable(type(error).__name__)
+
+
+def _unreadable(what: str) -> Unavailable:
+    message = f"AWS's answer could not be read ({what})."
     return Unavailable("MalformedAnswer", message, _TRY_AGAIN, outcome_unknown=True)
 
 
@@ -231,6 +235,10 @@ def _from_answer(error: botocore.ClientError) -> AwsError:
     answer = error.response
     code = str(answer.get("Error", {}).get("Code") or "Unknown")
     message = scrub(str(answer.get("Error", {}).get("Message") or "AWS gave no reason."))
+    if message.startswith("{"):
+        # The code is of a header. What botocore cannot read of a body it hands on whole, and a refusal whose words are
+        # cut off proves nothing.
+        return _unreadable("a body that is no JSON")
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     fitting = (rule for rule in _RULES if rule.code == code.removesuffix("Exception") and rule.contains in message)
     if rule := next(fitting, None):

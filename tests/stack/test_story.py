@@ -144,9 +144,9 @@ def _take_credentials(alice: Page, code: str) -> dict[str, str]:
     expect(keys).to_contain_text("AWS_SESSION_TOKEN", timeout=30_000)
     alice.locator("[data-keys-copy]").click()
     copied = alice.evaluate("navigator.clipboard.readText()")
-    values = dict(re.findall(r"export (\w+)='([^']+)'", copied))
+    values = dict(re.findall(r"export (\w+)=(\S+)", copied))
     assert set(values) >= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
-    for name in ("fish", "PowerShell", "cmd", "Profile", "credential_process"):
+    for name in ("fish", "PowerShell", "cmd", "AWS CLI profile", "credential_process"):
         _choose(alice, name)
         assert values["AWS_SECRET_ACCESS_KEY"] in (keys.text_content() or "")
     kept = alice.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, history.state, document.cookie])")
