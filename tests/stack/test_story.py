@@ -179,7 +179,8 @@ def _open_console(alice: Page, code: str, tokens: list[str]) -> str:
 
 def _use_the_keys(demo: Stack, keys: dict[str, str]) -> None:
     """Something real in the target account: the failed batch is put back."""
-    environment = {"PATH": os.environ["PATH"], "HOME": str(demo.folder), "AWS_ENDPOINT_URL": demo.aws.url, **keys}
+    hers = {"PATH": os.environ["PATH"], "HOME": str(demo.folder), "AWS_DEFAULT_REGION": "eu-central-1"}
+    environment = {**hers, "AWS_ENDPOINT_URL": demo.aws.url, **keys}
 
     def aws(*command: str) -> str:
         done = subprocess.run([AWS, *command], env=environment, capture_output=True, text=True, timeout=60)
