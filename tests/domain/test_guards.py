@@ -1098,7 +1098,7 @@ def test_no_guard_was_forgotten(db: None) -> None:
         ("requests_app_denypolicy", "one_policy"),
         *(("requests_app_user", name) for name in ("sign_in_epoch", "end_sign_ins", "normal_names")),
         *(("requests_app_user", name) for name in ("operator", "operator_made", "operator_made_later")),
-        ("requests_app_user", "operators_address"),
+        *(("requests_app_user", name) for name in ("operator_ended", "operators_address")),
         *(("mfa_authenticator", name) for name in ("operators_factor", "operators_factor_moved")),
         *(
             (f"requests_app_{table}", "readable")
