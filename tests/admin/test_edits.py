@@ -513,7 +513,7 @@ def test_auditors_hear_of_a_single_operator_who_edits_once_a_day(
     save(operator, address(Entitlement, staged.pk), name="one")
     assert told() == []  # oscar can confirm
 
-    User.objects.filter(pk=oscar.pk).update(is_operator=False)
+    factories.operates(oscar, False)
     save(operator, address(Entitlement, staged.pk), name="two")
     save(operator, address(Entitlement, staged.pk), name="three")
 
