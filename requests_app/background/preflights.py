@@ -7,9 +7,9 @@ from collections import OrderedDict
 from django.conf import settings
 
 from requests_app.aws import preflight
-from requests_app.aws.iam import Place
 from requests_app.aws.preflight import Findings, Subject
 from requests_app.background.own_sessions import recorder
+from requests_app.background.places import CORRECT_IT, place_of
 from requests_app.domain import clock, jobs, partitions
 from requests_app.domain.models import OwnSession
 from requests_app.domain.workflow import preflights
@@ -63,16 +63,9 @@ def _as_minter(task: Look) -> Found:
 
 def _as_revoker(task: Look) -> Found:
     try:
-        place = Place(
-            role_arn=task.role_arn,
-            revoker_role_arn=task.revoker_role_arn,
-            region=task.region,
-            installation=task.installation,
-            external_id=task.external_id or None,
-        )
+        place = place_of(task)
     except ValueError as error:
-        advice = "An operator must correct the role or the account in the catalog."
-        wrong = {"check": "revoker", "verdict": "bad", "code": "", "words": str(error), "advice": advice}
+        wrong = {"check": "revoker", "verdict": "bad", "code": "", "words": str(error), "advice": CORRECT_IT}
         return Found([wrong])
     return _found(preflight.as_revoker(place, longest_session=task.longest_session, minter_arn=task.minter_arn))
 

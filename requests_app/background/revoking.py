@@ -12,6 +12,7 @@ from requests_app.aws.errors import AwsError, Refused
 from requests_app.aws.iam import Place
 from requests_app.aws.sign_ins import SignIn
 from requests_app.background.own_sessions import recorder
+from requests_app.background.places import CORRECT_IT, place_of
 from requests_app.domain import clock, restored
 from requests_app.domain.models import OwnSession
 from requests_app.domain.workflow import preflights, proofs, revocations, sign_ins
@@ -36,8 +37,7 @@ def work(role_id: int) -> None:
             revocations.note_failure(task, code=error.code, message=error.message, advice=error.advice)
         except ValueError as error:
             # What the catalog says cannot be a role's address.
-            advice = "An operator must correct the role or the account in the catalog."
-            revocations.note_failure(task, code="", message=str(error), advice=advice)
+            revocations.note_failure(task, code="", message=str(error), advice=CORRECT_IT)
         # Whatever became of the denies: it is another service, and a wall of its own.
         _end_sign_ins(role_id)
 
@@ -72,8 +72,7 @@ def _end_sign_ins(role_id: int) -> None:
         refused = isinstance(error, Refused)
         sign_ins.note_failure(task, refused=refused, code=error.code, message=error.message, advice=error.advice)
     except ValueError as error:
-        advice = "An operator must correct the role or the account in the catalog."
-        sign_ins.note_failure(task, refused=True, code="", message=str(error), advice=advice)
+        sign_ins.note_failure(task, refused=True, code="", message=str(error), advice=CORRECT_IT)
     else:
         sign_ins.note(task, doubtful=doubtful, complete=complete)
 
@@ -82,13 +81,7 @@ def _end_listed(task: SignInTask) -> tuple[set[str], bool]:
     """The codes of those passes that have sign-in sessions which may be others'; and whether that is all there is."""
     if task.since is None:
         return set(), True  # nobody was given anything
-    place = Place(
-        role_arn=task.role_arn,
-        revoker_role_arn=task.revoker_role_arn,
-        region=task.region,
-        installation=task.installation,
-        external_id=task.external_id or None,
-    )
+    place = place_of(task)
     listed = at_aws.active(place, since=task.since - revocations.OFFSET)
     to_end = [sign_in for sign_in in listed.sign_ins if task.is_to_end(sign_in.begun_at)]
 
@@ -102,13 +95,7 @@ def _end_listed(task: SignInTask) -> tuple[set[str], bool]:
 
 
 def _bring_about(task: Task) -> None:
-    place = Place(
-        role_arn=task.role_arn,
-        revoker_role_arn=task.revoker_role_arn,
-        region=task.region,
-        installation=task.installation,
-        external_id=task.external_id or None,
-    )
+    place = place_of(task)
     try:
         _look_or_put(task, place)
     except _MoreThanWeKnow as found:
